@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The seam's front: picks the implementation, and passes calls on. */
+#include "host/host.h"
+
+int tdi_host_new(const char *spec, TdiHost **ret) {
+        if (streq(spec, "linux"))
+                return tdi_host_linux_new(ret);
+        return -EINVAL;
+}
+
+TdiHost *tdi_host_free(TdiHost *host) {
+        if (host)
+                host->ops->destroy(host);
+        return NULL;
+}
+
+int host_open(TdiHost *host, const char *path, int flags) {
+        return host->ops->open(host, path, flags | O_CLOEXEC);
+}
+
+int host_close(TdiHost *host, int fd) {
+        return host->ops->close(host, fd);
+}
+
+int host_ioctl(TdiHost *host, int fd, unsigned long request, void *arg) {
+        return host->ops->ioctl(host, fd, request, arg);
+}
+
+ssize_t host_pread(TdiHost *host, int fd, void *buf, size_t size, uint64_t offset) {
+        return host->ops->pread(host, fd, buf, size, offset);
+}
+
+ssize_t host_pwrite(TdiHost *host, int fd, const void *buf, size_t size, uint64_t offset) {
+        return host->ops->pwrite(host, fd, buf, size, offset);
+}
+
+ssize_t host_readlink(TdiHost *host, const char *path, char *buf, size_t size) {
+        return host->ops->readlink(host, path, buf, size);
+}
+
+int host_list(TdiHost *host, const char *path, char ***ret) {
+        return host->ops->list(host, path, ret);
+}
+
+char **host_names_free(char **names) {
+        for (char **n = names; n && *n; n++)
+                free(*n);
+        free(names);
+        return NULL;
+}
+
+int host_identify(TdiHost *host, int fd, char *buf, size_t size) {
+        return host->ops->identify(host, fd, buf, size);
+}
+
+int host_address_present(TdiHost *host, const char *interface) {
+        return host->ops->address_present(host, interface);
+}
+
+int host_uevent_open(TdiHost *host) {
+        return host->ops->uevent_open(host);
+}
+
+int host_uevent_read(TdiHost *host, int fd, struct tdi_uevent *ret) {
+        return host->ops->uevent_read(host, fd, ret);
+}

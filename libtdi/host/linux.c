@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The seam on a real kernel: one system call per call, no policy. */
+#include "host/host.h"
+
+#include <dirent.h>
+#include <ifaddrs.h>
+#include <limits.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define UEVENT_GROUP_KERNEL 1
+#define UEVENT_BUFFER (8UL * 1024 * 1024)
+
+static void linux_destroy(TdiHost *host) {
+        free(host);
+}
+
+static int linux_open(_unused_ TdiHost *host, const char *path, int flags) {
+        int fd;
+
+        do
+                fd = open(path, flags);
+        while (fd < 0 && errno == EINTR);
+        return fd < 0 ? -errno : fd;
+}
+
+static int linux_close(_unused_ TdiHost *host, int fd) {
+        /* After EINTR the fd is closed all the same on Linux: no retry. */
+        if (close(fd) < 0 && errno != EINTR)
+                return -errno;
+        return 0;
+}
+
+static int linux_ioctl(_unused_ TdiHost *host, int fd, unsigned long request, void *arg) {
+        int r;
+
+        do
+                r = ioctl(fd, request, arg);
+        while (r < 0 && errno == EINTR);
+        return r < 0 ? -errno : r;
+}
+
+static ssize_t linux_pread(_unused_ TdiHost *host, int fd, void *buf, size_t size, uint64_t offset) {
+        ssize_t n;
+
+        do
+                n = pread(fd, buf, size, (off_t) offset);
+        while (n < 0 && errno == EINTR);
+        return n < 0 ? -errno : n;
+}
+
+static ssize_t linux_pwrite(_unused_ TdiHost *host, int fd, const void *buf, size_t size, uint64_t offset) {
+        ssize_t n;
+
+        do
+                n = pwrite(fd, buf, size, (off_t) offset);
+        while (n < 0 && errno == EINTR);
+        return n < 0 ? -errno : n;
+}
+
+static ssize_t linux_readlink(_unused_ TdiHost *host, const char *path, char *buf, size_t size) {
+        ssize_t n = readlink(path, buf, size);
+
+        if (n < 0)
+                return -errno;
+        if ((size_t) n >= size)
+                return -ENAMETOOLONG;
+        buf[n] = '\0';
+        return n;
+}
+
+static int by_name(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static int linux_list(_unused_ TdiHost *host, const char *path, char ***ret) {
+        char **names = NULL;
+        size_t n = 0, room = 0;
+        struct dirent *e;
+        DIR *d;
+        int r = 0;
+
+        d = opendir(path);
+        if (!d)
+                return -errno;
+        while ((errno = 0, e = readdir(d))) {
+                if (streq(e->d_name, ".") || streq(e->d_name, ".."))
+                        continue;
+                if (n + 1 >= room) {
+                        char **t;
+
+                        room = room ? room * 2 : 32;
+                        t = reallocarray(names, room, sizeof(*names));
+                        if (!t) {
+                                r = -ENOMEM;
+                                break;
+                        }
+                        names = t;
+                }
+                names[n] = strdup(e->d_name);
+                if (!names[n]) {
+                        r = -ENOMEM;
+                        break;
+                }
+                names[++n] = NULL;
+        }
+        if (!e && r == 0 && errno)
+                r = -errno;
+        closedir(d);
+        if (r == 0 && !names) {
+                names = calloc(1, sizeof(*names));
+                if (!names)
+                        r = -ENOMEM;
+        }
+        if (r < 0) {
+                host_names_free(names);
+                return r;
+        }
+        if (n > 1)
+                qsort(names, n, sizeof(*names), by_name);
+        *ret = names;
+        return 0;
+}
+
+static int linux_identify(TdiHost *host, int fd, char *buf, size_t size) {
+        char path[64];
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        n = linux_readlink(host, path, buf, size);
+        return n < 0 ? (int) n : 0;
+}
+
+static int linux_address_present(_unused_ TdiHost *host, const char *interface) {
+        struct ifaddrs *all;
+        int found = 0;
+
+        if (getifaddrs(&all) < 0)
+                return -errno;
+        for (struct ifaddrs *i = all; i && !found; i = i->ifa_next)
+                if (i->ifa_addr && (i->ifa_addr->sa_family == AF_INET || i->ifa_addr->sa_family == AF_INET6) &&
+                    streq(i->ifa_name, interface)) {
+                        struct sockaddr_in6 *a = (struct sockaddr_in6 *) (void *) i->ifa_addr;
+
+                        /* The kernel gives every interface that is up a link-local address: that is nobody's use. */
+                        if (i->ifa_addr->sa_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&a->sin6_addr))
+                                continue;
+                        found = 1;
+                }
+        freeifaddrs(all);
+        return found;
+}
+
+static int linux_uevent_open(_unused_ TdiHost *host) {
+        struct nl_sock *sk;
+        int r, fd;
+
+        sk = nl_socket_alloc();
+        if (!sk)
+                return -ENOMEM;
+        nl_join_groups(sk, UEVENT_GROUP_KERNEL);
+        r = nl_connect(sk, NETLINK_KOBJECT_UEVENT);
+        if (r < 0) {
+                nl_socket_free(sk);
+                return -EPROTONOSUPPORT;
+        }
+        /* The fd alone is kept: it is read with one recvmsg, and a host has no state. */
+        fd = fd_dup(nl_socket_get_fd(sk));
+        nl_socket_free(sk);
+        if (fd < 0)
+                return fd;
+        if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &(int){ UEVENT_BUFFER }, sizeof(int)) < 0)
+                (void) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int){ UEVENT_BUFFER }, sizeof(int));
+        r = fcntl(fd, F_GETFL);
+        if (r < 0 || fcntl(fd, F_SETFL, r | O_NONBLOCK) < 0) {
+                r = -errno;
+                close_fd(fd);
+                return r;
+        }
+        return fd;
+}
+
+static void copy_field(char *buf, size_t size, const char *value) {
+        snprintf(buf, size, "%s", value);
+}
+
+static int linux_uevent_read(_unused_ TdiHost *host, int fd, struct tdi_uevent *ret) {
+        char buf[8192 + 1];
+        struct sockaddr_nl from = {};
+        struct iovec iov = { buf, sizeof(buf) - 1 };
+        struct msghdr m = { .msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1 };
+        struct tdi_uevent ev = {};
+        ssize_t n;
+
+        do
+                n = recvmsg(fd, &m, MSG_DONTWAIT);
+        while ((n < 0 && errno == EINTR) || (n >= 0 && (from.nl_pid != 0 || (m.msg_flags & MSG_TRUNC))));
+        if (n < 0)
+                return -errno;
+        buf[n] = '\0';
+        for (char *s = buf; s < buf + n; s += strlen(s) + 1) {
+                if (startswith(s, "ACTION="))
+                        copy_field(ev.action, sizeof(ev.action), s + 7);
+                else if (startswith(s, "SUBSYSTEM="))
+                        copy_field(ev.subsystem, sizeof(ev.subsystem), s + 10);
+                else if (startswith(s, "DEVPATH="))
+                        copy_field(ev.devpath, sizeof(ev.devpath), s + 8);
+        }
+        *ret = ev;
+        return 0;
+}
+
+static const struct tdi_host_ops linux_ops = {
+        .name = "linux",
+        .destroy = linux_destroy,
+        .open = linux_open,
+        .close = linux_close,
+        .ioctl = linux_ioctl,
+        .pread = linux_pread,
+        .pwrite = linux_pwrite,
+        .readlink = linux_readlink,
+        .list = linux_list,
+        .identify = linux_identify,
+        .address_present = linux_address_present,
+        .uevent_open = linux_uevent_open,
+        .uevent_read = linux_uevent_read,
+};
+
+int tdi_host_linux_new(TdiHost **ret) {
+        TdiHost *h = calloc(1, sizeof(*h));
+
+        if (!h)
+                return -ENOMEM;
+        h->ops = &linux_ops;
+        *ret = h;
+        return 0;
+}

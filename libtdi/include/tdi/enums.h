@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The states that tdid speaks of, with their names on the bus, and which state may follow which.
+ * The transitions are data; tdid has one setter per enum that asks them.
+ */
+#ifndef TDI_ENUMS_H
+#define TDI_ENUMS_H
+
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum tdi_vm_phase {
+        TDI_VM_PREPARING, /* functions are being attached, the guest has not started */
+        TDI_VM_SEALED,    /* every early function is prepared, the guest may start */
+        TDI_VM_RUNNING,   /* the VMM has arrived after seal */
+        TDI_VM_CLOSING,   /* functions are being given back */
+        TDI_VM_GONE,
+        TDI_VM_PHASE_MAX,
+        TDI_VM_PHASE_INVALID = -22
+};
+
+enum tdi_state {
+        TDI_STATE_ATTACHING,
+        TDI_STATE_PREPARED,
+        TDI_STATE_BOUND,
+        TDI_STATE_RUNNING,
+        TDI_STATE_DETACHING,
+        TDI_STATE_FAILED, /* the function is gone or lost its preparation; only detaching is left */
+        TDI_STATE_GONE,
+        TDI_STATE_MAX,
+        TDI_STATE_INVALID = -22
+};
+
+/* The rows of the custody table, in the order of acquiring. */
+enum tdi_custody {
+        TDI_CUSTODY_NONE,
+        TDI_CUSTODY_CLAIM,
+        TDI_CUSTODY_GUARD,
+        TDI_CUSTODY_OPEN,
+        TDI_CUSTODY_CONNECT,
+        TDI_CUSTODY_PREPARE,
+        TDI_CUSTODY_BIND,
+        TDI_CUSTODY_RUN,
+        TDI_CUSTODY_MAX,
+        TDI_CUSTODY_INVALID = -22
+};
+
+enum tdi_job_state {
+        TDI_JOB_RUNNING,
+        TDI_JOB_STUCK, /* past its deadline, a step has not come back from the kernel */
+        TDI_JOB_DONE,
+        TDI_JOB_FAILED,
+        TDI_JOB_CANCELLED,
+        TDI_JOB_STATE_MAX,
+        TDI_JOB_STATE_INVALID = -22
+};
+
+/* Names on the bus, as "preparing"; NULL out of range. All functions here are thread-safe. */
+const char *tdi_vm_phase_to_string(enum tdi_vm_phase phase);
+const char *tdi_state_to_string(enum tdi_state state);
+const char *tdi_custody_to_string(enum tdi_custody step);
+const char *tdi_job_state_to_string(enum tdi_job_state state);
+
+/* The value of a name, or the enum's _INVALID; NULL is no name. */
+enum tdi_vm_phase tdi_vm_phase_from_string(const char *name);
+enum tdi_state tdi_state_from_string(const char *name);
+enum tdi_custody tdi_custody_from_string(const char *name);
+enum tdi_job_state tdi_job_state_from_string(const char *name);
+
+/* May `to` follow `from`? Staying is no transition: false. Out of range: false. */
+bool tdi_vm_phase_may_follow(enum tdi_vm_phase from, enum tdi_vm_phase to);
+bool tdi_state_may_follow(enum tdi_state from, enum tdi_state to);
+bool tdi_job_state_may_follow(enum tdi_job_state from, enum tdi_job_state to);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
