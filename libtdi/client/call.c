@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One call to tdid, and what its errors mean to our caller. Jobs are waited for in job.c. */
+#include "client-internal.h"
+
+const char *client_path_id(const char *path, const char *prefix) {
+        const char *id;
+
+        if (!path || !startswith(path, prefix))
+                return NULL;
+        id = path + strlen(prefix);
+        return *id && !strchr(id, '/') ? id : NULL;
+}
+
+/* An error by name: tdid's own are understood, others are only told. */
+int client_fail_named(struct tdi_client *c, const char *name, const char *text, const struct client_what *what) {
+        enum tdi_error error = startswith(name, TDI_ERROR_PREFIX) ? tdi_error_from_name(name) : TDI_ERROR_INVALID;
+
+        if (error == TDI_ERROR_INVALID || error == TDI_ERROR_NONE)
+                return client_fail(c, -EIO, TDI_ERROR_NONE, "Could not %s: %s (%s).", what->action, isempty(text) ? "no reason given" : text, name);
+        if (isempty(text))
+                return client_fail(c, -tdi_error_to_errno(error), error, "Could not %s: %s.", what->action, tdi_error_to_name(error));
+        return client_fail(c, -tdi_error_to_errno(error), error, "%s", text);
+}
+
+static bool unreachable(const sd_bus_error *e) {
+        return sd_bus_error_has_names(e, SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER, SD_BUS_ERROR_NO_SERVER,
+                                      "org.freedesktop.DBus.Error.TimedOut") ||
+                (e->name && (startswith(e->name, "org.freedesktop.DBus.Error.Spawn.") || startswith(e->name, "org.freedesktop.systemd1.")));
+}
+
+int client_fail_bus(struct tdi_client *c, int r, const sd_bus_error *e, const struct client_what *what) {
+        const char *text = e->message ? e->message : strerror(-r);
+
+        if (r == -ENOMEM)
+                return r;
+        if (e->name && startswith(e->name, TDI_ERROR_PREFIX))
+                return client_fail_named(c, e->name, e->message, what);
+
+        if (unreachable(e))
+                return client_fail(c, -EHOSTUNREACH, TDI_ERROR_NONE,
+                                   "tdid is not running: tried to %s, but nobody owns " TDI_BUS_NAME " on %s and it could not be started (%s). "
+                                   "Start it with 'systemctl start tdid', or run 'tdid' as root.",
+                                   what->action, c->bus_label, text);
+        if (sd_bus_error_has_names(e, SD_BUS_ERROR_NO_REPLY, SD_BUS_ERROR_DISCONNECTED) || r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE)
+                return client_fail(c, -ECONNRESET, TDI_ERROR_NONE,
+                                   "tdid went away while it was asked to %s (%s). It may have begun: look with 'tdictl status'.", what->action, text);
+        if (sd_bus_error_has_names(e, SD_BUS_ERROR_TIMEOUT) || r == -ETIMEDOUT)
+                return client_fail(c, -ETIMEDOUT, TDI_ERROR_TIMEOUT,
+                                   "tdid did not answer in time when asked to %s. It may have begun: look with 'tdictl status'.", what->action);
+        if (sd_bus_error_has_names(e, SD_BUS_ERROR_UNKNOWN_OBJECT) && what->object)
+                return client_fail(c, -ENOENT, TDI_ERROR_NOT_FOUND, "Could not %s: there is no %s.", what->action, what->object);
+        if (sd_bus_error_has_names(e, SD_BUS_ERROR_ACCESS_DENIED))
+                return client_fail(c, -EACCES, TDI_ERROR_DENIED, "Could not %s: the bus does not let this user: %s.", what->action, text);
+        if (sd_bus_error_has_names(e, SD_BUS_ERROR_INVALID_ARGS, SD_BUS_ERROR_INVALID_SIGNATURE))
+                return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "Could not %s: %s.", what->action, text);
+        if (sd_bus_error_has_names(e, SD_BUS_ERROR_UNKNOWN_METHOD, SD_BUS_ERROR_UNKNOWN_INTERFACE, SD_BUS_ERROR_UNKNOWN_OBJECT))
+                return client_fail(c, -EOPNOTSUPP, TDI_ERROR_NOT_SUPPORTED, "Could not %s: the running tdid does not know how (%s).", what->action, text);
+        if (e->name)
+                return client_fail(c, -EIO, TDI_ERROR_NONE, "Could not %s: %s (%s).", what->action, text, e->name);
+        return client_fail(c, r, TDI_ERROR_NONE, "Could not %s: %s.", what->action, text);
+}
+
+int client_fail_answer(struct tdi_client *c, int r, const struct client_what *what) {
+        if (r == -ENOMEM)
+                return r;
+        return client_fail(c, -EBADMSG, TDI_ERROR_NONE, "Tried to %s: tdid's answer does not have the form that this libtdi knows.", what->action);
+}
+
+int client_new_call(struct tdi_client *c, const char *path, const char *interface, const char *member, sd_bus_message **ret) {
+        int r = sd_bus_message_new_method_call(c->bus, ret, TDI_BUS_NAME, path, interface, member);
+
+        if (r == -ENOTCONN)
+                return client_fail(c, -ECONNRESET, TDI_ERROR_NONE, "The connection to %s is lost.", c->bus_label);
+        if (r < 0 && r != -ENOMEM)
+                return client_fail(c, r, TDI_ERROR_NONE, "Could not make a call of %s.%s: %s.", interface, member, strerror(-r));
+        return r;
+}
+
+int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, sd_bus_message **ret_reply) {
+        _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
+        int r;
+
+        r = sd_bus_call(c->bus, call, 0, &e, ret_reply);
+        if (r < 0)
+                return client_fail_bus(c, r, &e, what);
+        return 0;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the files of the client share: the object, its errors, calls and waiting. Not part of the API. */
+#ifndef TDI_CLIENT_INTERNAL_H
+#define TDI_CLIENT_INTERNAL_H
+
+#include <systemd/sd-bus.h>
+
+#include <tdi/client.h>
+
+#include "names.h"
+#include "util/util.h"
+
+struct tdi_client {
+        sd_bus *bus;
+        char *bus_label; /* for people: "the system bus" */
+
+        char *error_text;
+        enum tdi_error error;
+
+        tdi_progress_callback progress;
+        void *progress_data;
+        int wake_fd;
+        bool in_callback;
+
+        tdi_event_callback event;
+        void *event_data;
+        sd_bus_slot *event_slot;
+        sd_bus_slot *event_owner_slot;
+        char *event_owner; /* unique name of tdid while subscribed; NULL: not there */
+        bool event_stop;
+};
+
+/* What a call that failed was about, for the text and for telling "no such object" from the rest. */
+struct client_what {
+        const char *action; /* "attach to VM 3" */
+        const char *object; /* "VM 3": named when the object is not there; may be NULL */
+};
+
+/* Starts a public function: refuses a callback's call, forgets the last error. */
+int client_enter(struct tdi_client *c);
+
+/* Stores the text and returns r, so that it ends a function. */
+int client_fail(struct tdi_client *c, int r, enum tdi_error error, const char *format, ...) _printf_(4, 5);
+int client_fail_bus(struct tdi_client *c, int r, const sd_bus_error *e, const struct client_what *what);
+int client_fail_named(struct tdi_client *c, const char *name, const char *text, const struct client_what *what);
+int client_fail_answer(struct tdi_client *c, int r, const struct client_what *what);
+
+int client_new_call(struct tdi_client *c, const char *path, const char *interface, const char *member, sd_bus_message **ret);
+int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, sd_bus_message **ret_reply);
+
+/* Starts the job of a call whose options have async, and waits for its end. */
+int client_run_job(struct tdi_client *c, sd_bus_message *call, const struct client_what *what);
+
+/* Waits for the bus, a CLOCK_MONOTONIC time and, unless ret_woken is NULL, the wake descriptor. */
+int client_poll(struct tdi_client *c, uint64_t until_usec, bool *ret_woken);
+uint64_t client_now(void);
+
+/* "7" of "/org/tdid1/vm/7"; NULL when the path is not under the prefix or holds more than one label. */
+const char *client_path_id(const char *path, const char *prefix);
+
+#endif

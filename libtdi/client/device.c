@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The calls that act on one function by its address: as a TDI of its VM, or as a device of the host. All are jobs. */
+#include <stdio.h>
+
+#include "client-internal.h"
+
+struct action {
+        const char *prefix, *interface, *member;
+        const char *verb;    /* "detach" */
+        const char *missing; /* what is not there when the object is not: "attached function" */
+};
+
+static int act(struct tdi_client *c, const struct action *a, struct tdi_bdf bdf, const char *first_argument) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        char label[TDI_BDF_MAX], text[TDI_BDF_MAX], path[64], action[64], object[64];
+        const struct client_what what = { action, object };
+        int r;
+
+        r = client_enter(c);
+        if (r < 0)
+                return r;
+        (void) tdi_bdf_format(bdf, text);
+        snprintf(path, sizeof(path), "%s%s", a->prefix, tdi_bdf_to_label(bdf, label));
+        snprintf(action, sizeof(action), "%s %s", a->verb, text);
+        snprintf(object, sizeof(object), "%s %s", a->missing, text);
+
+        r = client_new_call(c, path, a->interface, a->member, &m);
+        if (r < 0)
+                return r;
+        if (first_argument) {
+                r = sd_bus_message_append(m, "s", first_argument);
+                if (r < 0)
+                        return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The name of the TSM is not valid UTF-8.");
+        }
+        r = sd_bus_message_append(m, "a{sv}", 1, "async", "b", 1);
+        return r < 0 ? r : client_run_job(c, m, &what);
+}
+
+int tdi_client_detach(struct tdi_client *c, struct tdi_bdf bdf) {
+        static const struct action a = { TDI_PATH_TDI, TDI_IFACE_TDI, "Detach", "detach", "attached function" };
+
+        return act(c, &a, bdf, NULL);
+}
+
+int tdi_client_bind(struct tdi_client *c, struct tdi_bdf bdf) {
+        static const struct action a = { TDI_PATH_TDI, TDI_IFACE_TDI, "Bind", "bind", "attached function" };
+
+        return act(c, &a, bdf, NULL);
+}
+
+int tdi_client_unbind(struct tdi_client *c, struct tdi_bdf bdf) {
+        static const struct action a = { TDI_PATH_TDI, TDI_IFACE_TDI, "Unbind", "unbind", "attached function" };
+
+        return act(c, &a, bdf, NULL);
+}
+
+int tdi_client_connect_device(struct tdi_client *c, struct tdi_bdf bdf, const char *tsm) {
+        static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Connect", "connect", "PCI function" };
+
+        return act(c, &a, bdf, strempty(tsm));
+}
+
+int tdi_client_disconnect_device(struct tdi_client *c, struct tdi_bdf bdf) {
+        static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Disconnect", "disconnect", "PCI function" };
+
+        return act(c, &a, bdf, NULL);
+}
+
+int tdi_client_restore_device(struct tdi_client *c, struct tdi_bdf bdf) {
+        static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Restore", "restore", "PCI function" };
+
+        return act(c, &a, bdf, NULL);
+}

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The client of tdid, for VMMs, libvirt and tools: create confidential VMs, attach PCI functions to them, watch what
+ * happens. It hides the bus: no D-Bus type appears here. It is not the daemon's side and touches no device itself.
+ *
+ * Threads: a client object may move between threads but is used by one at a time; give every thread its own. Do not use
+ * it in a child after fork(): make a new one there. Callbacks run inside the call that waits, in the caller's thread, and
+ * must not call functions of the same client (they get -EDEADLK).
+ *
+ * Strings are UTF-8. Pointers passed in are only borrowed for the call. What a ret_ pointer receives is the caller's
+ * (free() for strings, close() for descriptors) and is written only on success. Every descriptor given out has O_CLOEXEC.
+ *
+ * Errors: functions return 0 (or a non-negative number where said) or a negative errno, and tdi_client_error() gives a
+ * text and, when tdid itself refused, its error. Besides tdi_error_to_errno() of that error these are used:
+ *   -EHOSTUNREACH  tdid or the bus cannot be reached
+ *   -ECONNRESET    tdid or the bus went away while a job was waited for; the job may go on
+ *   -EINPROGRESS   the progress callback chose to leave; the job goes on
+ *   -ENOTCONN      tdi_client_connect() was not called or failed
+ *   -EDEADLK       called from a callback of the same client
+ *   -EBADMSG       tdid's answer does not have the agreed form
+ *   -EINVAL        a parameter is malformed (the text names it)
+ *   -E2BIG         a struct with a larger size than this library knows has fields set that it would not honour
+ *   -ENOMEM
+ */
+#ifndef TDI_CLIENT_H
+#define TDI_CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <tdi/bdf.h>
+#include <tdi/error.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct tdi_client;
+
+/* ---- connection ---- */
+
+/**
+ * tdi_client_new() - make an unconnected client
+ * @ret_client: the new client, the caller's; ends with tdi_client_free()
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int tdi_client_new(struct tdi_client **ret_client);
+
+/**
+ * tdi_client_free() - close the connection and free the client
+ * @client: may be NULL
+ *
+ * Leases are descriptors of their own: they stay as they are, and so do jobs.
+ *
+ * Return: NULL.
+ */
+struct tdi_client *tdi_client_free(struct tdi_client *client);
+
+/**
+ * tdi_client_connect() - connect to the bus that tdid is on
+ * @bus: NULL or "system", "session", or a D-Bus address ("unix:path=…"). DBUS_SYSTEM_BUS_ADDRESS is respected.
+ *
+ * This does not need tdid to run: the first call starts it where the bus can. May block until the bus answers.
+ *
+ * Return: 0, -EHOSTUNREACH when there is no such bus, -EINVAL for a malformed address, -EISCONN when connected already.
+ */
+int tdi_client_connect(struct tdi_client *client, const char *bus);
+
+/**
+ * tdi_client_error() - what went wrong in the last call
+ * @client: a client
+ * @ret_error: may be NULL; tdid's error, TDI_ERROR_NONE when it was not tdid that refused
+ *
+ * Return: a text for people; "" when the last call succeeded. The client's, valid until its next call.
+ */
+const char *tdi_client_error(const struct tdi_client *client, enum tdi_error *ret_error);
+
+/* ---- jobs ----
+ *
+ * Everything that acts is a job in tdid, which goes on whoever waits for it. The functions below that say "a job" start
+ * one and wait for its end, however long it takes: a reset alone may take a minute.
+ */
+
+/** struct tdi_progress - what a running job is doing; the strings are the library's, valid inside the callback */
+struct tdi_progress {
+        const char *id;         /* as in the snapshot's "jobs" */
+        const char *kind;       /* "attach", … */
+        const char *step;       /* the step it is at, "" before the first */
+        const char *state;      /* "running", or "stuck" when past its deadline */
+        uint64_t elapsed_usec;  /* since the job was asked for */
+        uint64_t deadline_usec; /* CLOCK_REALTIME; 0: none */
+};
+
+/** enum tdi_progress_verdict - what a progress callback wants */
+enum tdi_progress_verdict {
+        TDI_PROGRESS_WAIT = 0,   /* go on */
+        TDI_PROGRESS_CANCEL = 1, /* ask tdid to cancel and undo the job, and wait for that; asked once however often returned */
+        TDI_PROGRESS_LEAVE = 2,  /* stop waiting: the call returns -EINPROGRESS, the job goes on */
+};
+
+/** typedef tdi_progress_callback - called at every new step or state, every half second, and when the wake descriptor is readable */
+typedef enum tdi_progress_verdict (*tdi_progress_callback)(const struct tdi_progress *progress, void *userdata);
+
+/**
+ * tdi_client_set_progress() - have a callback called while jobs are waited for
+ * @callback: NULL for none
+ */
+void tdi_client_set_progress(struct tdi_client *client, tdi_progress_callback callback, void *userdata);
+
+/**
+ * tdi_client_set_wake_fd() - a descriptor that interrupts waiting
+ * @fd: polled for input while a job is waited for (then the progress callback is called, and has to read it) and in
+ *      tdi_client_run() (which then returns -EINTR); -1 for none. Borrowed: it must stay open while it is set.
+ *
+ * A signalfd or eventfd here lets a program cancel a job without a race.
+ */
+void tdi_client_set_wake_fd(struct tdi_client *client, int fd);
+
+/* ---- VMs ---- */
+
+#define TDI_VM_SET_OWNER_UID (UINT64_C(1) << 0)
+#define TDI_VM_SET_VMM_UID (UINT64_C(1) << 1)
+#define TDI_VM_SET_VMM_GID (UINT64_C(1) << 2)
+#define TDI_VM_SET_HOTPLUG (UINT64_C(1) << 3)
+#define TDI_VM_SET_AWAIT_VMM (UINT64_C(1) << 4)
+#define TDI_VM_SET_MAX_FUNCTIONS (UINT64_C(1) << 5)
+
+/** struct tdi_vm_options - zero it, set @size, then what you need; a string is given when not NULL, a number when @set has its bit */
+struct tdi_vm_options {
+        size_t size;            /* sizeof(struct tdi_vm_options) */
+        uint64_t set;           /* TDI_VM_SET_…: which numbers are given */
+        const char *uuid;       /* only root may choose it */
+        const char *seclabel;   /* the security label that the VMM must have */
+        const char *platform;   /* "auto", "tdx", "sev-snp", "cca", "pkvm", "plain" */
+        const char *bind;       /* "late" or "early": when functions are bound, where nothing else is said */
+        uint32_t owner_uid;     /* only root may name another */
+        uint32_t vmm_uid;       /* who the VMM runs as; only root may name others than its own */
+        uint32_t vmm_gid;
+        uint32_t hotplug;       /* 1: functions may be attached after the seal */
+        uint32_t await_vmm;     /* seconds, at most 600, that the VM lives without a keeper until its VMM arrives */
+        uint32_t max_functions; /* at most 256 */
+};
+
+/**
+ * tdi_client_create_vm() - create a VM
+ * @name: unique among the owner's VMs
+ * @options: may be NULL
+ * @ret_id: may be NULL; the VM's id, which the functions below take; the caller's, free()
+ * @ret_lease: the VM's first keeper; the caller's, close(). The VM closes when the last copy of its last lease is closed
+ *             (and no other keeper is left). Poll it for POLLHUP to learn that the VM is gone. Nothing is read or written.
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_create_vm(struct tdi_client *client, const char *name, const struct tdi_vm_options *options, char **ret_id, int *ret_lease);
+
+/**
+ * tdi_client_find_vm() - find a VM
+ * @vm: its name, UUID or id
+ * @ret_id: its id; the caller's, free()
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_NOT_FOUND when there is none.
+ */
+int tdi_client_find_vm(struct tdi_client *client, const char *vm, char **ret_id);
+
+#define TDI_ATTACH_GUEST_RID (UINT64_C(1) << 0)
+#define TDI_ATTACH_FORCE (UINT64_C(1) << 1)      /* take the function although the host uses it */
+#define TDI_ATTACH_NO_CONNECT (UINT64_C(1) << 2) /* leave the TSM connection of its DSM alone */
+
+/** struct tdi_function - a function to attach; zero it, set @size and @bdf */
+struct tdi_function {
+        size_t size;          /* sizeof(struct tdi_function), the same in every element of an array */
+        uint64_t flags;       /* TDI_ATTACH_… */
+        struct tdi_bdf bdf;   /* where it is on the host */
+        uint32_t guest_rid;   /* with TDI_ATTACH_GUEST_RID: its requester id in the guest, 0 to 65535 */
+        const char *bind;     /* "late", "early" or NULL: as the VM */
+        const char *vf_token; /* UUID, for a VF whose PF's driver wants one; or NULL */
+};
+
+/**
+ * tdi_client_attach() - attach functions to a VM, all or none; a job
+ * @vm_id: the VM
+ * @functions: @n_functions of them, at least 1. All functions of an IOMMU group go together.
+ *
+ * Return: 0 or a negative errno; on failure every function is as it was before, or quarantined (the text says so).
+ */
+int tdi_client_attach(struct tdi_client *client, const char *vm_id, const struct tdi_function *functions, size_t n_functions);
+
+/**
+ * tdi_client_seal() - say that the set of early functions is complete, so that the guest may start; a job
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_seal(struct tdi_client *client, const char *vm_id);
+
+#define TDI_DESTROY_ABANDON (UINT64_C(1) << 0) /* do not wait for stuck functions; they stay quarantined */
+
+/**
+ * tdi_client_destroy() - close a VM whatever keeps it, and give its functions back; a job
+ * @flags: TDI_DESTROY_…
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_destroy(struct tdi_client *client, const char *vm_id, uint64_t flags);
+
+/**
+ * tdi_client_hold() - get a further lease
+ * @label: shown to people as what this lease is for; may be ""
+ * @ret_lease: as of tdi_client_create_vm()
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_hold(struct tdi_client *client, const char *vm_id, const char *label, int *ret_lease);
+
+/**
+ * tdi_client_set_kvm() - tell tdid the VM's KVM VM
+ * @kvm_fd: from KVM_CREATE_VM; borrowed, tdid gets a duplicate
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_set_kvm(struct tdi_client *client, const char *vm_id, int kvm_fd);
+
+/**
+ * tdi_client_set_pidfd() - make a process a further keeper, until it exits
+ * @pidfd: from pidfd_open(); borrowed, tdid gets a duplicate
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_set_pidfd(struct tdi_client *client, const char *vm_id, int pidfd);
+
+/**
+ * tdi_client_describe() - everything about a VM, for root and its owner
+ * @ret_json: {"schema": "tdid/1", "vm": {…}} as docs/dbus-api.md says; the caller's, free()
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_DENIED for others.
+ */
+int tdi_client_describe(struct tdi_client *client, const char *vm_id, char **ret_json);
+
+/* ---- attached functions ---- */
+
+/**
+ * tdi_client_detach() - take a function from its VM and give it back to the host; a job
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_NOT_FOUND when it is not attached.
+ */
+int tdi_client_detach(struct tdi_client *client, struct tdi_bdf bdf);
+
+/**
+ * tdi_client_bind() - bind an attached function to its VM in the platform's security manager; a job
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_NOT_SUPPORTED when this host has no way to bind.
+ */
+int tdi_client_bind(struct tdi_client *client, struct tdi_bdf bdf);
+
+/**
+ * tdi_client_unbind() - undo tdi_client_bind(); a job
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_unbind(struct tdi_client *client, struct tdi_bdf bdf);
+
+/* ---- the host's functions (root only) ---- */
+
+/**
+ * tdi_client_connect_device() - connect a DSM to a TSM; a job
+ * @tsm: "tsm0", …; NULL or "": the only one
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_connect_device(struct tdi_client *client, struct tdi_bdf bdf, const char *tsm);
+
+/**
+ * tdi_client_disconnect_device() - undo tdi_client_connect_device(); a job
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_disconnect_device(struct tdi_client *client, struct tdi_bdf bdf);
+
+/**
+ * tdi_client_restore_device() - try again to give back a quarantined function; a job
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_restore_device(struct tdi_client *client, struct tdi_bdf bdf);
+
+/* ---- looking and watching ---- */
+
+/**
+ * tdi_client_snapshot() - all that any user may know, as JSON
+ * @ret_json: one object {"schema": "tdid/1", "tdid": {…}, "devices": […], "vms": […], "tsms": […], "jobs": […]},
+ *            its keys are those of `tdictl --json status`, see tdictl(1); the caller's, free()
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_snapshot(struct tdi_client *client, char **ret_json);
+
+/** enum tdi_event_kind - what happened */
+enum tdi_event_kind {
+        TDI_EVENT_ADDED = 0,   /* @value: the whole object as JSON */
+        TDI_EVENT_REMOVED = 1, /* no key, no value */
+        TDI_EVENT_CHANGED = 2, /* @key got @value */
+        TDI_EVENT_NOTICE = 3,  /* @key: "closing" (VM) or "failed" (TDI), @value: why; or "finished" (job), @value: {"error", "text"} */
+        TDI_EVENT_DAEMON = 4,  /* tdid left the bus or came (back); @key "running", @value "true" or "false" */
+};
+
+/** struct tdi_event - one event; the strings are the library's, valid inside the callback */
+struct tdi_event {
+        enum tdi_event_kind kind;
+        const char *type;  /* "device", "vm", "tdi", "tsm", "job", "tdid" */
+        const char *id;    /* BDF of a device or TDI, id of a VM or job, name of a TSM, "" of tdid */
+        const char *key;   /* as in the snapshot, but VMs are named by id ("vm_id") and TDIs by BDF; NULL where none */
+        const char *value; /* JSON text; NULL where none, or where tdid said that the value changed but not to what */
+};
+
+/** typedef tdi_event_callback - return 0 to go on, anything else ends tdi_client_run() */
+typedef int (*tdi_event_callback)(const struct tdi_event *event, void *userdata);
+
+/**
+ * tdi_client_subscribe() - have a callback called for events
+ * @callback: NULL ends the subscription
+ *
+ * Events are delivered inside tdi_client_process(), tdi_client_run() and every function that is a job. A subscribed client
+ * has to be processed, else the bus drops it in the end. Subscribe first, then take a snapshot: nothing is missed.
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_subscribe(struct tdi_client *client, tdi_event_callback callback, void *userdata);
+
+/**
+ * tdi_client_get_fd() - the descriptor to poll in a loop of one's own
+ *
+ * Return: the descriptor, the client's (do not read, write or close it), or a negative errno.
+ */
+int tdi_client_get_fd(struct tdi_client *client);
+
+/**
+ * tdi_client_get_poll() - what to poll for, read again before every poll
+ * @ret_events: may be NULL; POLLIN, POLLOUT
+ * @ret_until_usec: may be NULL; CLOCK_MONOTONIC time at which to call tdi_client_process() even without events,
+ *                  UINT64_MAX: none
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_get_poll(struct tdi_client *client, short *ret_events, uint64_t *ret_until_usec);
+
+/**
+ * tdi_client_process() - handle all that has arrived, without waiting
+ *
+ * Return: 1 when a callback asked to stop, else 0, or a negative errno (-ECONNRESET when the bus is gone).
+ */
+int tdi_client_process(struct tdi_client *client);
+
+/**
+ * tdi_client_run() - process and wait until a callback asks to stop
+ *
+ * Return: 0, -EINTR when the wake descriptor became readable, or a negative errno.
+ */
+int tdi_client_run(struct tdi_client *client);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
