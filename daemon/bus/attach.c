@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* org.tdid1.VM.Attach: everything is checked before anything is begun. */
+#include <stdio.h>
+
+#include "bus/bus-vm.h"
+#include "device.h"
+#include "vm.h"
+
+struct want {
+        const char *bind, *connect, *vf_token;
+        int64_t guest_rid; /* -1: none */
+        bool force;
+        /* not options */
+        const char *text;
+        Device *device;
+};
+
+struct act {
+        bool async;
+};
+
+static const struct option function_options[] = {
+        { "guest_rid", 'u', offsetof(struct want, guest_rid), NULL }, { "bind", 's', offsetof(struct want, bind), NULL },
+        { "connect", 's', offsetof(struct want, connect), NULL },     { "vf_token", 's', offsetof(struct want, vf_token), NULL },
+        { "force", 'b', offsetof(struct want, force), NULL },         {},
+};
+
+static const struct option act_options[] = {
+        { "async", 'b', offsetof(struct act, async), NULL },
+        {},
+};
+
+static int check_form(const struct want *w, struct tdi_bdf *ret, sd_bus_error *e) {
+        if (tdi_bdf_parse(w->text, ret) < 0)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "\"%.64s\" is no PCI address; write it as 0000:01:00.0, 01:00.0 or pci_0000_01_00_0",
+                                 w->text);
+        if (w->guest_rid > UINT16_MAX)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "%s: guest_rid: a requester ID has 16 bits", w->text);
+        if (w->bind && !streq(w->bind, "late") && !streq(w->bind, "early"))
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "%s: bind must be \"late\" or \"early\"", w->text);
+        if (w->connect && !streq(w->connect, "auto") && !streq(w->connect, "no"))
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "%s: connect must be \"auto\" or \"no\"", w->text);
+        if (w->vf_token && !uuid_is_valid(w->vf_token))
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "%s: vf_token must be a UUID", w->text);
+        return 0;
+}
+
+static int read_functions(Manager *m, sd_bus_message *call, struct want *wants, size_t *ret, sd_bus_error *e) {
+        size_t n = 0;
+        int r;
+
+        r = sd_bus_message_enter_container(call, 'a', "(sa{sv})");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(call, 'r', "sa{sv}")) > 0) {
+                struct want *w = wants + n;
+                struct tdi_bdf bdf;
+
+                if (n >= m->config.functions)
+                        return bus_error(e, TDI_ERROR_LIMIT, "a VM has at most %u functions (functions in " CONFIG_PATH ")", m->config.functions);
+                *w = (struct want){ .guest_rid = -1 };
+                r = sd_bus_message_read_basic(call, 's', &w->text);
+                if (r >= 0)
+                        r = options_read(call, function_options, w, e);
+                if (r >= 0)
+                        r = check_form(w, &bdf, e);
+                if (r < 0)
+                        return r;
+                w->device = device_find(m, bdf);
+                if (!w->device)
+                        return bus_error(e, TDI_ERROR_NOT_FOUND, "there is no PCI function %s on this host", w->text);
+                for (size_t i = 0; i < n; i++)
+                        if (wants[i].device == w->device)
+                                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "%s is named twice", w->text);
+                n++;
+                r = sd_bus_message_exit_container(call);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        if (n == 0)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "name at least one function");
+        *ret = n;
+        return sd_bus_message_exit_container(call);
+}
+
+static int check_quarantine(Manager *m, const Device *d, const char *text, sd_bus_error *e) {
+        for (size_t i = 0; i < m->n_custodies; i++) {
+                const Custody *c = m->custodies[i];
+                Device *other = device_find(m, c->bdf);
+
+                if (!custody_is_stalled(c) || !other || other == d || !device_shares_reset(d, other))
+                        continue;
+                return bus_error(e, TDI_ERROR_QUARANTINED, "%s shares a reset or an IOMMU group with %s, which is %s", text, c->name,
+                                 c->quarantine ? c->quarantine : "stuck in the kernel");
+        }
+        return 0;
+}
+
+static int check_free(Manager *m, const struct want *w, sd_bus_error *e) {
+        Custody *c = custody_find(m, w->device->bdf);
+
+        if (device_is_bridge(w->device))
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "%s is a bridge: assign the functions below it", w->text);
+        if (c && c->quarantine)
+                return bus_error(e, TDI_ERROR_QUARANTINED, "%s is quarantined: %s; `tdictl device restore %s` tries again", w->text, c->quarantine,
+                                 w->text);
+        if (c && c->vm)
+                return bus_error(e, TDI_ERROR_IN_USE, "%s belongs to VM %s", w->text, c->vm->name);
+        if (c)
+                return bus_error(e, TDI_ERROR_BUSY, "%s is still being given back (%s)", w->text, custody_action_name(c));
+        if (w->device->group < 0)
+                return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s has no IOMMU group: is the IOMMU switched on (kernel command line, firmware)?",
+                                 w->text);
+        return check_quarantine(m, w->device, w->text, e);
+}
+
+/* All functions of an IOMMU group go to one VM, in one transaction. */
+static int check_group(Manager *m, const struct want *wants, size_t n, const struct want *w, sd_bus_error *e) {
+        for (size_t i = 0; i < m->n_devices; i++) {
+                const Device *d = m->devices[i];
+                char bdf[TDI_BDF_MAX];
+                bool there = false;
+
+                if (d->group != w->device->group || d == w->device || device_is_bridge(d))
+                        continue;
+                for (size_t k = 0; k < n; k++)
+                        there |= wants[k].device == d;
+                if (!there)
+                        return bus_error(e, TDI_ERROR_INVALID_ARGUMENT,
+                                         "%s shares IOMMU group %d with %s: they can only go to a VM together, in one attach", w->text, d->group,
+                                         tdi_bdf_format(d->bdf, bdf));
+        }
+        return 0;
+}
+
+static int check_rid(VM *vm, const struct want *wants, size_t i, sd_bus_error *e) {
+        bool taken = false;
+
+        if (wants[i].guest_rid < 0)
+                return 0;
+        for (size_t k = 0; k < vm->n_tdis; k++)
+                taken |= vm->tdis[k]->guest_rid == wants[i].guest_rid;
+        for (size_t k = 0; k < i; k++)
+                taken |= wants[k].guest_rid == wants[i].guest_rid;
+        if (taken)
+                return bus_error(e, TDI_ERROR_EXISTS, "%s: guest RID 0x%04x is taken in VM %s", wants[i].text, (unsigned) wants[i].guest_rid, vm->name);
+        return 0;
+}
+
+static int check_phase(VM *vm, size_t n, sd_bus_error *e) {
+        if (vm->n_tdis + n > vm->max_functions)
+                return bus_error(e, TDI_ERROR_LIMIT, "VM %s may have %u functions (limits.functions)", vm->name, vm->max_functions);
+        if (vm->phase == TDI_VM_PREPARING)
+                return 0;
+        if (!vm->hotplug)
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "VM %s is %s and was created without hotplug: attach before sealing", vm->name,
+                                 tdi_vm_phase_to_string(vm->phase));
+        if (!vm->platform->hotplug)
+                return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s takes no function after boot: attach before sealing", vm->platform->title);
+        return 0;
+}
+
+static void begin(VM *vm, Job *j, const struct want *wants, size_t n) {
+        Manager *m = vm->manager;
+
+        j->sequence = m->next_sequence++;
+        for (size_t i = 0; i < n; i++) {
+                const struct want *w = wants + i;
+                Custody *c = custody_new(m, w->device->bdf, w->device->group);
+                TDI *t;
+
+                c->sequence = j->sequence;
+                json_set_bool(c->values, "force", w->force);
+                json_set_str(c->values, "connect", w->connect ? w->connect : "auto");
+                if (w->vf_token)
+                        json_set_str(c->values, "vf_token", w->vf_token);
+                custody_set_vm(c, vm);
+                t = tdi_new(vm, c);
+                t->guest_rid = (uint32_t) w->guest_rid;
+                if (w->bind)
+                        t->bind = streq(w->bind, "early") ? BIND_EARLY : BIND_LATE;
+                job_add_bdf(j, c->bdf);
+                custody_set_goal(c, GOAL_UP);
+        }
+}
+
+int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        _cleanup_free_ struct want *wants = NULL;
+        Manager *m = userdata;
+        struct act a = {};
+        size_t n = 0;
+        VM *vm;
+        Job *j;
+        int r;
+
+        wants = calloc(m->config.functions, sizeof(*wants));
+        if (!wants)
+                return -ENOMEM;
+        r = read_functions(m, call, wants, &n, e);
+        if (r >= 0)
+                r = options_read(call, act_options, &a, e);
+        if (r >= 0)
+                r = bus_vm_of_call(m, call, &vm, e);
+        /* Which functions an owner may take for itself is for a policy to say; without one, root gives them. */
+        if (r >= 0)
+                r = access_root(m, call, bus_method_attach, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = bus_vm_is_open(vm, e);
+        if (r >= 0)
+                r = check_phase(vm, n, e);
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = check_free(m, wants + i, e);
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = check_group(m, wants, n, wants + i, e);
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = check_rid(vm, wants, i, e);
+        if (r >= 0)
+                r = bus_job_new(m, JOB_ATTACH, vm, attach_settle, &j, e);
+        if (r < 0)
+                return r;
+        j->reply_with_tdis = true;
+        begin(vm, j, wants, n);
+        return bus_job_started(j, call, a.async);
+}

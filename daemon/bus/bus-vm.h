@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the files of the VM interface share. */
+#ifndef TDID_BUS_BUS_VM_H
+#define TDID_BUS_BUS_VM_H
+
+#include "bus/bus.h"
+
+int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e);
+
+int bus_vm_of_call(Manager *m, sd_bus_message *call, VM **ret, sd_bus_error *e);
+int bus_vm_is_open(VM *vm, sd_bus_error *e);
+int bus_job_new(Manager *m, enum job_kind kind, VM *vm, bool (*settle)(Job *j), Job **ret, sd_bus_error *e);
+
+#endif

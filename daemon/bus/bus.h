@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The D-Bus side: every name on the bus stands here. One file per interface; each method reads, validates, authorises, acts and
+ * replies, in that order. Objects are looked up by path at every call, so that a method may be run again from its start.
+ */
+#ifndef TDID_BUS_H
+#define TDID_BUS_H
+
+#include "job.h"
+#include "manager.h"
+
+#define BUS_MANAGER "org.tdid1.Manager"
+#define BUS_VM "org.tdid1.VM"
+#define BUS_TDI "org.tdid1.TDI"
+#define BUS_DEVICE "org.tdid1.Device"
+#define BUS_TSM "org.tdid1.TSM"
+#define BUS_JOB "org.tdid1.Job"
+
+extern const sd_bus_vtable bus_manager_vtable[], bus_vm_vtable[], bus_tdi_vtable[], bus_device_vtable[], bus_tsm_vtable[], bus_job_vtable[];
+
+/* Connects to "system", "session" or an address, and puts the objects there. The name is asked for later. */
+int bus_open(Manager *m, const char *bus);
+int bus_request_name(Manager *m, void (*done)(Manager *m, int r));
+void bus_close(Manager *m);
+
+/* Signals; nothing happens before the name is ours. bus_changed() takes property names up to NULL. */
+void bus_added(Manager *m, const char *path, const char *interface);
+void bus_removed(Manager *m, const char *path, const char *interface);
+void bus_changed(Manager *m, const char *path, const char *interface, ...) __attribute__((__sentinel__));
+void bus_emit_closing(Manager *m, const char *path, const char *reason);
+void bus_emit_failed(Manager *m, const char *path, const char *reason);
+void bus_emit_finished(Manager *m, const char *path, const char *error, const char *text);
+
+/* Answers a call that waited for its job. */
+void bus_reply_job(Job *j);
+/* Replies at once with the job where the caller said async, else remembers the call. */
+int bus_job_started(Job *j, sd_bus_message *call, bool async);
+
+/* Sets an org.tdid1.Error; its value is a negative errno for the method to return. */
+#define bus_error(...) (bus_set_error(__VA_ARGS__), -EPROTO)
+void bus_set_error(sd_bus_error *e, enum tdi_error error, const char *format, ...) _printf_(3, 4);
+
+/* Objects by path; NULL. */
+VM *bus_vm(Manager *m, const char *path);
+TDI *bus_tdi(Manager *m, const char *path);
+Device *bus_device(Manager *m, const char *path);
+Tsm *bus_tsm(Manager *m, const char *path);
+Job *bus_job(Manager *m, const char *path);
+
+/* ---- access.c: who calls ---- */
+
+/*
+ * The caller's uid: 1 with it; 0 when the bus has to be asked first, then the method is run again from its start; negative errno.
+ */
+int access_caller(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e);
+/* Root, or the VM's owner. Same results as access_caller(). */
+int access_owner(Manager *m, VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e);
+int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
+void access_free(struct callers *c);
+
+/* ---- options.c: a{sv} ---- */
+
+struct option {
+        const char *key;
+        char type;     /* s, u, b, or a: a nested a{sv} with @nested */
+        size_t offset; /* into the caller's struct: s: const char * (the message's), u: int64_t (-1 stays: not given), b: bool */
+        const struct option *nested;
+};
+
+/* Reads an a{sv} into a struct. Unknown keys, wrong types and keys that come twice are refused. The table ends with a NULL key. */
+int options_read(sd_bus_message *m, const struct option *options, void *base, sd_bus_error *e);
+
+bool name_is_valid(const char *name);
+bool label_is_valid(const char *label);
+bool uuid_is_valid(const char *uuid);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* org.tdid1.TDI */
+#include "bus/bus-vm.h"
+#include "device.h"
+#include "vm.h"
+
+struct act {
+        bool async;
+};
+
+static const struct option act_options[] = {
+        { "async", 'b', offsetof(struct act, async), NULL },
+        {},
+};
+
+static int open_tdi(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, struct act *a, TDI **ret, sd_bus_error *e) {
+        uid_t uid;
+        TDI *t;
+        int r;
+
+        r = options_read(call, act_options, a, e);
+        if (r < 0)
+                return r;
+        t = bus_tdi(m, sd_bus_message_get_path(call));
+        if (!t)
+                return bus_error(e, TDI_ERROR_NOT_FOUND, "the function has been detached");
+        r = access_owner(m, t->vm, call, method, &uid, e);
+        if (r <= 0)
+                return r;
+        r = bus_vm_is_open(t->vm, e);
+        if (r < 0)
+                return r;
+        *ret = t;
+        return 1;
+}
+
+/* The functions of a group come together and go together: the kernel gives a group's DMA to one owner. */
+static int method_detach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        struct act a = {};
+        TDI *t;
+        Job *j;
+        VM *vm;
+        int r;
+
+        r = open_tdi(userdata, call, method_detach, &a, &t, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        if (t->state == TDI_STATE_ATTACHING || t->state == TDI_STATE_DETACHING)
+                return bus_error(e, TDI_ERROR_BUSY, "the function is %s: wait for that job", tdi_state_to_string(t->state));
+        vm = t->vm;
+        r = bus_job_new(userdata, JOB_DETACH, vm, release_settle, &j, e);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < vm->n_tdis; i++) {
+                TDI *o = vm->tdis[i];
+
+                if (o != t && o->custody->group != t->custody->group)
+                        continue;
+                job_add_bdf(j, o->bdf);
+                o->committed = false;
+                tdi_set_state(o, TDI_STATE_DETACHING);
+                custody_set_goal(o->custody, GOAL_DOWN);
+        }
+        vm_touch(vm);
+        return bus_job_started(j, call, a.async);
+}
+
+static int method_bind(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        struct act a = {};
+        TDI *t;
+        int r;
+
+        r = open_tdi(userdata, call, method_bind, &a, &t, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        return bus_error(e, TDI_ERROR_NOT_SUPPORTED,
+                         "this tdid has no way to bind a TDI: the kernel offers user space connect and disconnect only "
+                         "(no iommufd TSM call); everything up to prepare works without");
+}
+
+static int method_unbind(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        struct act a = {};
+        TDI *t;
+        int r;
+
+        r = open_tdi(userdata, call, method_unbind, &a, &t, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        return bus_error(e, TDI_ERROR_INVALID_STATE, "the function is not bound");
+}
+
+static int get_path(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,
+                    void *userdata, _unused_ sd_bus_error *e) {
+        TDI *t = bus_tdi(userdata, path);
+        char buf[64];
+
+        if (!t)
+                return -ENOENT;
+        return sd_bus_message_append_basic(reply, 'o', streq(property, "VM") ? vm_path(t->vm, buf) : device_path(t->bdf, buf));
+}
+
+static int get_text(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,
+                    void *userdata, _unused_ sd_bus_error *e) {
+        TDI *t = bus_tdi(userdata, path);
+
+        if (!t)
+                return -ENOENT;
+        /* Only a provider that can ask the TSM knows the TDISP state. */
+        return sd_bus_message_append_basic(reply, 's', streq(property, "State") ? tdi_state_to_string(t->state) : "unknown");
+}
+
+static int get_rid(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, _unused_ const char *property,
+                   sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *e) {
+        TDI *t = bus_tdi(userdata, path);
+
+        return t ? sd_bus_message_append_basic(reply, 'u', &t->guest_rid) : -ENOENT;
+}
+
+const sd_bus_vtable bus_tdi_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("Detach", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_detach, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Bind", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_bind, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Unbind", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_unbind, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_SIGNAL_WITH_ARGS("Failed", SD_BUS_ARGS("s", reason), 0),
+        SD_BUS_PROPERTY("Device", "o", get_path, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("VM", "o", get_path, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("State", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("TDISP", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("GuestRID", "u", get_rid, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_VTABLE_END,
+};

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* org.tdid1.VM, but for Attach (attach.c). */
+#include "vm.h"
+
+#include <stdio.h>
+
+#include "bus/bus.h"
+#include "bus/bus-vm.h"
+#include "host/fdkind.h"
+#include "model/json.h"
+
+/* Who owns a VM must not take all of the host's jobs with it. */
+#define JOBS_PER_VM 16
+
+struct act {
+        bool async, abandon;
+};
+
+static const struct option act_options[] = {
+        { "async", 'b', offsetof(struct act, async), NULL },
+        {},
+};
+
+static const struct option destroy_options[] = {
+        { "async", 'b', offsetof(struct act, async), NULL },
+        { "abandon", 'b', offsetof(struct act, abandon), NULL },
+        {},
+};
+
+int bus_vm_of_call(Manager *m, sd_bus_message *call, VM **ret, sd_bus_error *e) {
+        VM *vm = bus_vm(m, sd_bus_message_get_path(call));
+
+        if (!vm)
+                return bus_error(e, TDI_ERROR_NOT_FOUND, "the VM is gone");
+        *ret = vm;
+        return 0;
+}
+
+/* What no closing VM does any more. */
+int bus_vm_is_open(VM *vm, sd_bus_error *e) {
+        if (vm->manager->stopping)
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "tdid is stopping");
+        if (vm->close != CLOSE_NOT)
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "VM %s is closing", vm->name);
+        return 0;
+}
+
+int bus_job_new(Manager *m, enum job_kind kind, VM *vm, bool (*settle)(Job *j), Job **ret, sd_bus_error *e) {
+        int r;
+
+        if (vm && job_count(m, vm) >= JOBS_PER_VM)
+                return bus_error(e, TDI_ERROR_LIMIT, "%d jobs of VM %s are under way, which is the limit", JOBS_PER_VM, vm->name);
+        r = job_new(m, kind, vm, settle, ret);
+        if (r < 0)
+                return bus_error(e, TDI_ERROR_LIMIT, "%u jobs are under way, which is the limit (jobs in " CONFIG_PATH ")", m->config.jobs);
+        return 0;
+}
+
+static int check_seal(VM *vm, sd_bus_error *e) {
+        if (vm->phase != TDI_VM_PREPARING)
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "VM %s is %s: only a VM that is preparing can be sealed", vm->name,
+                                 tdi_vm_phase_to_string(vm->phase));
+        for (size_t i = 0; i < vm->n_tdis; i++) {
+                char bdf[TDI_BDF_MAX];
+
+                tdi_bdf_format(vm->tdis[i]->bdf, bdf);
+                if (vm->tdis[i]->state != TDI_STATE_PREPARED)
+                        return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is %s: wait for its job, or detach it", bdf,
+                                         tdi_state_to_string(vm->tdis[i]->state));
+                if (vm->platform->early_prepare)
+                        return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s needs its vPCI function in a secure vIOMMU (%s) before boot, which tdid "
+                                         "cannot prepare on this kernel", bdf, vm->platform->title, vm->platform->viommu);
+                if (vm->tdis[i]->bind == BIND_EARLY)
+                        return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s was to be bound early, but this kernel has no interface to bind a TDI; "
+                                         "attach it with bind late", bdf);
+        }
+        return 0;
+}
+
+static int method_seal(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        struct act a = {};
+        uid_t uid;
+        VM *vm;
+        Job *j;
+        int r;
+
+        r = options_read(call, act_options, &a, e);
+        if (r >= 0)
+                r = bus_vm_of_call(userdata, call, &vm, e);
+        if (r >= 0)
+                r = access_owner(userdata, vm, call, method_seal, &uid, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = bus_vm_is_open(vm, e);
+        if (r >= 0)
+                r = check_seal(vm, e);
+        if (r >= 0)
+                r = bus_job_new(userdata, JOB_SEAL, vm, seal_settle, &j, e);
+        if (r < 0)
+                return r;
+        job_add_object(j, vm->name);
+        vm_set_phase(vm, TDI_VM_SEALED);
+        return bus_job_started(j, call, a.async);
+}
+
+static int method_destroy(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        struct act a = {};
+        uid_t uid;
+        VM *vm;
+        Job *j;
+        int r;
+
+        r = options_read(call, destroy_options, &a, e);
+        if (r >= 0)
+                r = bus_vm_of_call(userdata, call, &vm, e);
+        if (r >= 0)
+                r = access_owner(userdata, vm, call, method_destroy, &uid, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = bus_job_new(userdata, JOB_DESTROY, vm, destroy_settle, &j, e);
+        if (r < 0)
+                return r;
+        job_add_object(j, vm->name);
+        vm->abandon |= a.abandon;
+        vm_close(vm, "it was destroyed");
+        return bus_job_started(j, call, a.async);
+}
+
+static void on_kvm_stored(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        sd_bus_message *call = userdata;
+
+        if (r < 0)
+                (void) sd_bus_reply_method_errorf(call, TDI_ERROR_PREFIX "Kernel", "the VM's holder did not take the descriptor: %s", strerror(-r));
+        else
+                (void) sd_bus_reply_method_return(call, NULL);
+        sd_bus_message_unref(call);
+}
+
+static int method_set_kvm(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        Manager *m = userdata;
+        struct json_object *put;
+        char what[256] = "?";
+        int fd, r;
+        uid_t uid;
+        VM *vm;
+
+        r = sd_bus_message_read_basic(call, 'h', &fd);
+        if (r >= 0)
+                r = bus_vm_of_call(m, call, &vm, e);
+        if (r >= 0)
+                r = access_owner(m, vm, call, method_set_kvm, &uid, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = bus_vm_is_open(vm, e);
+        if (r < 0)
+                return r;
+        r = host_check_kvm_vm(m->host, fd, what, sizeof(what));
+        if (r < 0)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "the descriptor is no KVM VM but %s%s", what, r == -EBADF ? " without access (O_PATH)" : "");
+        if (vm->kvm >= 0)
+                return bus_error(e, TDI_ERROR_EXISTS, "VM %s has its KVM VM already", vm->name);
+        vm->kvm = fd_dup(fd);
+        if (vm->kvm < 0)
+                return vm->kvm;
+        put = json_new();
+        json_set_str(put, "op", "put");
+        json_set_str(put, "key", "kvm");
+        r = holder_call(vm->holder, put, &vm->kvm, 1, on_kvm_stored, sd_bus_message_ref(call));
+        if (r < 0) {
+                sd_bus_message_unref(call);
+                return bus_error(e, TDI_ERROR_KERNEL, "could not give the descriptor to the VM's holder: %s", strerror(-r));
+        }
+        return 1;
+}
+
+static void on_kept(int r, int lease, void *userdata) {
+        sd_bus_message *call = userdata;
+
+        if (r < 0)
+                (void) sd_bus_reply_method_errorf(call, TDI_ERROR_PREFIX "Kernel", "the VM's holder did not take the descriptor: %s", strerror(-r));
+        else if (lease >= 0)
+                (void) sd_bus_reply_method_return(call, "h", lease);
+        else
+                (void) sd_bus_reply_method_return(call, NULL);
+        close_fd(lease);
+        sd_bus_message_unref(call);
+}
+
+static int check_keepers(VM *vm, sd_bus_error *e) {
+        if (vm->n_keepers >= vm->manager->config.keepers)
+                return bus_error(e, TDI_ERROR_LIMIT, "VM %s has %zu keepers, which is the limit (keepers in " CONFIG_PATH ")", vm->name, vm->n_keepers);
+        return 0;
+}
+
+static int keeper_reply(int r, sd_bus_message *call, sd_bus_error *e) {
+        if (r >= 0)
+                return 1;
+        sd_bus_message_unref(call);
+        return bus_error(e, TDI_ERROR_KERNEL, "could not make a keeper: %s", strerror(-r));
+}
+
+/* tdid, a worker of it, or a holder: a VM that it keeps would never close. */
+static bool is_own_process(Manager *m, pid_t pid) {
+        char path[64], text[4096], *line;
+        int parent;
+
+        if (pid == getpid())
+                return true;
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (pid == holder_pid(m->vms[i]->holder))
+                        return true;
+        snprintf(path, sizeof(path), "/proc/%d/status", (int) pid);
+        if (host_read_text(m->host, path, text, sizeof(text)) < 0)
+                return false;
+        line = strstr(text, "\nPPid:");
+        return line && sscanf(line, "\nPPid: %d", &parent) == 1 && parent == getpid();
+}
+
+static int method_set_pidfd(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        Manager *m = userdata;
+        char what[256] = "?", label[VM_LABEL_MAX];
+        int fd, r;
+        pid_t pid;
+        uid_t uid;
+        VM *vm;
+
+        r = sd_bus_message_read_basic(call, 'h', &fd);
+        if (r >= 0)
+                r = bus_vm_of_call(m, call, &vm, e);
+        if (r >= 0)
+                r = access_owner(m, vm, call, method_set_pidfd, &uid, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = bus_vm_is_open(vm, e);
+        if (r >= 0)
+                r = check_keepers(vm, e);
+        if (r < 0)
+                return r;
+        r = host_check_pidfd(m->host, fd, &pid, what, sizeof(what));
+        if (r == -ESRCH)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "the process of the pidfd has ended already");
+        if (r < 0)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "the descriptor is no pidfd but %s", what);
+        if (is_own_process(m, pid))
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "process %d is tdid's own: a VM that it keeps would never close", (int) pid);
+        snprintf(label, sizeof(label), "process %d", (int) pid);
+        r = keeper_new_pidfd(vm, fd, label, uid, on_kept, sd_bus_message_ref(call));
+        return keeper_reply(r, call, e);
+}
+
+static int method_hold(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        Manager *m = userdata;
+        const char *label;
+        uid_t uid;
+        VM *vm;
+        int r;
+
+        r = sd_bus_message_read_basic(call, 's', &label);
+        if (r < 0)
+                return r;
+        if (!label_is_valid(label))
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "a label has at most %d bytes and no control characters", VM_LABEL_MAX);
+        r = bus_vm_of_call(m, call, &vm, e);
+        if (r >= 0)
+                r = access_owner(m, vm, call, method_hold, &uid, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = bus_vm_is_open(vm, e);
+        if (r >= 0)
+                r = check_keepers(vm, e);
+        if (r < 0)
+                return r;
+        r = keeper_new_lease(vm, label, uid, on_kept, sd_bus_message_ref(call));
+        return keeper_reply(r, call, e);
+}
+
+static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        _cleanup_json_ struct json_object *o = NULL;
+        uid_t uid;
+        VM *vm;
+        int r;
+
+        r = bus_vm_of_call(userdata, call, &vm, e);
+        if (r >= 0)
+                r = access_owner(userdata, vm, call, method_describe, &uid, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        o = json_new();
+        json_set_str(o, "schema", "tdid/1");
+        json_set_take(o, "vm", vm_record(vm, true));
+        return sd_bus_reply_method_return(call, "s", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
+static int get_text(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,
+                    void *userdata, _unused_ sd_bus_error *e) {
+        VM *vm = bus_vm(userdata, path);
+        const char *text;
+
+        if (!vm)
+                return -ENOENT;
+        if (streq(property, "Name"))
+                text = vm->name;
+        else if (streq(property, "UUID"))
+                text = vm->uuid;
+        else if (streq(property, "Platform"))
+                text = vm->platform->name;
+        else
+                text = tdi_vm_phase_to_string(vm->phase);
+        return sd_bus_message_append_basic(reply, 's', text);
+}
+
+static int get_tdis(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, _unused_ const char *property,
+                    sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *e) {
+        VM *vm = bus_vm(userdata, path);
+        char tdi[64];
+        int r;
+
+        if (!vm)
+                return -ENOENT;
+        r = sd_bus_message_open_container(reply, 'a', "o");
+        for (size_t i = 0; r >= 0 && i < vm->n_tdis; i++)
+                r = sd_bus_message_append_basic(reply, 'o', tdi_path(vm->tdis[i], tdi));
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static int get_owner(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, _unused_ const char *property,
+                     sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *e) {
+        VM *vm = bus_vm(userdata, path);
+
+        return vm ? sd_bus_message_append(reply, "u", (uint32_t) vm->owner) : -ENOENT;
+}
+
+const sd_bus_vtable bus_vm_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("Attach", SD_BUS_ARGS("a(sa{sv})", functions, "a{sv}", options), SD_BUS_RESULT("ao", tdis, "o", job),
+                                bus_method_attach, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Seal", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_seal, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetKVM", SD_BUS_ARGS("h", vm), SD_BUS_NO_RESULT, method_set_kvm, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetPidfd", SD_BUS_ARGS("h", pidfd), SD_BUS_NO_RESULT, method_set_pidfd, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Hold", SD_BUS_ARGS("s", label), SD_BUS_RESULT("h", lease), method_hold, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Destroy", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_destroy, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_describe, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_SIGNAL_WITH_ARGS("Closing", SD_BUS_ARGS("s", reason), 0),
+        SD_BUS_PROPERTY("Name", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("UUID", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Platform", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Phase", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("TDIs", "ao", get_tdis, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Owner", "u", get_owner, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_VTABLE_END,
+};

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Reads tdid.conf. */
+#include "config.h"
+
+#include <stdio.h>
+
+#include "host/host.h"
+#include "model/json.h"
+
+#define CONFIG_SIZE_MAX (64UL * 1024)
+
+#define FIELD(section, name, min, max) { section, #name, offsetof(struct config, name), min, max }
+
+static const struct {
+        const char *section, *name;
+        size_t offset;
+        unsigned min, max;
+} fields[] = {
+        FIELD("limits", vms, 1, 4096),        FIELD("limits", vms_per_user, 1, 4096), FIELD("limits", functions, 1, 256),
+        FIELD("limits", keepers, 1, 128),    FIELD("limits", jobs, 16, 4096),        FIELD("limits", workers, 4, 1024),
+        FIELD("deadlines", claim, 1, 3600),   FIELD("deadlines", open, 1, 3600),      FIELD("deadlines", connect, 1, 3600),
+        FIELD("deadlines", prepare, 1, 3600), FIELD("deadlines", close, 1, 3600),
+};
+
+void config_default(struct config *c) {
+        *c = (struct config){
+                .vms = 256,
+                .vms_per_user = 64,
+                .functions = 64,
+                .keepers = 64,
+                .jobs = 512,
+                .workers = 128,
+                /* A function-level reset polls for up to 60 s (pci_dev_wait); a handshake takes seconds. */
+                .claim = 30,
+                .open = 75,
+                .connect = 60,
+                .prepare = 30,
+                .close = 75,
+        };
+}
+
+static int complain(char **ret_text, const char *path, const char *section, const char *name, const char *why) {
+        if (asprintf(ret_text, "%s: \"%s\"%s%s%s: %s", path, section, name ? ": \"" : "", strempty(name), name ? "\"" : "", why) < 0)
+                *ret_text = NULL;
+        return -EBADMSG;
+}
+
+static int take_field(struct config *c, const char *path, const char *section, const char *name, struct json_object *v,
+                      char **ret_text) {
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+                int64_t n;
+
+                if (!streq(fields[i].section, section) || !streq(fields[i].name, name))
+                        continue;
+                n = json_object_get_int64(v);
+                if (!json_object_is_type(v, json_type_int) || n < fields[i].min || n > fields[i].max)
+                        return complain(ret_text, path, section, name, "not a number in its range");
+                *(unsigned *) (void *) ((char *) c + fields[i].offset) = (unsigned) n;
+                return 0;
+        }
+        return complain(ret_text, path, section, name, "unknown key");
+}
+
+int config_parse(const char *text, size_t size, const char *path, struct config *c, char **ret_text) {
+        _cleanup_json_ struct json_object *o = NULL;
+        struct config t = *c;
+        const char *why;
+        unsigned line;
+        int r;
+
+        r = json_parse_strict(text, size, &o, &line, &why);
+        if (r < 0) {
+                if (asprintf(ret_text, "%s:%u: %s", path, line, why) < 0)
+                        *ret_text = NULL;
+                return r;
+        }
+        if (!json_object_is_type(o, json_type_object))
+                return complain(ret_text, path, "", NULL, "the file must hold one object");
+        json_object_object_foreach(o, section, body) {
+                if (!streq(section, "limits") && !streq(section, "deadlines"))
+                        return complain(ret_text, path, section, NULL, "unknown key");
+                if (!json_object_is_type(body, json_type_object))
+                        return complain(ret_text, path, section, NULL, "not an object");
+                json_object_object_foreach(body, name, v) {
+                        r = take_field(&t, path, section, name, v, ret_text);
+                        if (r < 0)
+                                return r;
+                }
+        }
+        *c = t;
+        return 0;
+}
+
+int config_load(const char *path, struct config *c, char **ret_text) {
+        _cleanup_(tdi_host_freep) TdiHost *files = NULL;
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        int r;
+
+        /* A file of this machine, whatever host the devices are on. */
+        r = tdi_host_linux_new(&files);
+        if (r >= 0)
+                r = host_read_file(files, path, CONFIG_SIZE_MAX, &text, &size);
+        if (r == -ENOENT)
+                return r;
+        if (r < 0) {
+                if (asprintf(ret_text, "%s: %s", path, strerror(-r)) < 0)
+                        *ret_text = NULL;
+                return r;
+        }
+        return config_parse(text, size, path, c, ret_text);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* /etc/tdid/tdid.conf: limits and deadlines, strict JSON. An absent file means the defaults; anything unknown is refused. */
+#ifndef TDID_CONFIG_H
+#define TDID_CONFIG_H
+
+#include <stddef.h>
+
+#include "util/util.h"
+
+#define CONFIG_PATH "/etc/tdid/tdid.conf"
+
+struct config {
+        /* limits */
+        unsigned vms;          /* on this host */
+        unsigned vms_per_user; /* per owner */
+        unsigned functions;    /* per VM, unless CreateVM asks for less */
+        unsigned keepers;      /* per VM */
+        unsigned jobs;         /* running or kept for their result */
+        unsigned workers;      /* processes at once */
+        /* deadlines, in seconds: a step that takes longer is shown as stuck */
+        unsigned claim, open, connect, prepare, close;
+};
+
+void config_default(struct config *c);
+/* -ENOENT when absent; otherwise an error has been described in *ret_text (the caller frees it). */
+int config_load(const char *path, struct config *c, char **ret_text);
+/* The parser alone. */
+int config_parse(const char *text, size_t size, const char *path, struct config *c, char **ret_text);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Device.Connect and Device.Disconnect: an operator's own wish for a DSM, made by a worker outside any custody. What an operator
+ * connected, only an operator disconnects.
+ */
+#include "device.h"
+#include "job.h"
+#include "worker.h"
+
+static void on_connected(_unused_ Worker *w, int r, const char *text, _unused_ struct json_object *values, _unused_ struct ipc_fds *fds,
+                         void *userdata) {
+        Job *j = userdata;
+
+        if (r < 0)
+                job_fail(j, TDI_ERROR_KERNEL, "%s", text);
+        j->committing = true;
+        inventory_refresh_tsm(j->manager);
+}
+
+int connect_start(Job *j, const char *verb) {
+        _cleanup_json_ struct json_object *args = json_new();
+        int r;
+
+        json_set_str(args, "dsm", j->objects[0]);
+        json_set_str(args, "bdf", j->objects[0]);
+        json_set_str(args, "tsm", j->tsm);
+        r = worker_new(j->manager, -EBADF, &j->worker);
+        if (r >= 0)
+                r = worker_call(j->worker, "connect.tsm", verb, args, NULL, 0, on_connected, j);
+        return r;
+}
+
+bool connect_settle(Job *j) {
+        if (!j->committing)
+                return false;
+        job_finish(j);
+        return true;
+}

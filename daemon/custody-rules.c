@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What forbids a sub-action for now: the promises about order between functions of a transaction, of an IOMMU group, under one
+ * DSM, and between a function and its VM. Nothing here acts.
+ */
+#include "custody-rules.h"
+
+#include "device.h"
+#include "job.h"
+#include "tsm.h"
+#include "vm.h"
+
+const char *custody_dsm(const Custody *c) {
+        return json_str_or(c->values, "dsm", "");
+}
+
+static bool same_dsm(const Custody *a, const Custody *b) {
+        return custody_dsm(a)[0] && streq(custody_dsm(a), custody_dsm(b));
+}
+
+/* Has tdid connected the DSM, for this function among others? */
+bool custody_connected_by_us(const Custody *c) {
+        return custody_is_done(c, ACTION_CONNECT_TSM) && streq(json_str_or(c->values, "connected_by", ""), "tdid");
+}
+
+bool custody_shares_connection(const Custody *c) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                Custody *o = c->manager->custodies[i];
+
+                if (o != c && same_dsm(c, o) && custody_connected_by_us(o))
+                        return true;
+        }
+        return false;
+}
+
+/* Between looking whether the DSM is connected and connecting it, nobody of ours may do the same; nor while one disconnects. */
+static bool dsm_is_busy(const Custody *c) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                Custody *o = c->manager->custodies[i];
+
+                if (o == c || !same_dsm(c, o))
+                        continue;
+                if (o->busy && (o->begun == ACTION_CONNECT_NOTE || o->begun == ACTION_CONNECT_TSM))
+                        return true;
+                if (custody_is_done(o, ACTION_CONNECT_NOTE) && !custody_is_done(o, ACTION_CONNECT_TSM) && o->goal == GOAL_UP &&
+                    !custody_is_done(c, ACTION_CONNECT_NOTE))
+                        return true;
+        }
+        return job_acts_on_dsm(c->manager, custody_dsm(c));
+}
+
+bool custody_uses_dsm(Manager *m, const char *dsm) {
+        for (size_t i = 0; i < m->n_custodies; i++)
+                if (custody_touched(m->custodies[i], ACTION_CONNECT_NOTE) && streq(custody_dsm(m->custodies[i]), dsm))
+                        return true;
+        return false;
+}
+
+/* Nobody knows yet whether the function can be connected. */
+static bool tsm_is_unknown(const Custody *c) {
+        Device *d = device_find(c->manager, c->bdf);
+
+        return d && !inventory_tsm_is_known(d);
+}
+
+/* Chooses DSM and TSM for connect, once. */
+static void choose_tsm(Custody *c) {
+        Device *d = device_find(c->manager, c->bdf), *dsm;
+        char buf[TDI_BDF_MAX];
+
+        if (json_object_object_get_ex(c->values, "dsm", NULL))
+                return;
+        dsm = d && c->manager->n_tsms > 0 && !streq(json_str_or(c->values, "connect", "auto"), "no") ? device_dsm(d) : NULL;
+        json_set_str(c->values, "dsm", dsm ? tdi_bdf_format(dsm->bdf, buf) : "");
+        json_set_str(c->values, "tsm", dsm ? c->manager->tsms[0]->name : "");
+}
+
+/* Waiting for one that will not move is as good as being stuck: nobody must wait for us. */
+void custody_set_blocked(Custody *c, bool blocked) {
+        if (c->blocked == blocked)
+                return;
+        c->blocked = blocked;
+        custody_announce(c);
+}
+
+bool custody_may_do(Custody *c, enum custody_action a) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                Custody *o = c->manager->custodies[i];
+
+                if (o == c || o->vm != c->vm || o->sequence != c->sequence)
+                        continue;
+                /* Nothing is changed before every function of the transaction has been found free. */
+                if (a == ACTION_CLAIM_NOTE && !custody_is_done(o, ACTION_CLAIM_CHECK))
+                        return false;
+                /* The kernel gives a group's DMA to one owner: every member must have left its host driver. */
+                if (a == ACTION_OPEN_BIND && o->group == c->group && c->group >= 0 && !custody_is_done(o, ACTION_CLAIM_REBIND))
+                        return false;
+        }
+        if (a == ACTION_CONNECT_NOTE && tsm_is_unknown(c))
+                return false;
+        if (a == ACTION_CONNECT_NOTE)
+                choose_tsm(c);
+        if ((a == ACTION_CONNECT_NOTE || a == ACTION_CONNECT_TSM) && dsm_is_busy(c))
+                return false;
+        return true;
+}
+
+bool custody_may_undo(Custody *c, enum custody_action a) {
+        /* Guest memory is unmapped before anything that may sleep in a reset. */
+        if (c->vm && c->vm->phase == TDI_VM_CLOSING && c->vm->close < CLOSE_UNMAPPED && a < ACTION_PREPARE_ATTACH &&
+            a >= ACTION_OPEN_CDEV)
+                return false;
+        if (a == ACTION_CONNECT_TSM && dsm_is_busy(c))
+                return false;
+        /* A host driver cannot take a function whose group still belongs to an iommufd. */
+        if (a == ACTION_CLAIM_REBIND && c->group >= 0)
+                for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                        Custody *o = c->manager->custodies[i];
+
+                        if (o != c && o->group == c->group && custody_touched(o, ACTION_OPEN_CDEV)) {
+                                custody_set_blocked(c, o->quarantine || o->stuck || o->frozen || o->locked_out);
+                                return false;
+                        }
+                }
+        return true;
+}

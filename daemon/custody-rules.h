@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The rules of order between sub-actions of different functions; asked by the engine before each step. */
+#ifndef TDID_CUSTODY_RULES_H
+#define TDID_CUSTODY_RULES_H
+
+#include "custody.h"
+
+/* May this sub-action be done, undone, now? False is no failure: the engine asks again when anything has moved. */
+bool custody_may_do(Custody *c, enum custody_action a);
+bool custody_may_undo(Custody *c, enum custody_action a);
+/* The DSM that was chosen for the function, "" for none or not yet. */
+const char *custody_dsm(const Custody *c);
+/* Has tdid connected the DSM, for this function among others? */
+bool custody_connected_by_us(const Custody *c);
+/* Does another function in custody use the connection that tdid made? */
+bool custody_shares_connection(const Custody *c);
+/* Waiting for one that will not move is as good as being stuck: nobody must wait for us. */
+void custody_set_blocked(Custody *c, bool blocked);
+
+#endif

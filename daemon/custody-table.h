@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The custody table: what tdid does to a function, in order, and takes back in the opposite order. Every row is a sub-action
+ * that the journal knows by name; the worker of the same name does, undoes and probes it.
+ */
+#ifndef TDID_CUSTODY_TABLE_H
+#define TDID_CUSTODY_TABLE_H
+
+#include <stddef.h>
+#include <tdi/enums.h>
+
+enum custody_action {
+        ACTION_CLAIM_CHECK,   /* the host does not use the function */
+        ACTION_CLAIM_NOTE,    /* driver, override and runtime PM as they are */
+        ACTION_CLAIM_PM,      /* runtime PM held on: the TSM core takes no reference of its own */
+        ACTION_CLAIM_OVERRIDE,
+        ACTION_CLAIM_REBIND,
+        ACTION_GUARD_ON,
+        ACTION_OPEN_CDEV,
+        ACTION_OPEN_BIND,     /* resets the function, so it comes before the TSM connects */
+        ACTION_CONNECT_NOTE,  /* is the DSM connected already? */
+        ACTION_CONNECT_TSM,
+        ACTION_PREPARE_ATTACH,
+        ACTION_MAX,
+        ACTION_NONE = -1
+};
+
+enum custody_runs {
+        RUNS_WORKER,  /* a worker's operation */
+        RUNS_LOCAL,   /* nothing to ask the kernel for */
+};
+
+struct custody_row {
+        const char *name;
+        enum tdi_custody step;
+        enum custody_runs do_, undo;
+        unsigned fds;      /* how many of {cdev, iommufd} the worker gets for do */
+        unsigned fds_undo;
+        size_t deadline;   /* offset of the deadline in struct config */
+        size_t deadline_undo;
+};
+
+extern const struct custody_row custody_table[ACTION_MAX];
+
+enum custody_action custody_action_from_name(const char *name);
+
+#endif

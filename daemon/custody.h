@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Custody of a function: how far down the table it is, where it shall go, and what keeps it. custody_kick() takes the next
+ * sub-action towards the goal when nothing forbids it; the answer comes back as an event and manager_settle() kicks again. So
+ * acquiring, releasing, undoing a failure and going on after a crash are one thing: a goal.
+ *
+ * The journal is written before a sub-action is dispatched, and removed when nothing is left to undo.
+ */
+#ifndef TDID_CUSTODY_H
+#define TDID_CUSTODY_H
+
+#include "custody-table.h"
+#include "manager.h"
+
+enum custody_goal {
+        GOAL_KEEP, /* stay */
+        GOAL_UP,   /* all of the table */
+        GOAL_DOWN, /* nothing left */
+};
+
+struct Custody {
+        Manager *manager;
+        struct tdi_bdf bdf;
+        char name[TDI_BDF_MAX];
+        VM *vm;                      /* NULL when its VM is no more */
+        char *vm_id;
+        uint64_t sequence;           /* the transaction that acquired it */
+        int32_t group;
+        uint32_t done;               /* bits of enum custody_action */
+        enum custody_action begun;   /* dispatched, or found so in the journal; ACTION_NONE otherwise */
+        enum custody_goal goal;
+        struct json_object *values;  /* what the undo rows need; part of the journal */
+        int device;                  /* tdid's duplicate of the cdev, or -EBADF */
+        int request;                 /* rings when the host wants the function back; or -EBADF */
+        sd_event_source *request_source;
+        Worker *worker;
+        bool busy;                   /* an answer is awaited */
+        bool given_to_worker;        /* the worker has taken the device for its last close */
+        uint32_t verify;             /* bits of sub-actions to probe, after a restart */
+        enum custody_action probing;
+        bool retried;                /* an undo whose worker died is tried once more */
+        bool journalled;
+        uint64_t locked_since;       /* CLOCK_MONOTONIC since when an earlier worker is in the way, 0: it is not */
+        bool locked_out;             /* for so long that it is stuck */
+        bool recovered;              /* from the journal: an earlier worker may be at it */
+        bool blocked;                /* waits for another function that is stalled */
+        bool frozen;                 /* not ours to touch (a newer tdid's journal) */
+        uint64_t deadline;           /* CLOCK_MONOTONIC of the sub-action under way, 0 when idle */
+        bool stuck;                  /* past it */
+        sd_event_source *timer;
+        enum tdi_error error;        /* the first failure on the way up */
+        char *error_text;
+        char *quarantine;            /* why, or NULL */
+};
+
+/* A new custody at the top of the table, with goal KEEP and nothing journalled. */
+Custody *custody_new(Manager *m, struct tdi_bdf bdf, int32_t group);
+/* Only when custody_is_empty(). */
+Custody *custody_free(Custody *c);
+Custody *custody_find(Manager *m, struct tdi_bdf bdf);
+
+void custody_set_goal(Custody *c, enum custody_goal goal);
+/* Takes the next step if there is one to take. Returns true when something changed at once. */
+bool custody_kick(Custody *c);
+
+/* Probes what the journal says is done; a TDI that has lost something fails. */
+void custody_verify(Custody *c);
+
+bool custody_is_done(const Custody *c, enum custody_action action);
+/* Done, or perhaps done. */
+bool custody_touched(const Custody *c, enum custody_action action);
+/* Everything done, nothing under way. */
+bool custody_is_complete(const Custody *c);
+/* Nothing left, nothing under way. */
+bool custody_is_empty(const Custody *c);
+/* Nothing will happen without help: quarantined, stuck in the kernel, or waiting for one that is. */
+bool custody_is_stalled(const Custody *c);
+/* Its VM ends without it: the device, if open, goes to a worker, so that no end of tdid's is the last close. */
+void custody_leave(Custody *c);
+/* The furthest step that something of is done, or under way. */
+enum tdi_custody custody_step(const Custody *c);
+/* The sub-action under way or last done, for people. */
+const char *custody_action_name(const Custody *c);
+
+/* Does a function in custody need, or look at, the connection of this DSM? */
+bool custody_uses_dsm(Manager *m, const char *dsm);
+void custody_set_quarantine(Custody *c, const char *reason);
+/* Takes the eventfd of the request interrupt, and listens to it. */
+void custody_take_request(Custody *c, int fd);
+/* Tells the bus that something visible has changed. */
+void custody_announce(Custody *c);
+void custody_set_vm(Custody *c, VM *vm);
+
+#endif

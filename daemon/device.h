@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * PCI functions as the readers found them, and the readers: two worker processes that read sysfs (one for what is quick, one
+ * for tsm/, which waits for every handshake on the host), woken by uevents and, for what has no uevent, by a timer.
+ */
+#ifndef TDID_DEVICE_H
+#define TDID_DEVICE_H
+
+#include "manager.h"
+
+enum device_tee {
+        DEVICE_TEE_IO = 1,  /* Device Capabilities bit 30 */
+        DEVICE_IDE = 2,
+        DEVICE_DOE = 4,
+        DEVICE_DSM = 8,     /* the kernel offers tsm/connect: it takes the function for a DSM */
+};
+
+struct Device {
+        Manager *manager;
+        struct tdi_bdf bdf;
+        uint16_t vendor, device, subsystem_vendor, subsystem_device;
+        uint32_t class;
+        int32_t group;      /* -1: none */
+        uint32_t phys_fn;   /* tdi_bdf_number(), or UINT32_MAX */
+        uint32_t upstream_above; /* the first switch upstream port above, or UINT32_MAX */
+        uint8_t tee;
+        bool upstream, seen, announced;
+        uint64_t tsm_round; /* the round of reading tsm/ that first sees it */
+        bool fixed; /* config space has been read */
+        char *name, *class_name, *driver;
+        char *tsm, *dsm, *bound; /* tsm/connect, tsm/dsm, tsm/bound as last read */
+        char *streams;           /* names separated by spaces */
+        uint64_t tsm_read;       /* CLOCK_REALTIME of that */
+};
+
+Device *device_free(Device *d);
+Device *device_find(Manager *m, struct tdi_bdf bdf);
+Device *device_find_number(Manager *m, uint32_t number);
+/* PCI bridges (class 06) are nobody's to assign, and do not count as members of a group. */
+bool device_is_bridge(const Device *d);
+/* Would one reset hit both? Functions of one device, or of one IOMMU group. */
+bool device_shares_reset(const Device *a, const Device *b);
+/* The DSM that speaks for a function, as drivers/pci/tsm.c finds it; NULL when none can. */
+Device *device_dsm(Device *d);
+/* Bus path of a function. */
+char *device_path(struct tdi_bdf bdf, char buf[static 64]);
+
+/* Starts the readers; @ready runs once, when the first round of both has ended, or after a second. */
+int inventory_start(Manager *m, void (*ready)(Manager *m));
+void inventory_free(struct inventory *i);
+/* Has tsm/ been read since the function appeared? Before that nobody knows whether it can be connected. */
+bool inventory_tsm_is_known(const Device *d);
+/* Reads a function again, soon. */
+void inventory_refresh(Manager *m, struct tdi_bdf bdf);
+/* Reads tsm/ again, soon: after acting on it. */
+void inventory_refresh_tsm(Manager *m);
+
+#endif

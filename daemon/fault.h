@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Test builds (-Dkill_points=true) end or fail at a chosen point, from the environment: TDID_TEST_KILL="ACTION:VERB:before|after"
+ * kills tdid, TDID_TEST_FAIL="ACTION:VERB:ERRNO[:0000_01_00_0]" fails a worker's operation. fault-none.c is for everybody else.
+ */
+#ifndef TDID_FAULT_H
+#define TDID_FAULT_H
+
+void fault_point(const char *action, const char *verb, const char *when);
+/* 0, or the negative errno to fail with. */
+int fault_fails(const char *action, const char *verb, const char *bdf);
+
+#endif

@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The readers, and what they bring: functions appear, change and vanish here. */
+#include <stdio.h>
+
+#include "bus/bus.h"
+#include "device.h"
+#include "tsm.h"
+#include "worker.h"
+
+/* Connect, disconnect and bind have no uevent: what others do to tsm/ is noticed by looking. */
+#define TSM_POLL_USEC 1000000ULL
+/* A function in reset, or a handshake, holds a reader up for as long as it likes: tdid serves without it then. */
+#define READY_USEC 1000000ULL
+#define DIRTY_MAX 256
+
+struct inventory {
+        Manager *manager;
+        Worker *pci, *tsm;
+        sd_event_source *uevents, *poll, *retry, *patience;
+        int uevent_fd;
+        void (*ready)(Manager *m);
+        uint32_t dirty[DIRTY_MAX]; /* functions to read again */
+        size_t n_dirty;
+        uint64_t tsm_started, tsm_done; /* rounds of reading tsm/ */
+        bool all_dirty, scanning, tsm_dirty, first_pci, first_tsm;
+        char *after;
+};
+
+static void pci_next(struct inventory *i);
+static void tsm_next(struct inventory *i);
+static void retry_later(struct inventory *i);
+
+static void become_ready(struct inventory *i) {
+        void (*ready)(Manager *) = i->ready;
+
+        i->ready = NULL;
+        i->patience = sd_event_source_disable_unref(i->patience);
+        if (ready)
+                ready(i->manager);
+}
+
+static void check_ready(struct inventory *i) {
+        if (!i->first_pci && !i->first_tsm)
+                become_ready(i);
+}
+
+static int on_patience(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        log_warning("reading PCI functions takes long: serving what is known so far");
+        become_ready(userdata);
+        return 0;
+}
+
+static int by_address(const void *a, const void *b) {
+        uint32_t x = tdi_bdf_number((*(Device *const *) a)->bdf), y = tdi_bdf_number((*(Device *const *) b)->bdf);
+
+        return x < y ? -1 : x > y;
+}
+
+static uint32_t number_or_none(const char *bdf) {
+        struct tdi_bdf b;
+
+        return tdi_bdf_parse(bdf, &b) < 0 ? UINT32_MAX : tdi_bdf_number(b);
+}
+
+static bool update_str(char **p, const char *value) {
+        if (streq_ptr(strempty(*p), value))
+                return false;
+        if (free_and_strdup(p, *value ? value : NULL) < 0)
+                log_oom();
+        return true;
+}
+
+static void dirty(struct inventory *i, struct tdi_bdf bdf) {
+        uint32_t n = tdi_bdf_number(bdf);
+
+        for (size_t k = 0; k < i->n_dirty; k++)
+                if (i->dirty[k] == n)
+                        return;
+        if (i->n_dirty == DIRTY_MAX)
+                i->all_dirty = true;
+        else
+                i->dirty[i->n_dirty++] = n;
+}
+
+/* What config space and the place in the tree say does not change while the function is there. */
+static void take_fixed(Device *d, struct json_object *o) {
+        struct json_object *list;
+        Manager *m = d->manager;
+
+        if (json_get_array(o, "tee", &list) >= 0)
+                for (size_t i = 0; i < json_object_array_length(list); i++) {
+                        const char *name = json_object_get_string(json_object_array_get_idx(list, i));
+
+                        d->tee |= streq(name, "tee-io") ? DEVICE_TEE_IO : streq(name, "ide") ? DEVICE_IDE : DEVICE_DOE;
+                }
+        d->upstream = json_bool_or(o, "upstream", false);
+        d->upstream_above = UINT32_MAX;
+        if (json_get_array(o, "parents", &list) >= 0)
+                for (size_t i = 0; i < json_object_array_length(list) && d->upstream_above == UINT32_MAX; i++) {
+                        uint32_t n = number_or_none(json_object_get_string(json_object_array_get_idx(list, i)));
+                        Device *parent = device_find_number(m, n);
+
+                        if (parent && parent->upstream)
+                                d->upstream_above = n;
+                }
+}
+
+static void take_function(Manager *m, struct json_object *o) {
+        const char *bdf = json_str_or(o, "bdf", "");
+        struct json_object *fixed;
+        struct tdi_bdf b;
+        char path[64];
+        bool driver, named = false;
+        const char *name;
+        Device *d;
+
+        if (tdi_bdf_parse(bdf, &b) < 0)
+                return; /* domains above 16 bits are not for assignment (VMD) */
+        d = device_find(m, b);
+        if (!d) {
+                d = calloc(1, sizeof(*d));
+                if (!d)
+                        log_oom();
+                d->manager = m;
+                d->bdf = b;
+                d->tsm_round = m->inventory->tsm_started + 1;
+                manager_append((void ***) &m->devices, &m->n_devices, &m->room_devices, d);
+                qsort(m->devices, m->n_devices, sizeof(*m->devices), by_address);
+        }
+        d->seen = true;
+        d->vendor = (uint16_t) json_u64_or(o, "vendor", 0);
+        d->device = (uint16_t) json_u64_or(o, "device", 0);
+        d->subsystem_vendor = (uint16_t) json_u64_or(o, "subsystem_vendor", 0);
+        d->subsystem_device = (uint16_t) json_u64_or(o, "subsystem_device", 0);
+        d->class = (uint32_t) json_u64_or(o, "class", 0);
+        d->group = (int32_t) json_i64_or(o, "iommu_group", -1);
+        d->phys_fn = number_or_none(json_str_or(o, "phys_fn", ""));
+        if (json_get_array(o, "tee", &fixed) >= 0) {
+                take_fixed(d, o);
+                d->fixed = true;
+        } else if (!d->fixed)
+                dirty(m->inventory, b);
+        if (json_get_str(o, "name", &name) >= 0) {
+                named = update_str(&d->name, name);
+                named |= update_str(&d->class_name, json_str_or(o, "class_name", ""));
+        }
+        driver = update_str(&d->driver, json_str_or(o, "driver", ""));
+        if (!d->announced) {
+                d->announced = true;
+                bus_added(m, device_path(b, path), BUS_DEVICE);
+        } else if (driver)
+                bus_changed(m, device_path(b, path), BUS_DEVICE, "Driver", NULL);
+        if (named)
+                bus_changed(m, device_path(b, path), BUS_DEVICE, "Name", "ClassName", NULL);
+}
+
+static void drop(Manager *m, Device *d) {
+        char path[64];
+
+        bus_removed(m, device_path(d->bdf, path), BUS_DEVICE);
+        manager_remove((void **) m->devices, &m->n_devices, d);
+        device_free(d);
+}
+
+static void on_pci(Worker *w, int r, const char *text, struct json_object *values, _unused_ struct ipc_fds *fds, void *userdata) {
+        struct inventory *i = userdata;
+        Manager *m = i->manager;
+        struct json_object *list;
+        const char *more;
+
+        if (r < 0) {
+                log_warning("could not read PCI functions: %s", text);
+                /* What was asked for is lost: everything is read again, a little later. */
+                i->scanning = false;
+                i->all_dirty = true;
+                i->pci = worker_free(w);
+                retry_later(i);
+                i->first_pci = false;
+                check_ready(i);
+                return;
+        } else {
+                if (json_get_array(values, "functions", &list) >= 0)
+                        for (size_t k = 0; k < json_object_array_length(list); k++)
+                                take_function(m, json_object_array_get_idx(list, k));
+                if (json_get_array(values, "gone", &list) >= 0)
+                        for (size_t k = 0; k < json_object_array_length(list); k++) {
+                                Device *d = device_find_number(m, number_or_none(json_object_get_string(json_object_array_get_idx(list, k))));
+
+                                if (d)
+                                        drop(m, d);
+                        }
+                if (i->scanning) {
+                        if (json_get_str(values, "more", &more) >= 0) {
+                                if (free_and_strdup(&i->after, more) < 0)
+                                        log_oom();
+                        } else {
+                                i->scanning = false;
+                                for (size_t k = m->n_devices; k > 0; k--)
+                                        if (!m->devices[k - 1]->seen)
+                                                drop(m, m->devices[k - 1]);
+                        }
+                }
+        }
+        if (!i->scanning && i->first_pci) {
+                /* Names take long to look up: serving does not wait for them. */
+                i->first_pci = false;
+                i->all_dirty = true;
+                tsm_next(i);
+        }
+        pci_next(i);
+        check_ready(i);
+        manager_touch(m);
+}
+
+static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        struct inventory *i = userdata;
+
+        i->retry = sd_event_source_disable_unref(i->retry);
+        pci_next(i);
+        if (i->tsm_dirty)
+                tsm_next(i);
+        return 0;
+}
+
+static void retry_later(struct inventory *i) {
+        if (!i->retry)
+                (void) sd_event_add_time_relative(i->manager->event, &i->retry, CLOCK_MONOTONIC, 1000000, 0, on_retry, i);
+}
+
+/* A reader that could not be started, or died, is tried again a second later. */
+static bool reader_ready(struct inventory *i, Worker **w) {
+        int r;
+
+        if (*w)
+                return !worker_busy(*w);
+        r = worker_new(i->manager, -EBADF, w);
+        if (r >= 0)
+                return true;
+        log_warning("could not start a reader: %s", strerror(-r));
+        retry_later(i);
+        return false;
+}
+
+static void pci_next(struct inventory *i) {
+        _cleanup_json_ struct json_object *args = NULL;
+        char buf[TDI_BDF_MAX];
+
+        if (!i->scanning && !i->all_dirty && i->n_dirty == 0)
+                return;
+        if (!reader_ready(i, &i->pci))
+                return;
+        args = json_new();
+        if (i->all_dirty && !i->scanning) {
+                i->all_dirty = false;
+                i->scanning = true;
+                i->n_dirty = 0;
+                if (free_and_strdup(&i->after, "") < 0)
+                        log_oom();
+                for (size_t k = 0; k < i->manager->n_devices; k++)
+                        i->manager->devices[k]->seen = false;
+        }
+        json_set_bool(args, "names", !i->first_pci);
+        if (i->scanning) {
+                json_set_str(args, "after", i->after);
+                json_set_bool(args, "config", i->first_pci);
+        } else {
+                struct json_object *bdfs = json_new_array();
+                bool config = false;
+
+                for (size_t k = 0; k < i->n_dirty; k++) {
+                        Device *d = device_find_number(i->manager, i->dirty[k]);
+
+                        config |= !d || !d->fixed;
+                        json_push_str(bdfs, tdi_bdf_format((struct tdi_bdf){ .domain = (uint16_t) (i->dirty[k] >> 16),
+                                                                             .bus = (uint8_t) (i->dirty[k] >> 8),
+                                                                             .devfn = (uint8_t) i->dirty[k] },
+                                                           buf));
+                }
+                json_set_take(args, "bdfs", bdfs);
+                json_set_bool(args, "config", config);
+                i->n_dirty = 0;
+        }
+        if (worker_call(i->pci, "read.pci", "do", args, NULL, 0, on_pci, i) < 0)
+                i->pci = worker_free(i->pci);
+}
+
+void inventory_refresh(Manager *m, struct tdi_bdf bdf) {
+        if (!m->inventory)
+                return;
+        dirty(m->inventory, bdf);
+        pci_next(m->inventory);
+}
+
+static struct json_object *find_function(struct json_object *list, const char *bdf) {
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                struct json_object *o = json_object_array_get_idx(list, i);
+
+                if (streq(json_str_or(o, "bdf", ""), bdf))
+                        return o;
+        }
+        return NULL;
+}
+
+/* A function that is no DSM is connected where its DSM is. */
+static const char *connection(struct json_object *functions, struct json_object *o) {
+        const char *own = json_str_or(o, "connect", ""), *dsm = json_str_or(o, "dsm", "");
+
+        return *own || !*dsm ? own : json_str_or(find_function(functions, dsm), "connect", "");
+}
+
+static void take_tsm(Manager *m, struct json_object *values) {
+        struct json_object *tsms, *functions, *streams;
+        uint64_t now = now_realtime();
+
+        if (json_get_array(values, "tsms", &tsms) < 0 || json_get_array(values, "functions", &functions) < 0 ||
+            json_get_array(values, "streams", &streams) < 0)
+                return;
+        tsm_update(m, tsms);
+        for (size_t i = 0; i < m->n_devices; i++) {
+                Device *d = m->devices[i];
+                char bdf[TDI_BDF_MAX], path[64], names[256] = "";
+                struct json_object *o;
+                bool changed;
+                uint8_t tee;
+
+                if (json_object_array_length(functions) == 0 && d->tsm_read == 0)
+                        continue;
+                tdi_bdf_format(d->bdf, bdf);
+                o = find_function(functions, bdf);
+                if (!o && d->tsm_read == 0)
+                        continue;
+                for (size_t k = 0; k < json_object_array_length(streams); k++) {
+                        struct json_object *s = json_object_array_get_idx(streams, k);
+                        size_t n = strlen(names);
+
+                        if (streq(json_str_or(s, "bdf", ""), bdf))
+                                snprintf(names + n, sizeof(names) - n, "%s%s", n ? " " : "", json_str_or(s, "name", ""));
+                }
+                tee = (uint8_t) (d->tee & ~DEVICE_DSM);
+                if (json_bool_or(o, "dsm_capable", false))
+                        tee |= DEVICE_DSM;
+                changed = tee != d->tee;
+                d->tee = tee;
+                changed |= update_str(&d->tsm, connection(functions, o));
+                changed |= update_str(&d->dsm, json_str_or(o, "dsm", ""));
+                changed |= update_str(&d->bound, json_str_or(o, "bound", ""));
+                changed |= update_str(&d->streams, names);
+                d->tsm_read = o ? now : 0;
+                if (changed)
+                        bus_changed(m, device_path(d->bdf, path), BUS_DEVICE, "TEE", "TSM", "DSM", "Bound", "Streams", NULL);
+        }
+}
+
+static int on_poll(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        tsm_next(userdata);
+        return 0;
+}
+
+static void on_tsm(Worker *w, int r, const char *text, struct json_object *values, _unused_ struct ipc_fds *fds, void *userdata) {
+        struct inventory *i = userdata;
+
+        if (r < 0) {
+                log_warning("could not read TSM state: %s", text);
+                if (r == -ECONNRESET)
+                        i->tsm = worker_free(w);
+        } else
+                take_tsm(i->manager, values);
+        i->tsm_done = i->tsm_started;
+        i->first_tsm = false;
+        if (i->tsm_dirty)
+                tsm_next(i);
+        else if (i->manager->n_tsms > 0 || r < 0) {
+                (void) sd_event_source_set_time_relative(i->poll, TSM_POLL_USEC);
+                (void) sd_event_source_set_enabled(i->poll, SD_EVENT_ONESHOT);
+        }
+        check_ready(i);
+        manager_touch(i->manager);
+}
+
+static void tsm_next(struct inventory *i) {
+        i->tsm_dirty = true;
+        if (!reader_ready(i, &i->tsm))
+                return;
+        i->tsm_dirty = false;
+        i->tsm_started++;
+        (void) sd_event_source_set_enabled(i->poll, SD_EVENT_OFF);
+        if (worker_call(i->tsm, "read.tsm", "do", NULL, NULL, 0, on_tsm, i) < 0)
+                i->tsm = worker_free(i->tsm);
+}
+
+bool inventory_tsm_is_known(const Device *d) {
+        return d->manager->inventory->tsm_done >= d->tsm_round;
+}
+
+void inventory_refresh_tsm(Manager *m) {
+        if (m->inventory)
+                tsm_next(m->inventory);
+}
+
+static int on_uevent(_unused_ sd_event_source *s, int fd, _unused_ uint32_t revents, void *userdata) {
+        struct inventory *i = userdata;
+        struct tdi_uevent ev;
+        bool tsm = false;
+        int r;
+
+        for (unsigned n = 0; n < 256; n++) {
+                r = host_uevent_read(i->manager->host, fd, &ev);
+                if (r == -EAGAIN)
+                        break;
+                if (r < 0) {
+                        /* Lost events: everything is read again. */
+                        i->all_dirty = tsm = true;
+                        break;
+                }
+                if (streq(ev.subsystem, "pci")) {
+                        const char *name = strrchr(ev.devpath, '/');
+                        struct tdi_bdf bdf;
+
+                        if (name && tdi_bdf_parse(name + 1, &bdf) >= 0) {
+                                Device *d = device_find(i->manager, bdf);
+
+                                /* Another function may stand at this address now. */
+                                if (d && streq(ev.action, "add"))
+                                        d->fixed = false;
+                                dirty(i, bdf);
+                        }
+                        if (streq(ev.action, "add") || streq(ev.action, "remove"))
+                                tsm = true;
+                } else if (streq(ev.subsystem, "tsm"))
+                        tsm = true;
+        }
+        pci_next(i);
+        if (tsm)
+                tsm_next(i);
+        return 0;
+}
+
+int inventory_start(Manager *m, void (*ready)(Manager *m)) {
+        struct inventory *i = calloc(1, sizeof(*i));
+        int r;
+
+        if (!i)
+                return -ENOMEM;
+        m->inventory = i;
+        i->manager = m;
+        i->ready = ready;
+        i->all_dirty = i->first_pci = i->first_tsm = true;
+        /* Listen first, read then: nothing falls between. */
+        i->uevent_fd = host_uevent_open(m->host);
+        if (i->uevent_fd < 0)
+                return i->uevent_fd;
+        r = sd_event_add_io(m->event, &i->uevents, i->uevent_fd, EPOLLIN, on_uevent, i);
+        if (r >= 0)
+                r = sd_event_add_time_relative(m->event, &i->poll, CLOCK_MONOTONIC, TSM_POLL_USEC, 0, on_poll, i);
+        if (r >= 0)
+                r = sd_event_add_time_relative(m->event, &i->patience, CLOCK_MONOTONIC, READY_USEC, 0, on_patience, i);
+        if (r < 0)
+                return r;
+        (void) sd_event_source_set_enabled(i->poll, SD_EVENT_OFF);
+        pci_next(i);
+        return 0;
+}
+
+void inventory_free(struct inventory *i) {
+        if (!i)
+                return;
+        worker_free(i->pci);
+        worker_free(i->tsm);
+        sd_event_source_disable_unref(i->uevents);
+        sd_event_source_disable_unref(i->poll);
+        sd_event_source_disable_unref(i->retry);
+        sd_event_source_disable_unref(i->patience);
+        close_fd(i->uevent_fd);
+        free(i->after);
+        free(i);
+}

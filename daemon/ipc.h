@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Messages between tdid, its holders and its workers: one JSON object and up to IPC_FDS_MAX descriptors in one packet
+ * of a SOCK_SEQPACKET socket. Both ends are root's own; even so each side refuses what is not well-formed.
+ */
+#ifndef TDID_IPC_H
+#define TDID_IPC_H
+
+#include "model/json.h"
+
+#define IPC_FDS_MAX 16
+#define IPC_SIZE_MAX (128UL * 1024)
+
+/* The version of the messages to holders, which live longer than the tdid that started them. */
+#define IPC_VERSION 1
+
+struct ipc_fds {
+        int fd[IPC_FDS_MAX];
+        size_t n;
+};
+
+void ipc_fds_close(struct ipc_fds *fds);
+#define _cleanup_ipc_fds_ _cleanup_(ipc_fds_close)
+/* Moves the i-th descriptor out; -EBADF when there is none. */
+int ipc_fds_take(struct ipc_fds *fds, size_t i);
+
+/* Sends; the descriptors stay the caller's. -EMSGSIZE when the object is too large, -EAGAIN on a non-blocking socket. */
+int ipc_send(int socket, struct json_object *message, const int *fds, size_t n_fds);
+
+/* Receives one packet. -ECONNRESET at the end of the stream, -EBADMSG for what is no object, -EAGAIN as above.
+ * On success the caller owns @ret and the descriptors. */
+int ipc_recv(int socket, struct json_object **ret, struct ipc_fds *ret_fds);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The whole state of a running tdid, and the one place where it moves on: manager_settle() runs after every event and lets
+ * each function, VM and job take its next step, until none can. Everything here belongs to the one thread of the loop.
+ */
+#ifndef TDID_MANAGER_H
+#define TDID_MANAGER_H
+
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+#include <tdi/bdf.h>
+#include <tdi/enums.h>
+#include <tdi/error.h>
+
+#include "config.h"
+#include "host/host.h"
+#include "log.h"
+#include "model/json.h"
+
+#define BUS_NAME "org.tdid1"
+#define BUS_ROOT "/org/tdid1"
+
+typedef struct Manager Manager;
+typedef struct Device Device;
+typedef struct Custody Custody;
+typedef struct VM VM;
+typedef struct TDI TDI;
+typedef struct Job Job;
+typedef struct Tsm Tsm;
+typedef struct Worker Worker;
+typedef struct Holder Holder;
+typedef struct Keeper Keeper;
+
+struct Manager {
+        sd_event *event;
+        sd_bus *bus;
+        TdiHost *host;
+        char *host_spec;
+        char *state_dir;
+        char *libexec_dir; /* where tdid-vm and tdid-worker are */
+        char boot_id[40];
+        struct config config;
+
+        Device **devices; /* sorted by address */
+        size_t n_devices, room_devices;
+        Custody **custodies;
+        size_t n_custodies, room_custodies;
+        VM **vms;
+        size_t n_vms, room_vms;
+        Job **jobs;
+        size_t n_jobs, room_jobs;
+        Tsm **tsms;
+        size_t n_tsms;
+
+        struct inventory *inventory; /* the readers */
+        struct callers *callers;     /* who is behind a bus name */
+        unsigned n_workers;
+        uint64_t next_vm, next_job, next_sequence;
+
+        sd_event_source *settle;
+        sd_event_source *retry;
+        void (*name_answered)(Manager *m, int r);
+        bool serving;  /* the name is ours, or asked for */
+        bool recovering; /* not every holder has answered */
+        bool stopping; /* everything is being given back */
+        bool booted_by_systemd;
+};
+
+int manager_new(Manager **ret);
+Manager *manager_free(Manager *m);
+DEFINE_CLEANUP(Manager *, manager_free);
+
+/* Asks for a round of manager_settle(). Cheap, may be called from anywhere, any number of times. */
+void manager_touch(Manager *m);
+
+/* The same a little later: for what waits for something that has no event, as a lock or a process table that is full. */
+void manager_retry(Manager *m);
+
+/* Appends to one of the arrays above; ends the process when out of memory. */
+void manager_append(void ***array, size_t *n, size_t *room, void *item);
+void manager_remove(void **array, size_t *n, void *item);
+
+uint64_t now_realtime(void);
+uint64_t now_monotonic(void);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Recovery. The record in the holder says which functions a VM has; the journal says how far each function is. A function that
+ * is not wholly acquired, or is in no living VM's record, goes back: whatever job was under way has lost its caller.
+ */
+#include "recover.h"
+
+#include <stdio.h>
+
+#include "bus/bus.h"
+#include "journal.h"
+#include "stop.h"
+#include "vm.h"
+
+struct recovery {
+        Manager *manager;
+        void (*done)(Manager *m);
+        unsigned waiting;
+        sd_event_source *timer;
+};
+
+#define PATIENCE_USEC 1000000ULL
+
+static struct recovery recovery;
+
+static void freeze(Manager *m, const char *vm_id, const char *reason) {
+        for (size_t i = 0; i < m->n_custodies; i++)
+                if (streq(m->custodies[i]->vm_id, vm_id)) {
+                        /* Not by custody_set_quarantine(): the journal is another tdid's, and stays as it is. */
+                        m->custodies[i]->frozen = true;
+                        if (free_and_strdup(&m->custodies[i]->quarantine, reason) < 0)
+                                log_oom();
+                }
+}
+
+static struct json_object *committed(struct json_object *record, const char *bdf) {
+        struct json_object *list;
+
+        if (json_get_array(record, "tdis", &list) < 0)
+                return NULL;
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                struct json_object *o = json_object_array_get_idx(list, i);
+
+                if (streq(json_str_or(o, "bdf", ""), bdf))
+                        return o;
+        }
+        return NULL;
+}
+
+static void resume_function(VM *vm, Custody *c, struct json_object *record) {
+        struct json_object *o = committed(record, c->name);
+        TDI *t;
+
+        custody_set_vm(c, vm);
+        t = tdi_new(vm, c);
+        t->guest_rid = (uint32_t) json_u64_or(o, "guest_rid", UINT32_MAX);
+        if (o)
+                t->bind = streq(json_str_or(o, "bind", ""), "early") ? BIND_EARLY : BIND_LATE;
+        if (o && custody_is_complete(c) && c->device >= 0) {
+                t->committed = true;
+                tdi_set_state(t, TDI_STATE_PREPARED);
+                custody_verify(c);
+                return;
+        }
+        if (c->frozen)
+                return;
+        log_notice("VM %s: %s was being %s when tdid ended: giving it back", vm->name, c->name, o ? "detached" : "attached");
+        tdi_set_state(t, TDI_STATE_DETACHING);
+        if (!c->quarantine)
+                custody_set_goal(c, GOAL_DOWN);
+}
+
+static void go_on(void) {
+        void (*done)(Manager *m) = recovery.done;
+
+        recovery.done = NULL;
+        if (done)
+                done(recovery.manager);
+}
+
+static void finish_one(void) {
+        Manager *m = recovery.manager;
+
+        if (--recovery.waiting > 0)
+                return;
+        recovery.timer = sd_event_source_disable_unref(recovery.timer);
+        m->recovering = false;
+        /* Without a VM there is nobody to hold for. */
+        for (size_t i = 0; i < m->n_custodies; i++) {
+                Custody *c = m->custodies[i];
+
+                if (c->vm || c->quarantine || c->frozen)
+                        continue;
+                log_notice("%s was held for VM %s, which is no more: giving it back", c->name, c->vm_id);
+                custody_set_goal(c, GOAL_DOWN);
+        }
+        manager_touch(m);
+        go_on();
+        stop_resume(m);
+}
+
+/* A holder that does not answer holds up its own VM, not the others: they are served without it. */
+static int on_patience(_unused_ sd_event_source *s, _unused_ uint64_t usec, _unused_ void *userdata) {
+        recovery.timer = sd_event_source_disable_unref(recovery.timer);
+        log_warning("%u holders have not answered yet: going on without them for now", recovery.waiting);
+        go_on();
+        return 0;
+}
+
+static void on_adopted(VM *vm, int r) {
+        Manager *m = vm->manager;
+        char path[64];
+
+        vm->announced = true;
+        bus_added(m, vm_path(vm, path), BUS_VM);
+        /* The descriptors are there: functions find theirs in place. */
+        for (size_t i = 0; i < m->n_custodies; i++)
+                if (streq(m->custodies[i]->vm_id, vm->id))
+                        resume_function(vm, m->custodies[i], vm->adopting);
+        if (r < 0 || vm->iommufd < 0) {
+                log_error("VM %s: its holder has not given its descriptors (%s): closing it", vm->name, r < 0 ? strerror(-r) : "no iommufd");
+                vm_close(vm, "its descriptors are lost");
+        } else
+                log_notice("VM %s is taken up again from its holder, process %d", vm->name, (int) holder_pid(vm->holder));
+        if (vm->phase == TDI_VM_CLOSING)
+                vm_close(vm, "it was closing when tdid ended");
+        vm_touch(vm);
+        manager_touch(m);
+        finish_one();
+}
+
+
+/* A holder that never got its VM, or is dead: it ends, and the functions in the journal go back. */
+static void give_up(VM *vm) {
+        vm->phase = TDI_VM_CLOSING;
+        vm->close = CLOSE_ENDING;
+        manager_touch(vm->manager);
+        finish_one();
+}
+
+/* A living holder that we do not understand: a guest may be running. It is seen, and nobody's to command. */
+static void leave_alone(VM *vm, const char *reason) {
+        log_error("VM %s: %s", vm->id, reason);
+        vm->frozen = true;
+        freeze(vm->manager, vm->id, reason);
+        finish_one();
+}
+
+static void on_hello(int r, struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        struct json_object *state;
+        VM *vm = userdata;
+
+        if (r >= 0 && json_get_object(answer, "state", &state) >= 0) {
+                r = vm_adopt(vm, answer, on_adopted);
+                if (r >= 0)
+                        return;
+        } else if (r >= 0)
+                r = -ENODATA; /* a holder that was never given its VM */
+        if (r == -ENODATA || r == -ENOTCONN || r == -ECONNRESET) {
+                log_warning("VM %s: its holder %s", vm->id, r == -ENODATA ? "was never given anything" : "has died");
+                give_up(vm);
+        } else
+                leave_alone(vm, r == -EPROTONOSUPPORT ? "its VM belongs to a newer tdid: start that version, this one leaves it alone" :
+                                                        "the record of its VM cannot be read; the holder keeps everything");
+}
+
+static void on_died(void *userdata) {
+        VM *vm = userdata;
+
+        if (vm->announced)
+                vm_holder_died(vm);
+        else
+                log_error("VM %s: its holder has died", vm->id);
+}
+
+static void adopt(Manager *m, const char *id) {
+        VM *vm;
+        int r;
+
+        vm = vm_new(m, "?");
+        if (free_and_strdup(&vm->id, id) < 0)
+                log_oom();
+        recovery.waiting++;
+        r = holder_connect(m, id, on_hello, on_died, vm, &vm->holder);
+        if (r < 0) {
+                if (r == -ECONNREFUSED) {
+                        log_notice("VM %s: its holder is dead", id);
+                        give_up(vm);
+                } else
+                        leave_alone(vm, "its holder cannot be reached; it keeps everything");
+        }
+        /* Ids go up, also past those of an earlier tdid whose clock was ahead. */
+        if (strtoull(id, NULL, 10) >= m->next_vm)
+                m->next_vm = strtoull(id, NULL, 10) + 1;
+}
+
+int recover_start(Manager *m, void (*done)(Manager *m)) {
+        _cleanup_(host_names_freep) char **ids = NULL;
+        int r;
+
+        recovery = (struct recovery){ .manager = m, .done = done, .waiting = 1 };
+        m->recovering = true;
+        r = journal_load(m);
+        if (r >= 0)
+                r = holder_list(m, &ids);
+        if (r < 0)
+                return r;
+        for (char **id = ids; *id; id++)
+                adopt(m, *id);
+        finish_one();
+        if (recovery.waiting > 0)
+                return sd_event_add_time_relative(m->event, &recovery.timer, CLOCK_MONOTONIC, PATIENCE_USEC, 0, on_patience, m);
+        return 0;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* TDIs: functions as their VM sees them. */
+#include <stdio.h>
+
+#include "bus/bus.h"
+#include "vm.h"
+
+char *tdi_path(const TDI *t, char buf[static 64]) {
+        char label[TDI_BDF_MAX];
+
+        snprintf(buf, 64, BUS_ROOT "/tdi/%s", tdi_bdf_to_label(t->bdf, label));
+        return buf;
+}
+
+TDI *tdi_new(VM *vm, Custody *c) {
+        TDI *t = calloc(1, sizeof(*t));
+        char path[64];
+
+        if (!t)
+                log_oom();
+        t->vm = vm;
+        t->custody = c;
+        t->bdf = c->bdf;
+        t->guest_rid = UINT32_MAX;
+        t->bind = vm->bind;
+        manager_append((void ***) &vm->tdis, &vm->n_tdis, &vm->room_tdis, t);
+        t->announced = true;
+        bus_added(vm->manager, tdi_path(t, path), BUS_TDI);
+        bus_changed(vm->manager, vm_path(vm, path), BUS_VM, "TDIs", NULL);
+        return t;
+}
+
+TDI *tdi_free(TDI *t) {
+        char path[64];
+
+        if (!t)
+                return NULL;
+        manager_remove((void **) t->vm->tdis, &t->vm->n_tdis, t);
+        if (t->announced) {
+                bus_removed(t->vm->manager, tdi_path(t, path), BUS_TDI);
+                bus_changed(t->vm->manager, vm_path(t->vm, path), BUS_VM, "TDIs", NULL);
+        }
+        vm_touch(t->vm);
+        free(t);
+        return NULL;
+}
+
+TDI *tdi_find(Manager *m, struct tdi_bdf bdf) {
+        for (size_t i = 0; i < m->n_vms; i++)
+                for (size_t k = 0; k < m->vms[i]->n_tdis; k++)
+                        if (tdi_bdf_number(m->vms[i]->tdis[k]->bdf) == tdi_bdf_number(bdf))
+                                return m->vms[i]->tdis[k];
+        return NULL;
+}
+
+TDI *tdi_of(const Custody *c) {
+        for (size_t i = 0; c->vm && i < c->vm->n_tdis; i++)
+                if (c->vm->tdis[i]->custody == c)
+                        return c->vm->tdis[i];
+        return NULL;
+}
+
+void tdi_set_state(TDI *t, enum tdi_state state) {
+        char path[64], bdf[TDI_BDF_MAX];
+
+        if (t->state == state)
+                return;
+        tdi_bdf_format(t->bdf, bdf);
+        if (!tdi_state_may_follow(t->state, state)) {
+                log_error("%s: %s may not follow %s", bdf, tdi_state_to_string(state), tdi_state_to_string(t->state));
+                return;
+        }
+        log_debug("%s: %s → %s", bdf, tdi_state_to_string(t->state), tdi_state_to_string(state));
+        t->state = state;
+        bus_changed(t->vm->manager, tdi_path(t, path), BUS_TDI, "State", NULL);
+        manager_touch(t->vm->manager);
+}
+
+void tdi_failed(TDI *t, const char *reason) {
+        char path[64], bdf[TDI_BDF_MAX];
+
+        log_error("VM %s: %s: %s", t->vm->name, tdi_bdf_format(t->bdf, bdf), reason);
+        tdi_set_state(t, TDI_STATE_FAILED);
+        bus_emit_failed(t->vm->manager, tdi_path(t, path), reason);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* tdid: arguments, start, loop. */
+#include <signal.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "bus/bus.h"
+#include "custody-table.h"
+#include "device.h"
+#include "recover.h"
+#include "stop.h"
+
+static const char help[] =
+        "tdid [OPTION…]\n"
+        "Owns confidential device assignment on this host. See tdid(8).\n\n"
+        "  --host=linux           the kernel that devices are on\n"
+        "  --bus=BUS              system (default), session, or a D-Bus address\n"
+        "  --state=DIR            journal and holders, /run/tdid by default\n"
+        "  --config=FILE          " CONFIG_PATH " by default\n"
+        "  --print-actions        list the sub-actions of the custody table, and end\n"
+        "  --version, --help\n";
+
+struct arguments {
+        const char *host, *bus, *state, *config;
+};
+
+static int parse(int argc, char **argv, struct arguments *a) {
+        for (int i = 1; i < argc; i++) {
+                if (startswith(argv[i], "--host="))
+                        a->host = argv[i] + strlen("--host=");
+                else if (startswith(argv[i], "--bus="))
+                        a->bus = argv[i] + strlen("--bus=");
+                else if (startswith(argv[i], "--state="))
+                        a->state = argv[i] + strlen("--state=");
+                else if (startswith(argv[i], "--config="))
+                        a->config = argv[i] + strlen("--config=");
+                else if (streq(argv[i], "--print-actions")) {
+                        for (int k = 0; k < ACTION_MAX; k++)
+                                puts(custody_table[k].name);
+                        return 0;
+                } else if (streq(argv[i], "--version")) {
+                        puts("tdid " TDID_VERSION);
+                        return 0;
+                } else if (streq(argv[i], "--help")) {
+                        fputs(help, stdout);
+                        return 0;
+                } else {
+                        fprintf(stderr, "tdid: unknown argument %s\n%s", argv[i], help);
+                        return -EINVAL;
+                }
+        }
+        return 1;
+}
+
+static int make_dir(const char *state, const char *name) {
+        char path[512];
+
+        if (snprintf(path, sizeof(path), "%s%s%s", state, name ? "/" : "", strempty(name)) >= (int) sizeof(path))
+                return -ENAMETOOLONG;
+        if (mkdir(path, name ? 0700 : 0755) < 0 && errno != EEXIST)
+                return -errno;
+        return 0;
+}
+
+static int read_boot_id(Manager *m) {
+        ssize_t n = host_read_text(m->host, "/proc/sys/kernel/random/boot_id", m->boot_id, sizeof(m->boot_id));
+
+        return n < 0 ? (int) n : 0;
+}
+
+/* The programs that tdid starts stand beside it. */
+static int find_libexec(Manager *m) {
+        const char *set = getenv("TDID_LIBEXEC");
+        char path[512], *slash;
+        ssize_t n;
+
+        if (set)
+                return free_and_strdup(&m->libexec_dir, set);
+        n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+        if (n < 0)
+                return -errno;
+        path[n] = '\0';
+        slash = strrchr(path, '/');
+        if (slash)
+                *slash = '\0';
+        return free_and_strdup(&m->libexec_dir, path);
+}
+
+static void on_name(Manager *m, int r) {
+        if (r < 0) {
+                log_error("could not own %s: %s; is another tdid running, and does the D-Bus policy allow it?", BUS_NAME, strerror(-r));
+                (void) sd_event_exit(m->event, 1);
+                return;
+        }
+        (void) sd_notify(0, "READY=1\nSTATUS=Serving");
+        log_notice("serving: %zu functions, %zu VMs, %zu TSMs", m->n_devices, m->n_vms, m->n_tsms);
+        manager_touch(m);
+}
+
+static void on_ready(Manager *m) {
+        int r = bus_request_name(m, on_name);
+
+        if (r < 0)
+                on_name(m, r);
+        m->serving = true;
+}
+
+static void on_recovered(Manager *m) {
+        int r = inventory_start(m, on_ready);
+
+        if (r < 0) {
+                log_error("could not start the readers: %s", strerror(-r));
+                (void) sd_event_exit(m->event, 1);
+        }
+}
+
+/* Two tdids on one state would take each other's holders and journals: the second one ends before it touches any. */
+static int lock_state(const char *state) {
+        char path[512];
+        int fd;
+
+        if (snprintf(path, sizeof(path), "%s/lock", state) >= (int) sizeof(path))
+                return -ENAMETOOLONG;
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return -errno;
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+                int r = -errno;
+
+                close_fd(fd);
+                return r;
+        }
+        /* Kept open, and so locked, until the process ends. */
+        return 0;
+}
+
+static int load_config(Manager *m, const char *path) {
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        r = config_load(path, &m->config, &text);
+        if (r < 0 && r != -ENOENT) {
+                log_error("%s", text ? text : strerror(-r));
+                return r;
+        }
+        return 0;
+}
+
+static int start(Manager *m, const struct arguments *a) {
+        sigset_t mask;
+        int r;
+
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGTERM);
+        sigaddset(&mask, SIGINT);
+        sigaddset(&mask, SIGCHLD);
+        (void) sigprocmask(SIG_BLOCK, &mask, NULL);
+        (void) signal(SIGPIPE, SIG_IGN);
+
+        r = load_config(m, a->config);
+        if (r < 0)
+                return r;
+        r = tdi_host_new(a->host, &m->host);
+        if (r < 0) {
+                log_error("--host=%s: unknown host", a->host);
+                return r;
+        }
+        if (free_and_strdup(&m->host_spec, a->host) < 0 || free_and_strdup(&m->state_dir, a->state) < 0)
+                return -ENOMEM;
+        m->booted_by_systemd = streq(a->bus, "system") && getenv("INVOCATION_ID") && sd_booted() > 0;
+        r = find_libexec(m);
+        if (r >= 0)
+                r = read_boot_id(m);
+        if (r >= 0)
+                r = make_dir(a->state, NULL);
+        if (r >= 0)
+                r = make_dir(a->state, "journal");
+        if (r >= 0)
+                r = make_dir(a->state, "holder");
+        if (r >= 0)
+                r = lock_state(a->state);
+        if (r == -EWOULDBLOCK) {
+                log_error("another tdid runs on %s", a->state);
+                return r;
+        }
+        if (r < 0) {
+                log_error("could not prepare %s: %s", a->state, strerror(-r));
+                return r;
+        }
+        r = bus_open(m, a->bus);
+        if (r < 0) {
+                log_error("could not connect to the bus %s: %s", a->bus, strerror(-r));
+                return r;
+        }
+        r = stop_install(m);
+        if (r >= 0)
+                r = sd_event_set_watchdog(m->event, true);
+        if (r >= 0)
+                r = recover_start(m, on_recovered);
+        if (r < 0)
+                log_error("could not start: %s", strerror(-r));
+        return r;
+}
+
+int main(int argc, char **argv) {
+        _cleanup_(manager_freep) Manager *m = NULL;
+        struct arguments a = { "linux", "system", "/run/tdid", CONFIG_PATH };
+        int r;
+
+        r = parse(argc, argv, &a);
+        if (r <= 0)
+                return r < 0 ? 2 : 0;
+        log_open("tdid");
+        r = manager_new(&m);
+        if (r >= 0)
+                r = start(m, &a);
+        if (r < 0)
+                return 1;
+        /* The loop ends with the code that sd_event_exit() was given. */
+        r = sd_event_loop(m->event);
+        return r < 0 ? 1 : r;
+}

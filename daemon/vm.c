@@ -1,0 +1,751 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* VM objects: birth, record, phases, address spaces. */
+#include "vm.h"
+
+#include <stdio.h>
+#include <systemd/sd-id128.h>
+
+#include "bus/bus.h"
+#include "host/abi/iommufd.h"
+#include "worker.h"
+
+VM *vm_new(Manager *m, const char *name) {
+        VM *vm = calloc(1, sizeof(*vm));
+        sd_id128_t id;
+
+        if (!vm || free_and_strdup(&vm->name, name) < 0 || asprintf(&vm->id, "%llu", (unsigned long long) m->next_vm++) < 0)
+                log_oom();
+        vm->manager = m;
+        vm->iommufd = vm->kvm = -EBADF;
+        vm->platform = platform_of_host(m);
+        vm->vmm_uid = vm->owner = (uid_t) -1;
+        vm->vmm_gid = (gid_t) -1;
+        vm->max_functions = m->config.functions;
+        vm->created = now_realtime();
+        if (sd_id128_randomize(&id) >= 0)
+                snprintf(vm->uuid, sizeof(vm->uuid), SD_ID128_UUID_FORMAT_STR, SD_ID128_FORMAT_VAL(id));
+        manager_append((void ***) &m->vms, &m->n_vms, &m->room_vms, vm);
+        return vm;
+}
+
+VM *vm_free(VM *vm) {
+        if (!vm)
+                return NULL;
+        manager_remove((void **) vm->manager->vms, &vm->manager->n_vms, vm);
+        for (size_t i = 0; i < vm->manager->n_custodies; i++)
+                if (vm->manager->custodies[i]->vm == vm)
+                        vm->manager->custodies[i]->vm = NULL;
+        while (vm->n_tdis > 0)
+                tdi_free(vm->tdis[vm->n_tdis - 1]);
+        while (vm->n_keepers > 0)
+                keeper_free(vm->keepers[vm->n_keepers - 1]);
+        if (vm->announced) {
+                char path[64];
+
+                bus_removed(vm->manager, vm_path(vm, path), BUS_VM);
+        }
+        if (vm->close == CLOSE_DONE)
+                holder_remove_socket(vm->manager, vm->id);
+        holder_free(vm->holder);
+        worker_free(vm->worker);
+        sd_event_source_disable_unref(vm->await_timer);
+        /* Closed in order, both are gone by now. Where that went wrong, the last close is a worker's all the same. */
+        if (vm->close == CLOSE_DONE) {
+                worker_close_fd(vm->manager, vm->iommufd);
+                worker_close_fd(vm->manager, vm->kvm);
+        } else {
+                close_fd(vm->iommufd);
+                close_fd(vm->kvm);
+        }
+        if (vm->adopting)
+                json_object_put(vm->adopting);
+        free(vm->tdis);
+        free(vm->keepers);
+        free(vm->groups);
+        free(vm->seclabel);
+        free(vm->name);
+        free(vm->id);
+        free(vm);
+        return NULL;
+}
+
+VM *vm_find_id(Manager *m, const char *id) {
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (streq(m->vms[i]->id, id))
+                        return m->vms[i];
+        return NULL;
+}
+
+VM *vm_find_name(Manager *m, const char *name, uid_t owner) {
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (m->vms[i]->owner == owner && streq(m->vms[i]->name, name))
+                        return m->vms[i];
+        return NULL;
+}
+
+VM *vm_find_uuid(Manager *m, const char *uuid) {
+        for (size_t i = 0; i < m->n_vms; i++)
+                if (strcasecmp(m->vms[i]->uuid, uuid) == 0)
+                        return m->vms[i];
+        return NULL;
+}
+
+int vm_find(Manager *m, const char *key, uid_t caller, VM **ret) {
+        VM *found = vm_find_id(m, key);
+
+        if (!found)
+                found = vm_find_uuid(m, key);
+        /* Names are unique per owner: the caller's own comes first. */
+        if (!found)
+                found = vm_find_name(m, key, caller);
+        if (!found)
+                for (size_t i = 0; i < m->n_vms; i++) {
+                        if (!streq(m->vms[i]->name, key))
+                                continue;
+                        if (found)
+                                return -ENOTUNIQ;
+                        found = m->vms[i];
+                }
+        if (!found)
+                return -ENOENT;
+        *ret = found;
+        return 0;
+}
+
+char *vm_path(const VM *vm, char buf[static 64]) {
+        snprintf(buf, 64, BUS_ROOT "/vm/%s", vm->id);
+        return buf;
+}
+
+void vm_set_phase(VM *vm, enum tdi_vm_phase phase) {
+        char path[64];
+
+        if (vm->phase == phase)
+                return;
+        if (!tdi_vm_phase_may_follow(vm->phase, phase)) {
+                log_error("VM %s: %s may not follow %s", vm->name, tdi_vm_phase_to_string(phase), tdi_vm_phase_to_string(vm->phase));
+                return;
+        }
+        log_info("VM %s: %s → %s", vm->name, tdi_vm_phase_to_string(vm->phase), tdi_vm_phase_to_string(phase));
+        vm->phase = phase;
+        if (vm->announced)
+                bus_changed(vm->manager, vm_path(vm, path), BUS_VM, "Phase", NULL);
+        vm_touch(vm);
+}
+
+/* ---- the record ---- */
+
+void vm_touch(VM *vm) {
+        vm->record_dirty = true;
+        manager_touch(vm->manager);
+}
+
+static struct json_object *keeper_record(const Keeper *k) {
+        struct json_object *o = json_new();
+
+        json_set_str(o, "kind", k->is_pidfd ? "pidfd" : "lease");
+        json_set_u64(o, "number", k->number);
+        json_set_str(o, "label", k->label);
+        json_set_u64(o, "uid", k->uid);
+        json_set_u64(o, "given", k->given);
+        return o;
+}
+
+static struct json_object *tdi_record(const TDI *t, bool describe) {
+        struct json_object *o = json_new();
+        char bdf[TDI_BDF_MAX];
+
+        json_set_str(o, "bdf", tdi_bdf_format(t->bdf, bdf));
+        json_set_str(o, "bind", t->bind == BIND_EARLY ? "early" : "late");
+        if (t->guest_rid != UINT32_MAX)
+                json_set_u64(o, "guest_rid", t->guest_rid);
+        else if (describe)
+                json_set_take(o, "guest_rid", NULL);
+        if (!describe)
+                return o;
+        json_set_str(o, "state", tdi_state_to_string(t->state));
+        if (t->custody) {
+                json_set_str(o, "custody", tdi_custody_to_string(custody_step(t->custody)));
+                json_set_i64(o, "iommu_group", t->custody->group);
+                if (custody_is_done(t->custody, ACTION_PREPARE_ATTACH))
+                        json_set_u64(o, "ioas", json_u64_or(t->custody->values, "ioas", 0));
+        }
+        return o;
+}
+
+struct json_object *vm_record(VM *vm, bool describe) {
+        struct json_object *o = json_new(), *list;
+
+        if (!describe)
+                json_set_u64(o, "version", VM_STATE_VERSION);
+        json_set_str(o, "id", vm->id);
+        json_set_str(o, "name", vm->name);
+        json_set_str(o, "uuid", vm->uuid);
+        json_set_str(o, "phase", tdi_vm_phase_to_string(vm->phase));
+        json_set_str(o, "platform", vm->platform->name);
+        json_set_u64(o, "owner_uid", vm->owner);
+        json_set_u64(o, "vmm_uid", vm->vmm_uid);
+        json_set_u64(o, "vmm_gid", vm->vmm_gid);
+        json_set_str(o, "seclabel", vm->seclabel);
+        json_set_bool(o, "hotplug", vm->hotplug);
+        json_set_str(o, "bind", vm->bind == BIND_EARLY ? "early" : "late");
+        json_set_u64(o, "await_vmm", vm->await);
+        json_set_u64(o, "created", vm->created);
+        list = json_new();
+        json_set_u64(list, "functions", vm->max_functions);
+        json_set_take(o, "limits", list);
+
+        list = json_new_array();
+        for (size_t i = 0; i < vm->n_keepers; i++)
+                if (!vm->keepers[i]->ended)
+                        json_push_take(list, keeper_record(vm->keepers[i]));
+        if (describe && vm->await_deadline) {
+                struct json_object *a = json_new();
+
+                json_set_str(a, "kind", "await");
+                json_set_str(a, "label", "waits for its VMM");
+                json_set_u64(a, "seconds_left", vm->await_deadline > now_monotonic() ? (vm->await_deadline - now_monotonic()) / 1000000 : 0);
+                json_push_take(list, a);
+        }
+        json_set_take(o, "keepers", list);
+
+        list = json_new_array();
+        for (size_t i = 0; i < vm->n_tdis; i++)
+                if (describe || vm->tdis[i]->committed)
+                        json_push_take(list, tdi_record(vm->tdis[i], describe));
+        json_set_take(o, "tdis", list);
+
+        if (describe) {
+                struct json_object *h = json_new();
+
+                json_set_u64(h, "pid", (uint64_t) holder_pid(vm->holder));
+                if (vm->manager->booted_by_systemd) {
+                        char unit[64];
+
+                        snprintf(unit, sizeof(unit), "tdid-vm@%s.service", vm->id);
+                        json_set_str(h, "unit", unit);
+                } else
+                        json_set_take(h, "unit", NULL);
+                json_set_take(o, "holder", h);
+                json_set_bool(o, "kvm", vm->kvm >= 0);
+                json_set_str(o, "guard", "none: this tdid has no mmap guard");
+                json_set_str(o, "vIOMMU", "no secure vIOMMU: plain I/O address spaces are used");
+                return o;
+        }
+        json_set_u64(o, "await_deadline", vm->await_deadline);
+        json_set_bool(o, "arrived", vm->arrived);
+        json_set_u64(o, "next_keeper", vm->next_keeper);
+        list = json_new_array();
+        for (size_t i = 0; i < vm->n_groups; i++) {
+                struct json_object *g = json_new();
+
+                json_set_i64(g, "group", vm->groups[i].group);
+                json_set_u64(g, "ioas", vm->groups[i].ioas);
+                json_push_take(list, g);
+        }
+        json_set_take(o, "groups", list);
+        return o;
+}
+
+int vm_take_record(VM *vm, struct json_object *o) {
+        struct json_object *list;
+        const struct platform *p;
+        uint64_t version;
+
+        if (json_get_u64(o, "version", &version) < 0)
+                return -EBADMSG;
+        if (version > VM_STATE_VERSION)
+                return -EPROTONOSUPPORT;
+        if (free_and_strdup(&vm->name, json_str_or(o, "name", "")) < 0 || free_and_strdup(&vm->seclabel, json_str_or(o, "seclabel", NULL)) < 0)
+                log_oom();
+        snprintf(vm->uuid, sizeof(vm->uuid), "%s", json_str_or(o, "uuid", ""));
+        vm->phase = tdi_vm_phase_from_string(json_str_or(o, "phase", ""));
+        p = platform_find(json_str_or(o, "platform", ""));
+        if (vm->phase < 0 || isempty(vm->name) || !p)
+                return -EBADMSG;
+        vm->platform = p;
+        vm->owner = (uid_t) json_u64_or(o, "owner_uid", 0);
+        vm->vmm_uid = (uid_t) json_u64_or(o, "vmm_uid", 0);
+        vm->vmm_gid = (gid_t) json_u64_or(o, "vmm_gid", 0);
+        vm->hotplug = json_bool_or(o, "hotplug", false);
+        vm->bind = streq(json_str_or(o, "bind", ""), "early") ? BIND_EARLY : BIND_LATE;
+        vm->await = (unsigned) json_u64_or(o, "await_vmm", 0);
+        vm->await_deadline = json_u64_or(o, "await_deadline", 0);
+        vm->arrived = json_bool_or(o, "arrived", false);
+        vm->next_keeper = json_u64_or(o, "next_keeper", 0);
+        vm->created = json_u64_or(o, "created", 0);
+        if (json_get_object(o, "limits", &list) >= 0)
+                vm->max_functions = (unsigned) json_u64_or(list, "functions", vm->max_functions);
+        if (json_get_array(o, "groups", &list) >= 0) {
+                size_t n = json_object_array_length(list);
+
+                vm->groups = calloc(n + 1, sizeof(*vm->groups));
+                if (!vm->groups)
+                        log_oom();
+                for (size_t i = 0; i < n; i++) {
+                        struct json_object *g = json_object_array_get_idx(list, i);
+
+                        vm->groups[i].group = (int32_t) json_i64_or(g, "group", -1);
+                        vm->groups[i].ioas = (uint32_t) json_u64_or(g, "ioas", 0);
+                }
+                vm->n_groups = n;
+        }
+        return 0;
+}
+
+static void on_recorded(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        VM *vm = userdata;
+
+        vm->record_busy = false;
+        if (r >= 0)
+                return;
+        /* What a client was told must be true for the next tdid as well. */
+        log_error("VM %s: its holder did not take the record: %s", vm->name, strerror(-r));
+        vm_close(vm, "its record could not be stored");
+}
+
+static bool push_record(VM *vm) {
+        struct json_object *q;
+        int r;
+
+        if (!vm->record_dirty || vm->record_busy || !vm->announced || vm->close >= CLOSE_ENDING)
+                return false;
+        vm->record_dirty = false;
+        if (!holder_alive(vm->holder))
+                return true;
+        q = json_new();
+        json_set_str(q, "op", "state");
+        json_set_take(q, "state", vm_record(vm, false));
+        vm->record_busy = true;
+        r = holder_call(vm->holder, q, NULL, 0, on_recorded, vm);
+        if (r < 0)
+                on_recorded(r, NULL, NULL, vm);
+        return true;
+}
+
+/* ---- birth ---- */
+
+void vm_holder_died(VM *vm) {
+        if (vm->close >= CLOSE_ENDING) {
+                vm->close = CLOSE_DONE;
+                manager_touch(vm->manager);
+                return;
+        }
+        log_warning("VM %s: its holder (process %d) has died", vm->name, (int) holder_pid(vm->holder));
+        vm_close(vm, "its holder died");
+}
+
+static void on_died(void *userdata) {
+        vm_holder_died(userdata);
+}
+
+
+static void born(VM *vm, int r) {
+        vm_ready ready = vm->ready;
+
+        vm->ready = NULL;
+        if (ready)
+                ready(vm, r, vm->ready_userdata);
+}
+
+static void on_stored(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        born(userdata, r);
+}
+
+static void on_started(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        struct json_object *put;
+        VM *vm = userdata;
+
+        if (r >= 0) {
+                put = json_new();
+                json_set_str(put, "op", "put");
+                json_set_str(put, "key", "iommufd");
+                json_set_take(put, "state", vm_record(vm, false));
+                r = holder_call(vm->holder, put, &vm->iommufd, 1, on_stored, vm);
+        }
+        if (r < 0)
+                born(vm, r);
+}
+
+int vm_start(VM *vm, vm_ready ready, void *userdata) {
+        vm->iommufd = host_open(vm->manager->host, "/dev/iommu", O_RDWR);
+        if (vm->iommufd < 0)
+                return vm->iommufd;
+        vm->ready = ready;
+        vm->ready_userdata = userdata;
+        return holder_start(vm->manager, vm->id, on_started, on_died, vm, &vm->holder);
+}
+
+/* ---- adoption ---- */
+
+static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keepers) {
+        struct tdi_bdf bdf;
+        Custody *c;
+
+        if (streq(key, "iommufd"))
+                vm->iommufd = fd;
+        else if (streq(key, "kvm"))
+                vm->kvm = fd;
+        else if (startswith(key, "cdev:") && tdi_bdf_parse(key + 5, &bdf) >= 0) {
+                c = custody_find(vm->manager, bdf);
+                /* A damaged journal does not know whose function this is: the descriptor is the proof that it is open. */
+                if (c && isempty(c->vm_id)) {
+                        if (free_and_strdup(&c->vm_id, vm->id) < 0)
+                                log_oom();
+                        c->done |= 1u << ACTION_OPEN_CDEV | 1u << ACTION_OPEN_BIND | 1u << ACTION_PREPARE_ATTACH;
+                }
+                if (!c || !streq(c->vm_id, vm->id)) {
+                        log_warning("VM %s: its holder has %s, which no journal knows", vm->name, key);
+                        close_fd(fd);
+                        return;
+                }
+                close_fd(c->device);
+                c->device = fd;
+        } else if (startswith(key, "request:") && tdi_bdf_parse(key + 8, &bdf) >= 0) {
+                c = custody_find(vm->manager, bdf);
+                if (c && streq(c->vm_id, vm->id))
+                        custody_take_request(c, fd);
+                else
+                        close_fd(fd);
+        } else {
+                const char *colon = strchr(key, ':');
+
+                for (size_t i = 0; colon && i < json_object_array_length(keepers); i++) {
+                        struct json_object *o = json_object_array_get_idx(keepers, i);
+
+                        if (strncmp(json_str_or(o, "kind", ""), key, (size_t) (colon - key)) == 0 &&
+                            json_u64_or(o, "number", UINT64_MAX) == strtoull(colon + 1, NULL, 10)) {
+                                (void) keeper_adopt(vm, o, fd);
+                                return;
+                        }
+                }
+                close_fd(fd);
+        }
+}
+
+static void on_got(int r, struct json_object *answer, struct ipc_fds *fds, void *userdata) {
+        struct json_object *keys, *keepers = NULL;
+        VM *vm = userdata;
+
+        if (r >= 0 && json_get_array(answer, "keys", &keys) >= 0) {
+                (void) json_get_array(vm->adopting, "keepers", &keepers);
+                for (size_t i = 0; i < json_object_array_length(keys); i++) {
+                        int fd = ipc_fds_take(fds, i);
+
+                        if (fd >= 0)
+                                adopt_fd(vm, json_object_get_string(json_object_array_get_idx(keys, i)), fd, keepers);
+                }
+        }
+        if (--vm->adopting_left > 0)
+                return;
+        vm->adopted(vm, r);
+        json_object_put(TAKE_PTR(vm->adopting));
+}
+
+int vm_adopt(VM *vm, struct json_object *hello, void (*adopted)(VM *vm, int r)) {
+        struct json_object *state, *keys, *batch, *get;
+        size_t n;
+        int r;
+
+        if (json_get_object(hello, "state", &state) < 0 || json_get_array(hello, "keys", &keys) < 0)
+                return -EBADMSG;
+        r = vm_take_record(vm, state);
+        if (r < 0)
+                return r;
+        vm->adopting = json_object_get(state);
+        vm->adopted = adopted;
+        n = json_object_array_length(keys);
+        vm->adopting_left = (unsigned) ((n + IPC_FDS_MAX - 1) / IPC_FDS_MAX);
+        for (size_t i = 0; i < n; i += IPC_FDS_MAX) {
+                batch = json_new_array();
+                for (size_t k = i; k < n && k < i + IPC_FDS_MAX; k++)
+                        json_push_take(batch, json_object_get(json_object_array_get_idx(keys, k)));
+                get = json_new();
+                json_set_str(get, "op", "get");
+                json_set_take(get, "keys", batch);
+                r = holder_call(vm->holder, get, NULL, 0, on_got, vm);
+                if (r < 0)
+                        return r;
+        }
+        return n == 0 ? -EBADMSG : 0;
+}
+
+/* ---- address spaces ---- */
+
+int vm_ioas(VM *vm, int32_t group, uint32_t *ret) {
+        struct tdi_iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+        struct vm_group *g;
+        int r;
+
+        for (size_t i = 0; i < vm->n_groups; i++)
+                if (vm->groups[i].group == group) {
+                        *ret = vm->groups[i].ioas;
+                        return 0;
+                }
+        r = host_ioctl(vm->manager->host, vm->iommufd, TDI_IOMMU_IOAS_ALLOC, &alloc);
+        if (r < 0)
+                return r;
+        g = reallocarray(vm->groups, vm->n_groups + 1, sizeof(*g));
+        if (!g)
+                log_oom();
+        vm->groups = g;
+        vm->groups[vm->n_groups++] = (struct vm_group){ group, alloc.out_ioas_id };
+        vm_touch(vm);
+        *ret = alloc.out_ioas_id;
+        return 0;
+}
+
+void vm_group_settle(VM *vm, int32_t group) {
+        struct tdi_iommu_destroy destroy = { .size = sizeof(destroy) };
+        Manager *m = vm->manager;
+
+        /* Closing unmaps everything at once, in a worker. */
+        if (vm->close != CLOSE_NOT)
+                return;
+        for (size_t i = 0; i < m->n_custodies; i++)
+                if (m->custodies[i]->vm == vm && m->custodies[i]->group == group && custody_touched(m->custodies[i], ACTION_PREPARE_ATTACH))
+                        return;
+        for (size_t i = 0; i < vm->n_groups; i++) {
+                if (vm->groups[i].group != group)
+                        continue;
+                /* Nothing of ours is mapped in it: this does not sleep. What a stranger mapped keeps it, until the VM closes. */
+                destroy.id = vm->groups[i].ioas;
+                (void) host_ioctl(m->host, vm->iommufd, TDI_IOMMU_DESTROY, &destroy);
+                memmove(vm->groups + i, vm->groups + i + 1, (--vm->n_groups - i) * sizeof(*vm->groups));
+                vm_touch(vm);
+                return;
+        }
+}
+
+/* ---- closing, step by step ---- */
+
+static bool closing_settle(VM *vm);
+
+bool vm_settle(VM *vm) {
+        bool changed = keeper_settle(vm);
+
+        changed |= push_record(vm);
+        if (vm->close != CLOSE_NOT)
+                changed |= closing_settle(vm);
+        return changed;
+}
+
+void vm_close(VM *vm, const char *reason) {
+        char path[64];
+
+        if (vm->close != CLOSE_NOT)
+                return;
+        log_info("VM %s is closing: %s", vm->name, reason);
+        vm->close = CLOSE_DETACHING;
+        vm->await_timer = sd_event_source_disable_unref(vm->await_timer);
+        vm->await_deadline = 0;
+        vm_set_phase(vm, TDI_VM_CLOSING);
+        /* Nothing keeps it any more, and who holds a lease sees it hang up. */
+        for (size_t i = 0; i < vm->n_keepers; i++)
+                vm->keepers[i]->ended = true;
+        if (vm->announced)
+                bus_emit_closing(vm->manager, vm_path(vm, path), reason);
+        for (size_t i = 0; i < vm->manager->n_custodies; i++) {
+                Custody *c = vm->manager->custodies[i];
+
+                if (c->vm != vm)
+                        continue;
+                if (!c->quarantine)
+                        custody_set_goal(c, GOAL_DOWN);
+                if (tdi_of(c))
+                        tdi_set_state(tdi_of(c), TDI_STATE_DETACHING);
+        }
+        manager_touch(vm->manager);
+}
+
+static bool all_custodies(VM *vm, bool (*ok)(const Custody *c)) {
+        for (size_t i = 0; i < vm->manager->n_custodies; i++)
+                if (vm->manager->custodies[i]->vm == vm && !ok(vm->manager->custodies[i]))
+                        return false;
+        return true;
+}
+
+static bool is_detached(const Custody *c) {
+        return !custody_touched(c, ACTION_PREPARE_ATTACH) || custody_is_stalled(c);
+}
+
+static bool is_never(_unused_ const Custody *c) {
+        return false;
+}
+
+/* A quarantined function stays behind; one that is stuck only where the caller gives it up. */
+static bool may_be_left(const Custody *c) {
+        return c->quarantine || c->blocked || (c->vm->abandon && custody_is_stalled(c));
+}
+
+static void on_closed(Worker *w, int r, const char *text, _unused_ struct json_object *values, _unused_ struct ipc_fds *fds, void *userdata) {
+        VM *vm = userdata;
+
+        if (r < 0)
+                log_warning("VM %s: %s", vm->name, text);
+        if (r == -ECONNRESET || r == -EPIPE) {
+                vm->worker = worker_free(w ? w : vm->worker);
+                /* It was killed: what it should have done is done by another one, once. */
+                if (!vm->retried) {
+                        vm->retried = true;
+                        vm->close = vm->close == CLOSE_UNMAPPING ? CLOSE_DETACHING : CLOSE_UNMAPPED;
+                        manager_touch(vm->manager);
+                        return;
+                }
+        }
+        if (vm->close == CLOSE_UNMAPPING)
+                vm->close = CLOSE_UNMAPPED;
+        else if (vm->close == CLOSE_FINAL)
+                vm->close = CLOSE_ENDING;
+        manager_touch(vm->manager);
+}
+
+static void release_dropped(_unused_ int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        VM *vm = userdata;
+
+        if (!worker_alive(vm->worker)) {
+                on_closed(NULL, -ECONNRESET, "its worker died", NULL, NULL, vm);
+                return;
+        }
+        if (vm->close == CLOSE_UNMAPPING)
+                vm->kvm = close_fd(vm->kvm);
+        else
+                vm->iommufd = close_fd(vm->iommufd);
+        if (!vm->worker || worker_call(vm->worker, "vm.close", "do", NULL, NULL, 0, on_closed, vm) < 0)
+                on_closed(NULL, -EPIPE, "its worker is gone", NULL, NULL, vm);
+}
+
+static void on_taken(Worker *w, int r, const char *text, _unused_ struct json_object *values, struct ipc_fds *fds, void *userdata) {
+        VM *vm = userdata;
+        struct json_object *drop;
+
+        if (r < 0) {
+                on_closed(w, r, text, NULL, fds, vm);
+                return;
+        }
+        if (holder_alive(vm->holder)) {
+                drop = json_new();
+                json_set_str(drop, "op", "drop");
+                json_set_str(drop, "key", vm->close == CLOSE_UNMAPPING ? "kvm" : "iommufd");
+                if (holder_call(vm->holder, drop, NULL, 0, release_dropped, vm) >= 0)
+                        return;
+        }
+        release_dropped(0, NULL, NULL, vm);
+}
+
+/* The last close of one of the VM's own descriptors: a worker takes it, the holder and we drop ours, the worker closes. */
+static int release(VM *vm, int fd) {
+        return worker_call(vm->worker, "vm.take", "do", NULL, &fd, 1, on_taken, vm);
+}
+
+static void on_unmapped(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
+        VM *vm = userdata;
+
+        if (r < 0)
+                log_warning("VM %s: %s", vm->name, text);
+        if (r == -ECONNRESET || vm->kvm < 0 || release(vm, vm->kvm) < 0)
+                on_closed(w, r == -ECONNRESET ? r : 0, text, values, fds, vm);
+}
+
+static int unmap(VM *vm) {
+        _cleanup_json_ struct json_object *args = json_new();
+        struct json_object *ids = json_new_array();
+
+        for (size_t i = 0; i < vm->n_groups; i++)
+                json_push_take(ids, json_object_new_uint64(vm->groups[i].ioas));
+        json_set_take(args, "ioas", ids);
+        return worker_call(vm->worker, "vm.unmap", "do", args, &vm->iommufd, 1, on_unmapped, vm);
+}
+
+static void on_exited(_unused_ int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        VM *vm = userdata;
+
+        vm->close = CLOSE_DONE;
+        manager_touch(vm->manager);
+}
+
+static void end_holder(VM *vm) {
+        struct json_object *q;
+
+        if (holder_alive(vm->holder)) {
+                q = json_new();
+                json_set_str(q, "op", "exit");
+                if (holder_call(vm->holder, q, NULL, 0, on_exited, vm) >= 0)
+                        return;
+        }
+        vm->close = CLOSE_DONE;
+}
+
+static bool have_worker(VM *vm) {
+        int r;
+
+        if (worker_alive(vm->worker))
+                return true;
+        vm->worker = worker_free(vm->worker);
+        r = worker_new(vm->manager, -EBADF, &vm->worker);
+        if (r < 0) {
+                log_warning("VM %s: could not start a worker: %s", vm->name, strerror(-r));
+                manager_retry(vm->manager);
+        }
+        return r >= 0;
+}
+
+/* Somebody's callback still expects the VM: its holder answers soon, or dies. */
+static bool is_being_born(const VM *vm) {
+        for (size_t i = 0; i < vm->n_keepers; i++)
+                if (vm->keepers[i]->storing)
+                        return true;
+        return vm->ready;
+}
+
+static bool closing_settle(VM *vm) {
+        switch (vm->close) {
+        case CLOSE_DETACHING:
+                if (is_being_born(vm))
+                        return false;
+                if (!all_custodies(vm, is_detached))
+                        return false;
+                if (vm->iommufd < 0) {
+                        vm->close = CLOSE_UNMAPPED;
+                        return true;
+                }
+                if (!have_worker(vm))
+                        return false;
+                vm->close = CLOSE_UNMAPPING;
+                if (unmap(vm) < 0)
+                        on_closed(NULL, -EPIPE, "could not talk to its worker", NULL, NULL, vm);
+                return true;
+        case CLOSE_UNMAPPED:
+                for (size_t i = 0; i < vm->manager->n_custodies; i++) {
+                        Custody *c = vm->manager->custodies[i];
+
+                        if (c->vm == vm && may_be_left(c)) {
+                                log_warning("VM %s leaves %s behind: %s", vm->name, c->name,
+                                            c->quarantine ? c->quarantine : "it has not come back from the kernel, or waits for one that has not");
+                                tdi_free(tdi_of(c));
+                                custody_leave(c);
+                                return true;
+                        }
+                }
+                if (!all_custodies(vm, is_never))
+                        return false;
+                if (vm->iommufd < 0) {
+                        vm->close = CLOSE_ENDING;
+                        return true;
+                }
+                if (!have_worker(vm))
+                        return false;
+                vm->close = CLOSE_FINAL;
+                if (release(vm, vm->iommufd) < 0)
+                        on_closed(NULL, -EPIPE, "could not talk to its worker", NULL, NULL, vm);
+                return true;
+        case CLOSE_ENDING:
+                if (vm->phase == TDI_VM_GONE)
+                        return false;
+                vm_set_phase(vm, TDI_VM_GONE);
+                end_holder(vm);
+                return true;
+        default:
+                return false;
+        }
+}

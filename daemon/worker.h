@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tdid's end of a worker process: one command at a time, the answer as a callback. A worker that is let go ends by itself,
+ * as soon as the kernel lets it.
+ */
+#ifndef TDID_WORKER_H
+#define TDID_WORKER_H
+
+#include "ipc.h"
+#include "manager.h"
+
+/*
+ * r is the operation's result, or -ECONNRESET when the process died. The text describes a failure. values and fds are the
+ * callback's to read; it may take descriptors out. The worker is idle again when the callback runs, and may be freed by it.
+ */
+typedef void (*worker_done)(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata);
+
+/* Starts the process; -EAGAIN when as many as the limit work on functions. It inherits @lock (kept by the caller), which stays locked until the process has really ended. */
+int worker_new(Manager *m, int lock, Worker **ret);
+Worker *worker_free(Worker *w);
+DEFINE_CLEANUP(Worker *, worker_free);
+
+/* @args is borrowed, the descriptors are duplicated into the message. */
+int worker_call(Worker *w, const char *op, const char *verb, struct json_object *args, const int *fds, size_t n_fds, worker_done done,
+                void *userdata);
+/* After an answer with descriptors: the worker may close its copies and take the next command. */
+int worker_acknowledge(Worker *w);
+bool worker_busy(const Worker *w);
+/* Its process still is there, as far as we have heard. */
+bool worker_alive(const Worker *w);
+/* The last copy of a descriptor goes to a worker, which closes it and ends: nobody waits. The caller's copy is closed. */
+void worker_close_fd(Manager *m, int fd);
+
+#endif

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The claim step: a function leaves its host driver for vfio-pci, and comes back. What was there before is in the journal
+ * ("driver", "override", "pm") before the first change.
+ */
+#include "worker/work.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+#define VFIO_PCI "vfio-pci"
+#define OVERRIDE_NONE "(null)" /* what driver_override shows when unset: drivers/pci/pci-sysfs.c */
+
+static int read_driver(struct work *w, char *buf, size_t size) {
+        char path[PATH_MAX];
+        int r;
+
+        r = host_read_link_name(w->host, work_path(w, path, sizeof(path), "driver"), buf, size);
+        if (r == -ENOENT) {
+                /* No driver, or no function? */
+                r = host_read_text(w->host, work_path(w, path, sizeof(path), "vendor"), buf, size) < 0 ? -ENODEV : 0;
+                buf[0] = '\0';
+        }
+        return r;
+}
+
+static int read_attribute(struct work *w, const char *attribute, char *buf, size_t size) {
+        char path[PATH_MAX];
+        ssize_t n;
+
+        n = host_read_text(w->host, work_path(w, path, sizeof(path), attribute), buf, size);
+        return n < 0 ? (int) n : 0;
+}
+
+/* The function was unplugged: nothing is left of it that could be given back. */
+static bool is_gone(struct work *w) {
+        char path[PATH_MAX], buf[32];
+
+        return host_read_text(w->host, work_path(w, path, sizeof(path), "vendor"), buf, sizeof(buf)) < 0;
+}
+
+int claim_note_do(struct work *w) {
+        char driver[128], override[128], pm[32];
+        int r;
+
+        r = read_driver(w, driver, sizeof(driver));
+        if (r < 0)
+                return work_fail(w, r, "is the function still plugged in?", "read the driver of %s", w->bdf);
+        r = read_attribute(w, "driver_override", override, sizeof(override));
+        if (r < 0)
+                return work_fail(w, r, NULL, "read driver_override of %s", w->bdf);
+        r = read_attribute(w, "power/control", pm, sizeof(pm));
+        if (r == -ENOENT)
+                pm[0] = '\0'; /* a kernel without runtime power management */
+        else if (r < 0)
+                return work_fail(w, r, NULL, "read power/control of %s", w->bdf);
+        json_set_str(w->values, "driver", driver);
+        json_set_str(w->values, "override", streq(override, OVERRIDE_NONE) ? "" : override);
+        json_set_str(w->values, "pm", pm);
+        return 0;
+}
+
+static int write_pm(struct work *w, const char *value) {
+        char path[PATH_MAX], now[32];
+        int r;
+
+        r = read_attribute(w, "power/control", now, sizeof(now));
+        if (r >= 0 && streq(now, value))
+                return 0;
+        if (r >= 0)
+                r = host_write_text(w->host, work_path(w, path, sizeof(path), "power/control"), value);
+        if (r < 0)
+                return work_fail(w, r, NULL, "write \"%s\" to power/control of %s", value, w->bdf);
+        return 0;
+}
+
+int claim_pm_do(struct work *w) {
+        if (isempty(json_str_or(w->args, "pm", "")))
+                return 0;
+        return write_pm(w, "on");
+}
+
+int claim_pm_undo(struct work *w) {
+        const char *before = json_str_or(w->args, "pm", "");
+
+        if (isempty(before) || is_gone(w))
+                return 0;
+        return write_pm(w, before);
+}
+
+int claim_pm_probe(struct work *w) {
+        char now[32];
+        int r;
+
+        if (isempty(json_str_or(w->args, "pm", "")))
+                return 1;
+        r = read_attribute(w, "power/control", now, sizeof(now));
+        return r < 0 ? r : streq(now, "on");
+}
+
+static int write_override(struct work *w, const char *value) {
+        char path[PATH_MAX], now[128], line[136];
+        int r;
+
+        r = read_attribute(w, "driver_override", now, sizeof(now));
+        if (r < 0)
+                return work_fail(w, r, "is the function still plugged in?", "read driver_override of %s", w->bdf);
+        if (streq(streq(now, OVERRIDE_NONE) ? "" : now, value))
+                return 0;
+        /* A line feed alone clears it. */
+        snprintf(line, sizeof(line), "%s\n", value);
+        r = host_write_text(w->host, work_path(w, path, sizeof(path), "driver_override"), line);
+        if (r < 0)
+                return work_fail(w, r, NULL, "write \"%s\" to driver_override of %s", value, w->bdf);
+        return 0;
+}
+
+int claim_override_do(struct work *w) {
+        return write_override(w, VFIO_PCI);
+}
+
+int claim_override_undo(struct work *w) {
+        if (is_gone(w))
+                return 0;
+        return write_override(w, json_str_or(w->args, "override", ""));
+}
+
+int claim_override_probe(struct work *w) {
+        char now[128];
+        int r;
+
+        r = read_attribute(w, "driver_override", now, sizeof(now));
+        return r < 0 ? r : streq(now, VFIO_PCI);
+}
+
+static int unbind(struct work *w, const char *driver) {
+        char path[PATH_MAX];
+        int r;
+
+        snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind", driver);
+        r = host_write_text(w->host, path, w->bdf);
+        /* ENODEV: it went away from that driver meanwhile. */
+        if (r < 0 && r != -ENODEV)
+                return work_fail(w, r, NULL, "unbind %s from its driver %s", w->bdf, driver);
+        return 0;
+}
+
+int claim_rebind_do(struct work *w) {
+        char driver[128];
+        int r;
+
+        r = read_driver(w, driver, sizeof(driver));
+        if (r < 0)
+                return work_fail(w, r, "is the function still plugged in?", "read the driver of %s", w->bdf);
+        if (streq(driver, VFIO_PCI))
+                return claim_pm_do(w);
+        if (driver[0]) {
+                r = unbind(w, driver);
+                if (r < 0)
+                        return r;
+        }
+        r = host_write_text(w->host, "/sys/bus/pci/drivers_probe", w->bdf);
+        if (r < 0)
+                return work_fail(w, r, "load vfio-pci; dmesg tells what it missed", "bind %s to vfio-pci", w->bdf);
+        r = read_driver(w, driver, sizeof(driver));
+        if (r < 0 || !streq(driver, VFIO_PCI))
+                return work_fail(w, r < 0 ? r : -ENODEV, "load vfio-pci (modprobe vfio-pci); dmesg tells what it missed",
+                                 "bind %s to vfio-pci: it is on %s", w->bdf, driver[0] ? driver : "no driver");
+        /* vfio-pci allows runtime PM when it takes a function (vfio_pci_core_register_device): hold it on once more. */
+        return claim_pm_do(w);
+}
+
+/* What was there before is lost: off vfio-pci, and to whatever driver the kernel picks. */
+static int rebind_default(struct work *w, const char *driver) {
+        int r;
+
+        if (!streq(driver, VFIO_PCI))
+                return 0;
+        r = unbind(w, driver);
+        if (r < 0)
+                return r;
+        r = host_write_text(w->host, "/sys/bus/pci/drivers_probe", w->bdf);
+        return r < 0 && r != -EINVAL ? work_fail(w, r, NULL, "probe drivers for %s", w->bdf) : 0;
+}
+
+/*
+ * Undo runs before that of claim.override, but the old driver cannot match while the override still says vfio-pci. So the
+ * override goes back here, and claim.override's own undo then finds its work done.
+ *
+ * The unbind sleeps for as long as anybody else has the VFIO node open (vfio_unregister_group_dev).
+ */
+int claim_rebind_undo(struct work *w) {
+        const char *before = json_str_or(w->args, "driver", "");
+        char driver[128], path[PATH_MAX];
+        int r;
+
+        r = read_driver(w, driver, sizeof(driver));
+        if (r == -ENODEV)
+                return 0;
+        if (r < 0)
+                return work_fail(w, r, NULL, "read the driver of %s", w->bdf);
+        r = write_override(w, json_str_or(w->args, "override", ""));
+        if (r < 0)
+                return r;
+        if (json_bool_or(w->args, "unknown", false))
+                return rebind_default(w, driver);
+        if (streq(driver, before))
+                return 0;
+        if (driver[0] && !streq(driver, VFIO_PCI))
+                return work_fail(w, -EBUSY, "somebody gave it another driver meanwhile: take it off that, then: tdictl device restore",
+                                 "give %s back to its driver %s: it is on %s", w->bdf, *before ? before : "(none)", driver);
+        if (driver[0]) {
+                r = unbind(w, driver);
+                if (r < 0)
+                        return r;
+        }
+        if (isempty(before))
+                return 0;
+        snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/bind", before);
+        r = host_write_text(w->host, path, w->bdf);
+        /* The driver's own probe may have won the race, which is as good. */
+        if (read_driver(w, driver, sizeof(driver)) >= 0 && streq(driver, before))
+                return 0;
+        return work_fail(w, r < 0 ? r : -ENODEV, "load the driver or look into dmesg, then: tdictl device restore",
+                         "give %s back to its driver %s", w->bdf, before);
+}
+
+int claim_rebind_probe(struct work *w) {
+        char driver[128];
+        int r;
+
+        r = read_driver(w, driver, sizeof(driver));
+        return r < 0 ? r : streq(driver, VFIO_PCI);
+}

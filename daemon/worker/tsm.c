@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * PCI/TSM: connecting a DSM, and reading what the TSM core shows. Every access here may sleep for as long as somebody's SPDM
+ * and IDE handshake takes: drivers/pci/tsm.c serves all of them under one semaphore.
+ */
+#include "worker/work.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+static int read_connect(struct work *w, const char *bdf, char *buf, size_t size) {
+        char path[PATH_MAX];
+        ssize_t n;
+
+        snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/connect", bdf);
+        n = host_read_text(w->host, path, buf, size);
+        return n < 0 ? (int) n : 0;
+}
+
+/* args: "dsm" (BDF). values: "connect_before": the TSM that it is connected to, "" when none. */
+int connect_note_do(struct work *w) {
+        const char *dsm = json_str_or(w->args, "dsm", "");
+        char now[64];
+        int r;
+
+        r = read_connect(w, dsm, now, sizeof(now));
+        if (r < 0)
+                return work_fail(w, r, "has the TSM driver gone?", "read tsm/connect of %s", dsm);
+        json_set_str(w->values, "connect_before", now);
+        return 0;
+}
+
+/* args: "dsm" (BDF), "tsm" (name). */
+int connect_tsm_do(struct work *w) {
+        const char *dsm = json_str_or(w->args, "dsm", ""), *tsm = json_str_or(w->args, "tsm", "");
+        char path[PATH_MAX], now[64];
+        int r;
+
+        snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/connect", dsm);
+        r = host_write_text(w->host, path, tsm);
+        if (r < 0)
+                return work_fail(w, r,
+                                 r == -ENXIO ? "the TSM refused the device, or its driver has gone" :
+                                 r == -EBUSY ? "somebody else connected it at this moment" :
+                                 "the TSM's driver tells more in dmesg",
+                                 "write \"%s\" to %s", tsm, path);
+        r = read_connect(w, dsm, now, sizeof(now));
+        if (r < 0 || !streq(now, tsm))
+                return work_fail(w, r < 0 ? r : -EIO, "dmesg tells more", "connect %s to %s: tsm/connect reads \"%s\" afterwards", dsm,
+                                 tsm, r < 0 ? "" : now);
+        return 0;
+}
+
+int connect_tsm_undo(struct work *w) {
+        const char *dsm = json_str_or(w->args, "dsm", ""), *tsm = json_str_or(w->args, "tsm", "");
+        char path[PATH_MAX], now[64];
+        int r;
+
+        r = read_connect(w, dsm, now, sizeof(now));
+        /* The function or the TSM's driver has gone, and the connection with it. */
+        if (r == -ENOENT || r == -ENODEV)
+                return 0;
+        if (r < 0)
+                return work_fail(w, r, NULL, "read tsm/connect of %s", dsm);
+        if (!streq(now, tsm))
+                return 0;
+        snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/disconnect", dsm);
+        r = host_write_text(w->host, path, tsm);
+        if (r < 0 && r != -ENXIO && r != -ENOENT)
+                return work_fail(w, r, NULL, "write \"%s\" to %s", tsm, path);
+        return 0;
+}
+
+int connect_tsm_probe(struct work *w) {
+        char now[64];
+        int r;
+
+        r = read_connect(w, json_str_or(w->args, "dsm", ""), now, sizeof(now));
+        if (r == -ENOENT)
+                return 0;
+        return r < 0 ? r : streq(now, json_str_or(w->args, "tsm", ""));
+}
+
+static void read_into(struct work *w, struct json_object *o, const char *key, const char *bdf, const char *attribute) {
+        char path[PATH_MAX], buf[128];
+
+        snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/%s", bdf, attribute);
+        if (host_read_text(w->host, path, buf, sizeof(buf)) < 0)
+                buf[0] = '\0';
+        json_set_str(o, key, buf);
+}
+
+/* The streamH.R.E links below a host bridge name the functions that a stream ends at (drivers/pci/ide.c). */
+static void read_streams(struct work *w, struct json_object *streams, const char *bridge) {
+        _cleanup_(host_names_freep) char **names = NULL;
+        char path[PATH_MAX], target[256];
+
+        snprintf(path, sizeof(path), "/sys/devices/%s", bridge);
+        if (host_list(w->host, path, &names) < 0)
+                return;
+        for (char **n = names; *n; n++) {
+                struct json_object *o;
+
+                if (!startswith(*n, "stream") || strchr(*n, '.') == NULL)
+                        continue;
+                snprintf(path, sizeof(path), "/sys/devices/%s/%s", bridge, *n);
+                if (host_read_link_name(w->host, path, target, sizeof(target)) < 0)
+                        continue;
+                o = json_new();
+                json_set_str(o, "bdf", target);
+                json_set_str(o, "name", *n);
+                json_push_take(streams, o);
+        }
+}
+
+/* values: "tsms": [{name, parent, driver}], "functions": [{bdf, connect, dsm, bound}], "streams": [{bdf, name}]. */
+int read_tsm_do(struct work *w) {
+        _cleanup_(host_names_freep) char **tsms = NULL, **functions = NULL, **bridges = NULL;
+        struct json_object *list, *fns, *streams;
+        char path[PATH_MAX];
+        int r;
+
+        list = json_new_array();
+        fns = json_new_array();
+        streams = json_new_array();
+        json_set_take(w->values, "tsms", list);
+        json_set_take(w->values, "functions", fns);
+        json_set_take(w->values, "streams", streams);
+
+        r = host_list(w->host, "/sys/class/tsm", &tsms);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return work_fail(w, r, NULL, "list /sys/class/tsm");
+        for (char **n = tsms; *n; n++) {
+                struct json_object *o = json_new();
+                char name[256];
+
+                json_set_str(o, "name", *n);
+                snprintf(path, sizeof(path), "/sys/class/tsm/%s/device", *n);
+                json_set_str(o, "parent", host_read_link_name(w->host, path, name, sizeof(name)) < 0 ? "" : name);
+                snprintf(path, sizeof(path), "/sys/class/tsm/%s/device/driver", *n);
+                json_set_str(o, "driver", host_read_link_name(w->host, path, name, sizeof(name)) < 0 ? "" : name);
+                json_push_take(list, o);
+        }
+        if (!tsms[0])
+                return 0;
+
+        r = host_list(w->host, "/sys/bus/pci/devices", &functions);
+        if (r < 0)
+                return work_fail(w, r, NULL, "list /sys/bus/pci/devices");
+        for (char **n = functions; *n; n++) {
+                _cleanup_(host_names_freep) char **attributes = NULL;
+                struct json_object *o;
+
+                snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm", *n);
+                if (host_list(w->host, path, &attributes) < 0)
+                        continue;
+                o = json_new();
+                json_set_str(o, "bdf", *n);
+                for (char **a = attributes; *a; a++)
+                        if (streq(*a, "connect"))
+                                json_set_bool(o, "dsm_capable", true);
+                read_into(w, o, "connect", *n, "tsm/connect");
+                read_into(w, o, "dsm", *n, "tsm/dsm");
+                read_into(w, o, "bound", *n, "tsm/bound");
+                json_push_take(fns, o);
+        }
+        if (host_list(w->host, "/sys/devices", &bridges) >= 0)
+                for (char **n = bridges; *n; n++)
+                        if (startswith(*n, "pci"))
+                                read_streams(w, streams, *n);
+        return 0;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a worker is told and what it answers. A worker runs one operation at a time, each with only the descriptors that
+ * came with it, and may sleep in the kernel for ever: nobody waits for it but its own function.
+ *
+ * An operation has three verbs. `do` and `undo` are idempotent: each first looks at the kernel, so that running one again after
+ * a crash finishes what was begun. `probe` changes nothing and answers 1 (done) or 0 (not done).
+ */
+#ifndef TDID_WORKER_WORK_H
+#define TDID_WORKER_WORK_H
+
+#include "host/host.h"
+#include "ipc.h"
+
+#define WORK_SYSFS_PCI "/sys/bus/pci/devices/"
+
+struct work {
+        TdiHost *host;
+        struct json_object *args; /* what tdid knows of the function: "bdf" and the values of earlier operations */
+        struct json_object *values; /* out: merged by tdid into the function's journal */
+        struct ipc_fds fds;         /* in: descriptors of this operation */
+        struct ipc_fds out;         /* out: opened here, kept open until the next command acknowledges them */
+        const char *bdf;
+        char text[768];             /* out: what went wrong, for a person */
+};
+
+typedef int (*work_func)(struct work *w);
+
+struct work_op {
+        const char *name;
+        work_func do_, undo, probe;
+};
+
+/* Writes "tried on what: errno; what to do" and returns r. */
+int work_fail(struct work *w, int r, const char *hint, const char *format, ...) _printf_(4, 5);
+
+/* /sys/bus/pci/devices/BDF/attribute */
+const char *work_path(struct work *w, char *buf, size_t size, const char *attribute);
+
+int claim_note_do(struct work *w);
+int claim_pm_do(struct work *w);
+int claim_pm_undo(struct work *w);
+int claim_pm_probe(struct work *w);
+int claim_override_do(struct work *w);
+int claim_override_undo(struct work *w);
+int claim_override_probe(struct work *w);
+int claim_rebind_do(struct work *w);
+int claim_rebind_undo(struct work *w);
+int claim_rebind_probe(struct work *w);
+
+int open_cdev_do(struct work *w);
+int open_cdev_undo(struct work *w);
+int open_bind_do(struct work *w);
+int open_bind_probe(struct work *w);
+
+int connect_note_do(struct work *w);
+int connect_tsm_do(struct work *w);
+int connect_tsm_undo(struct work *w);
+int connect_tsm_probe(struct work *w);
+
+int prepare_attach_do(struct work *w);
+int prepare_attach_undo(struct work *w);
+
+int vm_unmap_do(struct work *w);
+int vm_take_do(struct work *w);
+int vm_close_do(struct work *w);
+
+int check_use_do(struct work *w);
+int read_pci_do(struct work *w);
+int read_tsm_do(struct work *w);
+
+/* A kept copy of a descriptor that only its last owner may close: see open.c. */
+int take_do(struct work *w);
+
+#endif
