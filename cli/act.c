@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See act.h. */
+#include "act.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+
+#include "model.h"
+
+#define QUIET_USEC UINT64_C(1000000) /* a job that is over by then needs no progress */
+
+static void clear_line(struct act *a) {
+        if (a->shown)
+                fputs("\r\033[K", stderr);
+        a->shown = false;
+}
+
+static void show(struct act *a, const struct tdi_progress *p) {
+        uint64_t seconds = p->elapsed_usec / 1000000;
+
+        if (!a->terminal || p->elapsed_usec < QUIET_USEC)
+                return;
+        clear_line(a);
+        fprintf(stderr, "%s%s%s, %" PRIu64 " s%s%s", p->kind, *p->step ? ": " : "", p->step, seconds,
+                streq(p->state, "stuck") ? ", past its deadline: the kernel has not come back" : "",
+                a->interrupts > 0 ? ", cancelling (Ctrl-C again leaves it)" : "");
+        fflush(stderr);
+        a->shown = true;
+}
+
+static enum tdi_progress_verdict on_progress(const struct tdi_progress *p, void *userdata) {
+        struct act *a = userdata;
+        struct signalfd_siginfo si;
+
+        while (a->signal_fd >= 0 && read(a->signal_fd, &si, sizeof(si)) == (ssize_t) sizeof(si)) {
+                a->interrupts++;
+                if (a->interrupts == 1 && !a->t->json) {
+                        clear_line(a);
+                        fprintf(stderr, "Cancelling job %s and waiting for it to be undone. Ctrl-C again leaves it to tdid.\n", p->id);
+                }
+        }
+        show(a, p);
+        return a->interrupts > 1 ? TDI_PROGRESS_LEAVE : a->interrupts == 1 ? TDI_PROGRESS_CANCEL : TDI_PROGRESS_WAIT;
+}
+
+void act_begin(struct act *a, struct tdictl *t) {
+        struct sigaction before;
+        sigset_t mask;
+
+        *a = (struct act){ .t = t, .signal_fd = -EBADF, .terminal = !t->json && isatty(STDERR_FILENO) };
+        /* A blocked signal reaches a signalfd even when it is ignored: whoever had it ignored wants no cancelling. */
+        if (sigaction(SIGINT, NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+                sigemptyset(&mask);
+                sigaddset(&mask, SIGINT);
+                a->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+                if (a->signal_fd >= 0)
+                        (void) sigprocmask(SIG_BLOCK, &mask, &a->mask_before);
+        }
+        tdi_client_set_progress(t->client, on_progress, a);
+        tdi_client_set_wake_fd(t->client, a->signal_fd);
+}
+
+void act_end(struct act *a) {
+        tdi_client_set_progress(a->t->client, NULL, NULL);
+        tdi_client_set_wake_fd(a->t->client, -1);
+        clear_line(a);
+        if (a->signal_fd < 0)
+                return;
+        a->signal_fd = close_fd(a->signal_fd);
+        (void) sigprocmask(SIG_SETMASK, &a->mask_before, NULL);
+}
+
+int act_on_functions(struct tdictl *t, size_t first, int (*one)(struct tdictl *t, struct tdi_bdf bdf)) {
+        const struct arguments *args = &t->arguments;
+        size_t n = args->n_words - first, i;
+        _cleanup_free_ struct tdi_bdf *bdfs = calloc(n, sizeof(*bdfs));
+        struct act a;
+        int r = 0;
+
+        if (!bdfs)
+                return fail_oom(t);
+        for (i = 0; i < n; i++) {
+                r = tdictl_bdf(t, args->words[first + i], &bdfs[i]);
+                if (r < 0)
+                        return r;
+        }
+        r = model_connect(t);
+        if (r < 0)
+                return r;
+        act_begin(&a, t);
+        for (i = 0; i < n; i++) {
+                r = one(t, bdfs[i]);
+                if (r < 0)
+                        break;
+        }
+        act_end(&a);
+        if (r < 0) {
+                char done[128], last[TDI_BDF_MAX];
+
+                r = fail_client(t, r);
+                if (i > 0) {
+                        snprintf(done, sizeof(done), "The first %zu of %zu are done, up to %s. Then: ", i, n, tdi_bdf_format(bdfs[i - 1], last));
+                        (void) fail_prefix(t, r, done);
+                }
+        }
+        return r;
+}

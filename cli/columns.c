@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the lists show, as data. */
+#include "model.h"
+#include "print.h"
+
+static const struct column device_columns[] = {
+        { .title = "BDF", .key = "bdf" },
+        { .title = "CLASS", .key = "class_name" },
+        { .title = "NAME", .key = "name", .wrap = true },
+        { .title = "DRIVER", .key = "driver" },
+        { .title = "GROUP", .key = "iommu_group", .right = true },
+        { .title = "TEE", .key = "tee" },
+        { .title = "TSM", .key = "tsm" },
+        { .title = "CUSTODY", .key = "custody" },
+        { .title = "VM", .key = "vm" },
+        { .title = "QUARANTINE", .key = "quarantine", .wrap = true },
+        {},
+};
+
+static const struct column vm_columns[] = {
+        { .title = "ID", .key = "id", .right = true },
+        { .title = "NAME", .key = "name" },
+        { .title = "PHASE", .key = "phase" },
+        { .title = "PLATFORM", .key = "platform" },
+        { .title = "OWNER", .key = "owner_uid", .right = true },
+        { .title = "TDIS", .key = "tdis" },
+        { .title = "UUID", .key = "uuid" },
+        {},
+};
+
+/* TDIs stand inside their VM in a snapshot, and by themselves in what attach prints. */
+static const struct column nested_tdi_columns[] = {
+        { .title = "BDF", .key = "bdf" },
+        { .title = "VM", .key = "^name" },
+        { .title = "STATE", .key = "state" },
+        { .title = "CUSTODY", .key = "custody" },
+        { .title = "GUEST-RID", .key = "guest_rid", .right = true },
+        { .title = "TDISP", .key = "tdisp" },
+        {},
+};
+
+static const struct column tdi_columns[] = {
+        { .title = "BDF", .key = "bdf" },
+        { .title = "VM", .key = "vm" },
+        { .title = "STATE", .key = "state" },
+        { .title = "CUSTODY", .key = "custody" },
+        { .title = "GUEST-RID", .key = "guest_rid", .right = true },
+        { .title = "TDISP", .key = "tdisp" },
+        {},
+};
+
+static const struct column tsm_columns[] = {
+        { .title = "TSM", .key = "name" },
+        { .title = "PLATFORM", .key = "platform" },
+        { .title = "PARENT", .key = "parent" },
+        { .title = "DEVICES", .key = "devices", .wrap = true },
+        {},
+};
+
+static const struct column job_columns[] = {
+        { .title = "JOB", .key = "id", .right = true },
+        { .title = "KIND", .key = "kind" },
+        { .title = "OBJECTS", .key = "objects", .wrap = true },
+        { .title = "STEP", .key = "step" },
+        { .title = "STATE", .key = "state" },
+        { .title = "STARTED", .key = "started" },
+        { .title = "DEADLINE", .key = "deadline" },
+        {},
+};
+
+/* status leaves out the functions that tdid has nothing to do with. */
+static bool device_matters(json_object *d) {
+        const char *custody = json_string(d, "custody");
+
+        return (custody && !streq(custody, "none")) || json_member(d, "quarantine") || json_member(d, "tsm");
+}
+
+const struct section devices_view[] = {
+        { .list = "devices", .none = "No PCI functions.", .columns = device_columns },
+        {},
+};
+
+const struct section device_view[] = {
+        { .list = "devices" },
+        {},
+};
+
+const struct section vms_view[] = {
+        { .list = "vms", .none = "No VMs.", .columns = vm_columns },
+        {},
+};
+
+const struct section vm_view[] = {
+        { .list = "vms" },
+        {},
+};
+
+const struct section tdis_view[] = {
+        { .list = "tdis", .none = "No attached functions.", .columns = tdi_columns },
+        {},
+};
+
+const struct section tsms_view[] = {
+        { .list = "tsms", .none = "No TSMs: this kernel or platform has no security manager for devices.", .columns = tsm_columns },
+        {},
+};
+
+const struct section tsm_view[] = {
+        { .list = "tsms" },
+        {},
+};
+
+const struct section status_view[] = {
+        { .list = "tdid", .heading = "tdid" },
+        { .list = "vms", .heading = "VMs", .none = "No VMs.", .columns = vm_columns },
+        { .list = "vms", .nested = "tdis", .heading = "Attached functions", .columns = nested_tdi_columns },
+        { .list = "tsms", .heading = "TSMs", .columns = tsm_columns },
+        { .list = "jobs", .heading = "Jobs", .columns = job_columns },
+        { .list = "devices", .heading = "Functions in use by tdid", .columns = device_columns, .shown = device_matters },
+        {},
+};

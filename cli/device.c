@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* `tdictl device …`: the host's PCI functions. Attached ones are also in attach.c, as what their VM has. */
+#include "act.h"
+#include "model.h"
+#include "print.h"
+
+int verb_device_list(struct tdictl *t) {
+        _cleanup_(json_object_putp) json_object *model = NULL;
+        int r = model_list(t, "devices", &model);
+
+        return r < 0 ? r : print_model(t, model, devices_view);
+}
+
+/* Shows the named functions as they are now. */
+static int show(struct tdictl *t, const struct section *view) {
+        _cleanup_(json_object_putp) json_object *snapshot = NULL, *model = NULL;
+        int r;
+
+        for (size_t i = 0; i < t->arguments.n_words; i++) {
+                struct tdi_bdf bdf;
+
+                r = tdictl_bdf(t, t->arguments.words[i], &bdf);
+                if (r < 0)
+                        return r;
+        }
+        r = model_snapshot(t, &snapshot);
+        if (r >= 0)
+                r = model_new(t, &model);
+        if (r >= 0)
+                r = model_add(t, model, "devices", NULL);
+        for (size_t i = 0; r >= 0 && i < t->arguments.n_words; i++) {
+                char text[TDI_BDF_MAX];
+                json_object *device;
+                struct tdi_bdf bdf;
+
+                r = tdictl_bdf(t, t->arguments.words[i], &bdf);
+                if (r < 0)
+                        return r;
+                device = model_find(snapshot, "devices", "bdf", tdi_bdf_format(bdf, text));
+                if (!device)
+                        return fail(t, tdi_error_to_name(TDI_ERROR_NOT_FOUND), tdi_error_to_exit(TDI_ERROR_NOT_FOUND),
+                                    "There is no PCI function %s. See 'tdictl device list'.", text);
+                r = model_add(t, model, "devices", device);
+        }
+        return r < 0 ? r : print_model(t, model, view);
+}
+
+int verb_device_show(struct tdictl *t) {
+        return show(t, device_view);
+}
+
+static int connect_one(struct tdictl *t, struct tdi_bdf bdf) {
+        return tdi_client_connect_device(t->client, bdf, arguments_text(&t->arguments, "tsm"));
+}
+
+static int disconnect_one(struct tdictl *t, struct tdi_bdf bdf) {
+        return tdi_client_disconnect_device(t->client, bdf);
+}
+
+static int restore_one(struct tdictl *t, struct tdi_bdf bdf) {
+        return tdi_client_restore_device(t->client, bdf);
+}
+
+static int act_and_show(struct tdictl *t, int (*one)(struct tdictl *t, struct tdi_bdf bdf)) {
+        int r = act_on_functions(t, 0, one);
+
+        if (r < 0)
+                return r;
+        r = show(t, devices_view);
+        return r < 0 ? fail_prefix(t, r, "It is done, but: ") : r;
+}
+
+int verb_device_connect(struct tdictl *t) {
+        return act_and_show(t, connect_one);
+}
+
+int verb_device_disconnect(struct tdictl *t) {
+        return act_and_show(t, disconnect_one);
+}
+
+int verb_device_restore(struct tdictl *t) {
+        return act_and_show(t, restore_one);
+}
+
+static int detach_one(struct tdictl *t, struct tdi_bdf bdf) {
+        return tdi_client_detach(t->client, bdf);
+}
+
+/* Here because what it leaves is a function of the host. */
+int verb_detach(struct tdictl *t) {
+        return act_and_show(t, detach_one);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The table of verbs and the help made from it. The man page says the same, and a test compares them. */
+#include <stdio.h>
+
+#include "tdictl.h"
+
+#define BIND_OPTION(what) \
+        { .name = "bind", .type = OPTION_CHOICE, .value = "early|late", .choices = "early|late", .help = what }
+
+static const struct option_spec create_options[] = {
+        { .name = "uuid", .type = OPTION_UUID, .value = "UUID", .help = "the VM's UUID; only root may choose it" },
+        { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "whose VM it is; only root may name another" },
+        { .name = "vmm-uid", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "the user that the VMM runs as" },
+        { .name = "vmm-gid", .type = OPTION_NUMBER, .value = "GID", .max = UINT32_MAX - 1, .help = "the group that the VMM runs as" },
+        { .name = "seclabel", .type = OPTION_TEXT, .value = "LABEL", .help = "the security label that the VMM must have" },
+        { .name = "platform", .type = OPTION_CHOICE, .value = "PLATFORM", .choices = "auto|tdx|sev-snp|cca|pkvm|plain",
+          .help = "auto (the default), tdx, sev-snp, cca, pkvm or plain" },
+        { .name = "hotplug", .help = "functions may be attached after the seal" },
+        BIND_OPTION("when functions are bound, where attach says nothing else"),
+        { .name = "await-vmm", .type = OPTION_NUMBER, .value = "SECONDS", .max = 600,
+          .help = "how long the VM lives without a keeper until its VMM arrives, at most 600" },
+        { .name = "hold", .help = "run COMMAND with the VM's lease, and end as it ends" },
+        { .name = "no-inherit", .help = "with --hold: tdictl keeps the lease, COMMAND does not get it" },
+        {},
+};
+
+static const struct option_spec destroy_options[] = {
+        { .name = "abandon", .help = "do not wait for stuck functions; they stay quarantined" },
+        {},
+};
+
+static const struct option_spec connect_options[] = {
+        { .name = "tsm", .type = OPTION_TEXT, .value = "TSM", .help = "the TSM to connect to, where there are several" },
+        {},
+};
+
+static const struct option_spec attach_options[] = {
+        { .name = "guest-rid", .type = OPTION_NUMBER, .value = "N", .max = 65535, .repeat = true,
+          .help = "the requester id in the guest; with several functions once for each, in their order" },
+        { .name = "force", .help = "take functions although the host uses them" },
+        BIND_OPTION("when the functions are bound to the VM"),
+        { .name = "no-connect", .help = "leave TSM connections alone" },
+        { .name = "vf-token", .type = OPTION_UUID, .value = "UUID", .repeat = true,
+          .help = "the token that a VF's PF wants; once for all, or once for each function in their order" },
+        {},
+};
+
+#define BDF_HELP "A BDF is written 0000:01:00.0, 01:00.0 or pci_0000_01_00_0."
+
+/* The first is the default. */
+const struct verb verbs[] = {
+        { "status", "", "show VMs, attached functions, TSMs and jobs (the default)", NULL, 0, 0, false, NULL, verb_status },
+        { "tsm list", "", "list the platform's security managers", NULL, 0, 0, false, NULL, verb_tsm_list },
+        { "tsm show", "TSM…", "show all about TSMs", NULL, 1, ANY_NUMBER, false, NULL, verb_tsm_show },
+        { "device list", "", "list PCI functions", NULL, 0, 0, false, NULL, verb_device_list },
+        { "device show", "BDF…", "show all about PCI functions", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_show },
+        { "device connect", "BDF…", "connect functions to a TSM", BDF_HELP, 1, ANY_NUMBER, false, connect_options, verb_device_connect },
+        { "device disconnect", "BDF…", "disconnect functions from their TSM", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_disconnect },
+        { "device restore", "BDF…", "try again to give back quarantined functions", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_restore },
+        { "vm create", "NAME", "create a VM",
+          "A VM lives while something keeps it: give --hold, --await-vmm, or both. COMMAND finds the VM's id, name and UUID in\n"
+          "TDID_VM, TDID_VM_NAME and TDID_VM_UUID, and the number of its lease descriptor in TDID_LEASE_FD.",
+          1, 1, true, create_options, verb_vm_create },
+        { "vm list", "", "list VMs", NULL, 0, 0, false, NULL, verb_vm_list },
+        { "vm show", "VM", "show all about a VM, to root and its owner", "A VM is named by name, UUID or id.", 1, 1, false, NULL, verb_vm_show },
+        { "vm seal", "VM", "end early attachment: the guest may start", "A VM is named by name, UUID or id.", 1, 1, false, NULL, verb_vm_seal },
+        { "vm destroy", "VM", "close a VM and give its functions back", "A VM is named by name, UUID or id.", 1, 1, false, destroy_options,
+          verb_vm_destroy },
+        { "attach", "VM BDF…", "attach functions to a VM, all or none",
+          BDF_HELP "\nAll functions of an IOMMU group have to be attached together. Ctrl-C cancels and undoes; a second one leaves it to tdid.",
+          2, ANY_NUMBER, false, attach_options, verb_attach },
+        { "detach", "BDF…", "take functions from their VM and give them back", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_detach },
+        { "bind", "BDF…", "bind attached functions to their VM", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_bind },
+        { "unbind", "BDF…", "undo bind", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_unbind },
+        { "monitor", "", "print what happens as it happens", NULL, 0, 0, false, NULL, verb_monitor },
+        {},
+};
+
+static void print_options(const char *heading, const struct option_spec *o) {
+        if (!o)
+                return;
+        printf("\n%s:\n", heading);
+        for (; o->name; o++) {
+                char left[64];
+
+                snprintf(left, sizeof(left), "--%s%s%s", o->name, o->value ? "=" : "", strempty(o->value));
+                printf("  %-22s %s\n", left, o->help);
+        }
+}
+
+static void print_usage(const struct verb *v) {
+        printf("tdictl %s%s%s%s%s\n", v->name, v->options ? " [OPTION…]" : "", *v->usage ? " " : "", v->usage,
+               v->command ? " [-- COMMAND [ARGUMENT…]]" : "");
+}
+
+void print_help(const char *group) {
+        printf("tdictl [--json] [--bus=BUS] VERB …\n\nLook at and control confidential device assignment.\n\n%s verbs:\n", group ? group : "The");
+        for (const struct verb *v = verbs; v->name; v++) {
+                char left[64];
+                int spaces;
+
+                if (group && !(startswith(v->name, group) && v->name[strlen(group)] == ' '))
+                        continue;
+                snprintf(left, sizeof(left), "%s%s%s", v->name, *v->usage ? " " : "", v->usage);
+                /* "…" is three bytes and one column. */
+                spaces = 26 - (int) strlen(left) + (strstr(left, "…") ? 2 : 0);
+                printf("  %s%*s %s\n", left, spaces > 0 ? spaces : 0, "", v->summary);
+        }
+        print_options("Options", global_options);
+        printf("\n'tdictl VERB --help' tells more. Exit codes are in tdictl(1).\n");
+}
+
+void print_verb_help(const struct verb *v) {
+        print_usage(v);
+        printf("\n%c%s.\n", v->summary[0] >= 'a' && v->summary[0] <= 'z' ? v->summary[0] - 'a' + 'A' : v->summary[0], v->summary + 1);
+        if (v->details)
+                printf("%s\n", v->details);
+        print_options("Options", v->options);
+        print_options("Options of every verb", global_options);
+}
