@@ -100,9 +100,9 @@ int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, bool inherit) 
                 return failed(t, "fork", errno);
         if (pid == 0)
                 exec_command(command, inherit ? lease : -EBADF, report_write, &before);
-        report_write = close_fd(report_write);
+        close_fdp(&report_write);
         if (inherit)
-                lease = close_fd(lease);
+                close_fdp(&lease);
 
         do
                 n = read(report_read, &error, sizeof(error));

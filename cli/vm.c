@@ -15,7 +15,7 @@ int verb_vm_list(struct tdictl *t) {
 /* {"vms": [that VM]}; ret_vm is borrowed from the model. */
 static int model_of_vm(struct tdictl *t, const char *id, json_object **ret, json_object **ret_vm) {
         _cleanup_(json_object_putp) json_object *snapshot = NULL, *model = NULL;
-        json_object *vm;
+        json_object *vm = NULL;
         int r;
 
         r = model_snapshot(t, &snapshot);
@@ -65,7 +65,7 @@ int verb_vm_show(struct tdictl *t) {
         _cleanup_(json_object_putp) json_object *model = NULL;
         _cleanup_free_ char *id = NULL, *text = NULL;
         enum tdi_error error;
-        json_object *vm;
+        json_object *vm = NULL;
         int r;
 
         r = model_connect(t);
@@ -122,7 +122,7 @@ int verb_vm_create(struct tdictl *t) {
         struct tdi_vm_options o = { .size = sizeof(o) };
         _cleanup_close_ int lease = -EBADF;
         _cleanup_free_ char *id = NULL;
-        json_object *vm;
+        json_object *vm = NULL;
         int r;
 
         r = check_create(t);
@@ -157,7 +157,7 @@ int verb_vm_create(struct tdictl *t) {
 int verb_vm_seal(struct tdictl *t) {
         _cleanup_(json_object_putp) json_object *model = NULL;
         _cleanup_free_ char *id = NULL;
-        json_object *vm;
+        json_object *vm = NULL;
         struct act a;
         int r;
 

@@ -14,7 +14,7 @@ static void on_connected(_unused_ Worker *w, int r, const char *text, _unused_ s
         if (r < 0)
                 job_fail(j, TDI_ERROR_KERNEL, "%s", text);
         j->committing = true;
-        inventory_refresh_tsm(j->manager);
+        j->sequence = inventory_refresh_tsm(j->manager);
 }
 
 int connect_start(Job *j, const char *verb) {
@@ -31,7 +31,8 @@ int connect_start(Job *j, const char *verb) {
 }
 
 bool connect_settle(Job *j) {
-        if (!j->committing)
+        /* Who hears that it is done shall also see it: the answer waits for the reading. */
+        if (!j->committing || !inventory_tsm_round_is_done(j->manager, j->sequence))
                 return false;
         job_finish(j);
         return true;

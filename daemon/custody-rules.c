@@ -49,18 +49,18 @@ static bool dsm_is_busy(const Custody *c) {
         return job_acts_on_dsm(c->manager, custody_dsm(c));
 }
 
-bool custody_uses_dsm(Manager *m, const char *dsm) {
+Custody *custody_using_dsm(Manager *m, const char *dsm) {
         for (size_t i = 0; i < m->n_custodies; i++)
                 if (custody_touched(m->custodies[i], ACTION_CONNECT_NOTE) && streq(custody_dsm(m->custodies[i]), dsm))
-                        return true;
-        return false;
+                        return m->custodies[i];
+        return NULL;
 }
 
-/* Nobody knows yet whether the function can be connected. */
+/* The function has a DSM, but what the TSM core says of it has not been read yet: a handshake of somebody else is in the way. */
 static bool tsm_is_unknown(const Custody *c) {
         Device *d = device_find(c->manager, c->bdf);
 
-        return d && !inventory_tsm_is_known(d);
+        return d && device_dsm(d) && !inventory_tsm_is_known(d);
 }
 
 /* Chooses DSM and TSM for connect, once. */

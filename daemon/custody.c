@@ -162,7 +162,7 @@ static void ended(Custody *c, enum custody_action a, bool undo) {
         if (a == ACTION_CLAIM_REBIND)
                 inventory_refresh(c->manager, c->bdf);
         if (a == ACTION_CONNECT_TSM || (a == ACTION_OPEN_BIND && c->manager->n_tsms > 0))
-                inventory_refresh_tsm(c->manager);
+                (void) inventory_refresh_tsm(c->manager);
         if (undo && a == ACTION_PREPARE_ATTACH && c->vm)
                 vm_group_settle(c->vm, c->group);
         custody_announce(c);

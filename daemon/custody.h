@@ -82,8 +82,8 @@ enum tdi_custody custody_step(const Custody *c);
 /* The sub-action under way or last done, for people. */
 const char *custody_action_name(const Custody *c);
 
-/* Does a function in custody need, or look at, the connection of this DSM? */
-bool custody_uses_dsm(Manager *m, const char *dsm);
+/* A function in custody that needs the connection of this DSM, or is about to; NULL. */
+Custody *custody_using_dsm(Manager *m, const char *dsm);
 void custody_set_quarantine(Custody *c, const char *reason);
 /* Takes the eventfd of the request interrupt, and listens to it. */
 void custody_take_request(Custody *c, int fd);

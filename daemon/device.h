@@ -52,7 +52,8 @@ void inventory_free(struct inventory *i);
 bool inventory_tsm_is_known(const Device *d);
 /* Reads a function again, soon. */
 void inventory_refresh(Manager *m, struct tdi_bdf bdf);
-/* Reads tsm/ again, soon: after acting on it. */
-void inventory_refresh_tsm(Manager *m);
+/* Reads tsm/ again, soon: after acting on it. Returns the number of a round that begins after now. */
+uint64_t inventory_refresh_tsm(Manager *m);
+bool inventory_tsm_round_is_done(Manager *m, uint64_t round);
 
 #endif

@@ -124,6 +124,7 @@ static void take_function(Manager *m, struct json_object *o) {
                 d->manager = m;
                 d->bdf = b;
                 d->tsm_round = m->inventory->tsm_started + 1;
+                m->inventory->tsm_dirty = true;
                 manager_append((void ***) &m->devices, &m->n_devices, &m->room_devices, d);
                 qsort(m->devices, m->n_devices, sizeof(*m->devices), by_address);
         }
@@ -134,6 +135,7 @@ static void take_function(Manager *m, struct json_object *o) {
         d->subsystem_device = (uint16_t) json_u64_or(o, "subsystem_device", 0);
         d->class = (uint32_t) json_u64_or(o, "class", 0);
         d->group = (int32_t) json_i64_or(o, "iommu_group", -1);
+        d->tee = (uint8_t) (json_bool_or(o, "dsm", false) ? d->tee | DEVICE_DSM : d->tee & ~DEVICE_DSM);
         d->phys_fn = number_or_none(json_str_or(o, "phys_fn", ""));
         if (json_get_array(o, "tee", &fixed) >= 0) {
                 take_fixed(d, o);
@@ -205,8 +207,10 @@ static void on_pci(Worker *w, int r, const char *text, struct json_object *value
                 /* Names take long to look up: serving does not wait for them. */
                 i->first_pci = false;
                 i->all_dirty = true;
-                tsm_next(i);
         }
+        /* A function that has just appeared: what tsm/ says of it is not known yet. */
+        if (i->tsm_dirty && !i->scanning)
+                tsm_next(i);
         pci_next(i);
         check_ready(i);
         manager_touch(m);
@@ -392,9 +396,19 @@ bool inventory_tsm_is_known(const Device *d) {
         return d->manager->inventory->tsm_done >= d->tsm_round;
 }
 
-void inventory_refresh_tsm(Manager *m) {
-        if (m->inventory)
-                tsm_next(m->inventory);
+uint64_t inventory_refresh_tsm(Manager *m) {
+        uint64_t round;
+
+        /* The first reading is still to come, and begins after now. */
+        if (!m->inventory)
+                return 1;
+        round = m->inventory->tsm_started + 1;
+        tsm_next(m->inventory);
+        return round;
+}
+
+bool inventory_tsm_round_is_done(Manager *m, uint64_t round) {
+        return m->inventory->tsm_done >= round;
 }
 
 static int on_uevent(_unused_ sd_event_source *s, int fd, _unused_ uint32_t revents, void *userdata) {

@@ -12,6 +12,12 @@ char *tdi_path(const TDI *t, char buf[static 64]) {
         return buf;
 }
 
+static int by_address(const void *a, const void *b) {
+        uint32_t x = tdi_bdf_number((*(TDI *const *) a)->bdf), y = tdi_bdf_number((*(TDI *const *) b)->bdf);
+
+        return x < y ? -1 : x > y;
+}
+
 TDI *tdi_new(VM *vm, Custody *c) {
         TDI *t = calloc(1, sizeof(*t));
         char path[64];
@@ -24,6 +30,8 @@ TDI *tdi_new(VM *vm, Custody *c) {
         t->guest_rid = UINT32_MAX;
         t->bind = vm->bind;
         manager_append((void ***) &vm->tdis, &vm->n_tdis, &vm->room_tdis, t);
+        /* In the order of addresses, so that a restart changes nothing that anybody sees. */
+        qsort(vm->tdis, vm->n_tdis, sizeof(*vm->tdis), by_address);
         t->announced = true;
         bus_added(vm->manager, tdi_path(t, path), BUS_TDI);
         bus_changed(vm->manager, vm_path(vm, path), BUS_VM, "TDIs", NULL);

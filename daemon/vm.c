@@ -394,7 +394,7 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                                 log_oom();
                         c->done |= 1u << ACTION_OPEN_CDEV | 1u << ACTION_OPEN_BIND | 1u << ACTION_PREPARE_ATTACH;
                 }
-                if (!c || !streq(c->vm_id, vm->id)) {
+                if (!c || !streq_ptr(c->vm_id, vm->id)) {
                         log_warning("VM %s: its holder has %s, which no journal knows", vm->name, key);
                         close_fd(fd);
                         return;

@@ -198,7 +198,7 @@ void worker_close_fd(Manager *m, int fd) {
         if (fd < 0)
                 return;
         /* The message stays readable after our end has gone: the worker takes the descriptor, finds the end, and exits. */
-        if (worker_new(m, -EBADF, &w) < 0 || worker_call(w, "vm.take", "do", NULL, &fd, 1, ignore, NULL) < 0)
+        if (worker_new(m, -EBADF, &w) < 0 || !w || worker_call(w, "vm.take", "do", NULL, &fd, 1, ignore, NULL) < 0)
                 log_warning("no worker to close a descriptor: closing it here");
         worker_free(w);
         close_fd(fd);

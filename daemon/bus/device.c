@@ -39,15 +39,17 @@ static int open_device(Manager *m, sd_bus_message *call, sd_bus_message_handler_
 static int start_connect(Manager *m, sd_bus_message *call, Device *d, enum job_kind kind, const char *verb, const char *tsm, bool async,
                          sd_bus_error *e) {
         char bdf[TDI_BDF_MAX];
+        Custody *user;
         Job *j;
         int r;
 
         tdi_bdf_format(d->bdf, bdf);
         if (job_acts_on_dsm(m, bdf))
                 return bus_error(e, TDI_ERROR_BUSY, "a job is connecting or disconnecting %s", bdf);
-        if (custody_uses_dsm(m, bdf))
-                return bus_error(e, TDI_ERROR_IN_USE, "a function of a VM uses the connection of %s, or is about to; `tdictl device list` shows which",
-                                 bdf);
+        user = custody_using_dsm(m, bdf);
+        if (user)
+                return bus_error(e, TDI_ERROR_IN_USE, "%s of VM %s uses the connection of %s, or is about to", user->name,
+                                 user->vm ? user->vm->name : user->vm_id, bdf);
         r = bus_job_new(m, kind, NULL, connect_settle, &j, e);
         if (r < 0)
                 return r;

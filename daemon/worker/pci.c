@@ -146,6 +146,20 @@ static void read_parents(struct work *w, struct json_object *o, const char *bdf)
         json_set_take(o, "parents", parents);
 }
 
+/* The kernel takes the function for a DSM. Listing tsm/ does not wait for a handshake, reading in it does. */
+static bool offers_connect(struct work *w, const char *bdf) {
+        _cleanup_(host_names_freep) char **files = NULL;
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm", bdf);
+        if (host_list(w->host, path, &files) < 0)
+                return false;
+        for (char **n = files; *n; n++)
+                if (streq(*n, "connect"))
+                        return true;
+        return false;
+}
+
 static int read_function(struct work *w, const char *bdf, bool config, bool with_names, struct json_object **ret) {
         struct json_object *o;
         uint64_t vendor;
@@ -166,6 +180,7 @@ static int read_function(struct work *w, const char *bdf, bool config, bool with
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/iommu_group", bdf);
         json_set_i64(o, "iommu_group",
                      host_read_link_name(w->host, path, group, sizeof(group)) < 0 ? -1 : strtol(group, NULL, 10));
+        json_set_bool(o, "dsm", offers_connect(w, bdf));
         if (config) {
                 read_config(w, o, bdf);
                 read_parents(w, o, bdf);

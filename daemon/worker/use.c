@@ -204,7 +204,16 @@ static int check_vfs(struct work *w) {
                       (unsigned long long) n);
 }
 
-/* Does this process hold a descriptor of one of the two paths? */
+static bool ends_with(const char *text, const char *end) {
+        size_t n = strlen(text), m = strlen(end);
+
+        return m > 0 && n >= m && streq(text + n - m, end);
+}
+
+/*
+ * Does this process hold a descriptor of one of the two nodes? Only the end of a path is compared: seen from another mount
+ * namespace than the opener's, the beginning (/dev) may be missing.
+ */
 static bool process_holds(TdiHost *host, const char *pid, const char *cdev, const char *group) {
         _cleanup_(host_names_freep) char **fds = NULL;
         char path[PATH_MAX], target[PATH_MAX];
@@ -216,7 +225,7 @@ static bool process_holds(TdiHost *host, const char *pid, const char *cdev, cons
                 snprintf(path, sizeof(path), "/proc/%s/fd/%s", pid, *f);
                 if (host_readlink(host, path, target, sizeof(target)) < 0)
                         continue;
-                if ((cdev[0] && streq(target, cdev)) || (group[0] && streq(target, group)))
+                if (ends_with(target, cdev) || ends_with(target, group))
                         return true;
         }
         return false;
@@ -229,9 +238,9 @@ static int check_vfio(struct work *w) {
 
         if (host_list(w->host, work_path(w, path, sizeof(path), "vfio-dev"), &nodes) < 0 || !nodes[0])
                 return 0;
-        snprintf(cdev, sizeof(cdev), "/dev/vfio/devices/%s", nodes[0]);
+        snprintf(cdev, sizeof(cdev), "/vfio/devices/%s", nodes[0]);
         if (host_read_link_name(w->host, work_path(w, path, sizeof(path), "iommu_group"), name, sizeof(name)) >= 0)
-                snprintf(group, sizeof(group), "/dev/vfio/%s", name);
+                snprintf(group, sizeof(group), "/vfio/%s", name);
         if (host_list(w->host, "/proc", &pids) < 0)
                 return 0;
         for (char **p = pids; *p; p++) {

@@ -402,17 +402,20 @@ bool json_bool_or(struct json_object *o, const char *key, bool fallback) {
         return json_get_bool(o, key, &v) < 0 ? fallback : v;
 }
 
+static void __attribute__((__noreturn__)) out_of_memory(void) {
+        fputs("out of memory\n", stderr);
+        abort();
+}
+
 static struct json_object *must(struct json_object *o) {
-        if (!o) {
-                fputs("out of memory\n", stderr);
-                abort();
-        }
+        if (!o)
+                out_of_memory();
         return o;
 }
 
 void json_set_take(struct json_object *o, const char *key, struct json_object *value) {
         if (json_object_object_add(o, key, value) < 0)
-                must(NULL);
+                out_of_memory();
 }
 
 void json_clean_text(char *text) {
@@ -432,7 +435,7 @@ static struct json_object *new_text(const char *value) {
         _cleanup_free_ char *copy = strdup(value);
 
         if (!copy)
-                must(NULL);
+                out_of_memory();
         json_clean_text(copy);
         return must(json_object_new_string(copy));
 }
@@ -463,7 +466,7 @@ struct json_object *json_new_array(void) {
 
 void json_push_take(struct json_object *array, struct json_object *value) {
         if (json_object_array_add(array, value) < 0)
-                must(NULL);
+                out_of_memory();
 }
 
 void json_push_str(struct json_object *array, const char *value) {
