@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* tdid.conf: every key and both ends of its range, what is refused and what is then said. */
+#include "config.h"
+#include "test.h"
+
+static const struct {
+        const char *section, *name;
+        size_t offset;
+        unsigned min, max;
+} keys[] = {
+        { "limits", "vms", offsetof(struct config, vms), 1, 4096 },
+        { "limits", "vms_per_user", offsetof(struct config, vms_per_user), 1, 4096 },
+        { "limits", "functions", offsetof(struct config, functions), 1, 256 },
+        { "limits", "keepers", offsetof(struct config, keepers), 1, 128 },
+        { "limits", "jobs", offsetof(struct config, jobs), 16, 4096 },
+        { "limits", "workers", offsetof(struct config, workers), 4, 1024 },
+        { "deadlines", "claim", offsetof(struct config, claim), 1, 3600 },
+        { "deadlines", "open", offsetof(struct config, open), 1, 3600 },
+        { "deadlines", "connect", offsetof(struct config, connect), 1, 3600 },
+        { "deadlines", "prepare", offsetof(struct config, prepare), 1, 3600 },
+        { "deadlines", "close", offsetof(struct config, close), 1, 3600 },
+};
+
+static unsigned value(const struct config *c, size_t i) {
+        return *(const unsigned *) (const void *) ((const char *) c + keys[i].offset);
+}
+
+static void check_same(const struct config *a, const struct config *b, size_t but) {
+        for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+                if (i != but)
+                        check_int(value(a, i), value(b, i));
+}
+
+static void test_defaults(void) {
+        struct config c;
+
+        config_default(&c);
+        for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+                test_about("default of %s", keys[i].name);
+                check(value(&c, i) >= keys[i].min && value(&c, i) <= keys[i].max);
+        }
+        /* Every number of the struct is a key: none can be set by nobody. */
+        check_int(sizeof(struct config), ARRAY_SIZE(keys) * sizeof(unsigned));
+}
+
+static void test_ranges(void) {
+        struct config defaults;
+
+        config_default(&defaults);
+        for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+                const intmax_t numbers[] = { INTMAX_MIN, -1, 0, keys[i].min - 1, keys[i].min, keys[i].max, keys[i].max + 1, UINT32_MAX,
+                                             (intmax_t) UINT32_MAX + 1 + keys[i].min, INTMAX_MAX };
+
+                for (size_t k = 0; k < ARRAY_SIZE(numbers); k++) {
+                        bool right = numbers[k] >= keys[i].min && numbers[k] <= keys[i].max;
+                        struct config c = defaults;
+                        _cleanup_free_ char *text = NULL;
+                        char json[128];
+
+                        snprintf(json, sizeof(json), "{\"%s\":{\"%s\":%jd}}", keys[i].section, keys[i].name, numbers[k]);
+                        test_about("%s", json);
+                        check_int(config_parse(json, strlen(json), "F", &c, &text), right ? 0 : -EBADMSG);
+                        check_same(&c, &defaults, right ? i : SIZE_MAX);
+                        if (right)
+                                check_int(value(&c, i), numbers[k]);
+                        check(right ? !text : text && strstr(text, keys[i].name) && strstr(text, "range"));
+                }
+        }
+}
+
+static const struct {
+        const char *json;
+        const char *says; /* NULL: accepted */
+} cases[] = {
+        { "{}", NULL },
+        { "{\"limits\":{}}", NULL },
+        { "{\"limits\":{},\"deadlines\":{}}", NULL },
+        { "{\n \"limits\": {\"vms\": 7, \"functions\": 8},\n \"deadlines\": {\"open\": 9}\n}\n", NULL },
+        { "", "F:1: " },
+        { "{\n\"limits\":\n\n", "F:4: " },
+        { "{\"limits\":{\"vms\":1,\"vms\":1}}", "F:1: duplicate key" },
+        { "{\"limits\":{},\n\"limits\":{}}", "F:2: duplicate key" },
+        { "{\"limits\":{\"vms\":1.5}}", "F:1: " },
+        { "{\"limits\":{\"vms\":1,}}", "F:1: " },
+        { "{\"limits\":{\"vms\":99999999999999999999}}", "F:1: " },
+        { "[]", "one object" },
+        { "null", "one object" },
+        { "1", "one object" },
+        { "\"limits\"", "one object" },
+        { "{\"limit\":{}}", "\"limit\": unknown key" },
+        { "{\"Limits\":{}}", "\"Limits\": unknown key" },
+        { "{\"\":{}}", "unknown key" },
+        { "{\"vms\":1}", "\"vms\": unknown key" },
+        { "{\"limits\":[]}", "\"limits\": not an object" },
+        { "{\"limits\":null}", "\"limits\": not an object" },
+        { "{\"limits\":1}", "\"limits\": not an object" },
+        { "{\"limits\":{\"claim\":1}}", "\"limits\": \"claim\": unknown key" },
+        { "{\"deadlines\":{\"vms\":1}}", "\"deadlines\": \"vms\": unknown key" },
+        { "{\"limits\":{\"vm\":1}}", "unknown key" },
+        { "{\"limits\":{\"vmss\":1}}", "unknown key" },
+        { "{\"limits\":{\"vms\":\"7\"}}", "\"vms\": not a number" },
+        { "{\"limits\":{\"vms\":true}}", "\"vms\": not a number" },
+        { "{\"limits\":{\"vms\":null}}", "\"vms\": not a number" },
+        { "{\"limits\":{\"vms\":[7]}}", "\"vms\": not a number" },
+        { "{\"limits\":{\"vms\":{}}}", "\"vms\": not a number" },
+        { "{\"limits\":{\"vms\":18446744073709551615}}", "\"vms\": not a number in its range" },
+        /* All or nothing: what came before the mistake is not taken either. */
+        { "{\"limits\":{\"vms\":7,\"jobs\":1}}", "\"jobs\"" },
+};
+
+static void test_cases(void) {
+        struct config defaults;
+
+        config_default(&defaults);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct config c = defaults;
+                _cleanup_free_ char *text = NULL;
+
+                test_about("%s", cases[i].json);
+                check_int(config_parse(cases[i].json, strlen(cases[i].json), "F", &c, &text), cases[i].says ? -EBADMSG : 0);
+                if (!cases[i].says) {
+                        check(!text);
+                        continue;
+                }
+                check_same(&c, &defaults, SIZE_MAX);
+                if (!check(text && strstr(text, cases[i].says) && startswith(text, "F")))
+                        fprintf(stderr, "it says: %s\n", strempty(text));
+        }
+}
+
+static void test_file(void) {
+        static char large[65537];
+        struct config defaults, c;
+        char dir[64], path[128], *text = NULL;
+
+        config_default(&defaults);
+        test_make_dir(dir);
+        snprintf(path, sizeof(path), "%s/tdid.conf", dir);
+        test_about("%s", "files");
+
+        c = defaults;
+        check_int(config_load(path, &c, &text), -ENOENT);
+        check(!text);
+        check_same(&c, &defaults, SIZE_MAX);
+
+        test_write_file(path, "{\"limits\":{\"vms\":7}}\n", 21);
+        check_int(config_load(path, &c, &text), 0);
+        check(!text);
+        check_int(c.vms, 7);
+
+        test_write_file(path, "{\n'", 3);
+        check_int(config_load(path, &c, &text), -EBADMSG);
+        check(text && startswith(text, path) && strstr(text, ":2: "));
+        free(TAKE_PTR(text));
+
+        /* As large as it may be, and larger. */
+        memset(large, ' ', 65537);
+        large[0] = '{';
+        large[1] = '}';
+        test_write_file(path, large, 65536);
+        check_int(config_load(path, &c, &text), 0);
+        test_write_file(path, large, 65537);
+        check_int(config_load(path, &c, &text), -E2BIG);
+        check(text && startswith(text, path));
+        free(TAKE_PTR(text));
+
+        check_int(config_load(dir, &c, &text), -EISDIR);
+        check(text && startswith(text, dir));
+        free(TAKE_PTR(text));
+        check_int(c.vms, 7);
+        test_remove_dir(dir);
+}
+
+int main(void) {
+        test_defaults();
+        test_ranges();
+        test_cases();
+        test_file();
+        return test_end();
+}

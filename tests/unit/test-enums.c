@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The states: names both ways, and every pair of every transition table against the pairs listed here. */
+#include <limits.h>
+#include <tdi/enums.h>
+
+#include "test.h"
+
+#define CHECK_NAMES(prefix, max, invalid, ...)                                          \
+        do {                                                                            \
+                static const char *const names[] = { __VA_ARGS__ };                     \
+                                                                                        \
+                test_about("%s", #prefix);                                              \
+                check_int(ARRAY_SIZE(names), max);                                      \
+                check_int(invalid, -EINVAL);                                            \
+                for (int i = 0; i < (int) ARRAY_SIZE(names); i++) {                     \
+                        check_str(prefix##_to_string(i), names[i]);                     \
+                        check_int(prefix##_from_string(names[i]), i);                   \
+                        for (int k = 0; k < i; k++)                                     \
+                                check(!streq(names[i], names[k]));                      \
+                }                                                                       \
+                check_str(prefix##_to_string(max), NULL);                               \
+                check_str(prefix##_to_string(invalid), NULL);                           \
+                check_str(prefix##_to_string(-1), NULL);                                \
+                check_str(prefix##_to_string(INT_MAX), NULL);                           \
+                check_str(prefix##_to_string(INT_MIN), NULL);                           \
+                check_int(prefix##_from_string(NULL), invalid);                         \
+                check_int(prefix##_from_string(""), invalid);                           \
+                check_int(prefix##_from_string("no such name"), invalid);               \
+                check_int(prefix##_from_string("Running"), invalid);                    \
+                check_int(prefix##_from_string("running "), invalid);                   \
+        } while (0)
+
+static void test_names(void) {
+        CHECK_NAMES(tdi_vm_phase, TDI_VM_PHASE_MAX, TDI_VM_PHASE_INVALID, "preparing", "sealed", "running", "closing", "gone");
+        CHECK_NAMES(tdi_state, TDI_STATE_MAX, TDI_STATE_INVALID, "attaching", "prepared", "bound", "running", "detaching", "failed", "gone");
+        CHECK_NAMES(tdi_custody, TDI_CUSTODY_MAX, TDI_CUSTODY_INVALID, "none", "claim", "guard", "open", "connect", "prepare", "bind", "run");
+        CHECK_NAMES(tdi_job_state, TDI_JOB_STATE_MAX, TDI_JOB_STATE_INVALID, "running", "stuck", "done", "failed", "cancelled");
+}
+
+/* Every pair, out of range too, is allowed if and only if it is listed. */
+#define CHECK_MOVES(prefix, max, invalid, ...)                                                                        \
+        do {                                                                                                          \
+                static const struct { int from, to; } moves[] = { __VA_ARGS__ };                                      \
+                                                                                                                      \
+                for (int from = invalid - 1; from <= (max) + 33; from++)                                              \
+                        for (int to = invalid - 1; to <= (max) + 33; to++) {                                          \
+                                bool listed = false;                                                                  \
+                                                                                                                      \
+                                for (size_t i = 0; i < ARRAY_SIZE(moves); i++)                                        \
+                                        listed |= moves[i].from == from && moves[i].to == to;                         \
+                                test_about("%s: %d (%s) to %d (%s)", #prefix, from, strempty(prefix##_to_string(from)), \
+                                           to, strempty(prefix##_to_string(to)));                                     \
+                                check_int(prefix##_may_follow(from, to), listed);                                     \
+                        }                                                                                             \
+        } while (0)
+
+static void test_moves(void) {
+        CHECK_MOVES(tdi_vm_phase, TDI_VM_PHASE_MAX, TDI_VM_PHASE_INVALID,
+                    { TDI_VM_PREPARING, TDI_VM_SEALED },
+                    { TDI_VM_PREPARING, TDI_VM_CLOSING },
+                    { TDI_VM_SEALED, TDI_VM_RUNNING },
+                    { TDI_VM_SEALED, TDI_VM_CLOSING },
+                    { TDI_VM_RUNNING, TDI_VM_CLOSING },
+                    { TDI_VM_CLOSING, TDI_VM_GONE });
+
+        CHECK_MOVES(tdi_state, TDI_STATE_MAX, TDI_STATE_INVALID,
+                    { TDI_STATE_ATTACHING, TDI_STATE_PREPARED },
+                    { TDI_STATE_ATTACHING, TDI_STATE_DETACHING },
+                    { TDI_STATE_ATTACHING, TDI_STATE_FAILED },
+                    { TDI_STATE_PREPARED, TDI_STATE_BOUND },
+                    { TDI_STATE_PREPARED, TDI_STATE_DETACHING },
+                    { TDI_STATE_PREPARED, TDI_STATE_FAILED },
+                    { TDI_STATE_BOUND, TDI_STATE_PREPARED },
+                    { TDI_STATE_BOUND, TDI_STATE_RUNNING },
+                    { TDI_STATE_BOUND, TDI_STATE_DETACHING },
+                    { TDI_STATE_BOUND, TDI_STATE_FAILED },
+                    { TDI_STATE_RUNNING, TDI_STATE_PREPARED },
+                    { TDI_STATE_RUNNING, TDI_STATE_BOUND },
+                    { TDI_STATE_RUNNING, TDI_STATE_DETACHING },
+                    { TDI_STATE_RUNNING, TDI_STATE_FAILED },
+                    { TDI_STATE_DETACHING, TDI_STATE_FAILED },
+                    { TDI_STATE_DETACHING, TDI_STATE_GONE },
+                    { TDI_STATE_FAILED, TDI_STATE_DETACHING },
+                    { TDI_STATE_FAILED, TDI_STATE_GONE });
+
+        CHECK_MOVES(tdi_job_state, TDI_JOB_STATE_MAX, TDI_JOB_STATE_INVALID,
+                    { TDI_JOB_RUNNING, TDI_JOB_STUCK },
+                    { TDI_JOB_RUNNING, TDI_JOB_DONE },
+                    { TDI_JOB_RUNNING, TDI_JOB_FAILED },
+                    { TDI_JOB_RUNNING, TDI_JOB_CANCELLED },
+                    { TDI_JOB_STUCK, TDI_JOB_RUNNING },
+                    { TDI_JOB_STUCK, TDI_JOB_DONE },
+                    { TDI_JOB_STUCK, TDI_JOB_FAILED },
+                    { TDI_JOB_STUCK, TDI_JOB_CANCELLED });
+}
+
+int main(void) {
+        test_names();
+        test_moves();
+        return test_end();
+}

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Devices are touched through the seam only: no file of tdid or its workers makes a system call on a path of its own, but for
+those listed here, each with the reason; and in libtdi/host one file makes all of them.
+
+usage: test_seam.py SOURCE-ROOT
+"""
+import glob
+import os
+import re
+import sys
+import unittest
+
+ROOT = sys.argv[1]
+
+# What reaches files, devices, links and folders by name or by descriptor.
+CALLS = """open openat openat2 creat fopen fdopen freopen open_by_handle_at ioctl read readv pread pread64 preadv preadv2 write writev
+pwrite pwrite64 pwritev pwritev2 readlink readlinkat realpath canonicalize_file_name opendir fdopendir readdir scandir nftw ftw glob
+stat fstat lstat fstatat statx access faccessat eaccess mkdir mkdirat mkfifo mknod rmdir unlink unlinkat remove rename renameat
+renameat2 link linkat symlink symlinkat chmod fchmod fchmodat chown fchown lchown fchownat truncate ftruncate mmap mmap64 munmap
+sendfile splice copy_file_range syscall system popen execv execve execl execlp execvp fgets fread fwrite fscanf getline getdelim
+nl_connect nl_recv nl_socket_alloc getifaddrs if_nametoindex pidfd_getfd pci_init pci_scan_bus pci_get_dev pci_read_byte
+pci_read_word pci_read_long pci_write_byte pci_write_word pci_write_long""".split()
+
+# (file, call): (how often, why it is no device)
+ALLOWED = {
+    ("daemon/journal.c", "open"): (3, "journal and lock files, the journal's folder"),
+    ("daemon/journal.c", "write"): (1, "journal file"),
+    ("daemon/journal.c", "rename"): (1, "journal file"),
+    ("daemon/journal.c", "unlink"): (2, "journal files"),
+    ("daemon/holder.c", "unlink"): (1, "the socket of a holder that has died"),
+    ("daemon/tdid.c", "mkdir"): (1, "the state folder"),
+    ("daemon/tdid.c", "open"): (1, "the lock of the state folder"),
+    ("daemon/tdid.c", "readlink"): (1, "/proc/self/exe: where tdid-worker is"),
+    ("daemon/vm/main.c", "unlink"): (1, "the holder's own socket"),
+    ("daemon/vm/main.c", "rename"): (1, "the holder's own socket"),
+}
+
+# libtdi/host: the implementation makes the calls, everything else is on top of it.
+IMPLEMENTATION = "libtdi/host/linux.c"
+
+
+def code(path):
+    """The text without comments and without what stands in quotes."""
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    text = re.sub(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', '""', text)
+    return re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.S)
+
+
+def sources(*folders):
+    found = []
+    for folder in folders:
+        found += glob.glob(os.path.join(ROOT, folder, "**", "*.[ch]"), recursive=True)
+    return sorted(os.path.relpath(p, ROOT) for p in found)
+
+
+def calls(path):
+    """{call: how often}, as a call of the function itself: not of a member, not a declaration of one."""
+    pattern = r"(?<![\w.])(?<!->)(" + "|".join(CALLS) + r")\s*\("
+    found = {}
+    for name in re.findall(pattern, code(os.path.join(ROOT, path))):
+        found[name] = found.get(name, 0) + 1
+    return found
+
+
+class Seam(unittest.TestCase):
+    def test_daemon(self):
+        seen = {}
+        self.assertGreater(len(sources("daemon")), 30)
+        for path in sources("daemon"):
+            for call, count in calls(path).items():
+                with self.subTest(file=path, call=call):
+                    self.assertIn((path, call), ALLOWED, f"{path} calls {call}() past the seam")
+                    self.assertEqual(count, ALLOWED[path, call][0], f"{path} calls {call}() {count} times")
+                    seen[path, call] = count
+        # What is allowed and not done any more goes from the list.
+        self.assertEqual(set(ALLOWED) - set(seen), set())
+
+    def test_host(self):
+        for path in sources("libtdi/host"):
+            if path != IMPLEMENTATION:
+                with self.subTest(file=path):
+                    self.assertEqual(calls(path), {})
+
+    def test_this_test(self):
+        found = calls(IMPLEMENTATION)
+        for name in "open", "ioctl", "pread", "pwrite", "readlink", "opendir", "getifaddrs", "nl_connect":
+            self.assertIn(name, found)
+
+    def test_device_paths(self):
+        """A path below /sys, /dev or /proc is written down where a host_…() call takes it, or for people to read."""
+        for path in sources("daemon"):
+            with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+                text = re.sub(r"/\*.*?\*/", " ", f.read(), flags=re.S)
+            if re.search(r'"/(?:sys|dev|proc)/', text):
+                with self.subTest(file=path):
+                    self.assertRegex(text, r"\bhost_\w+\(|WORK_SYSFS_PCI")
+
+    def test_worker_has_a_host(self):
+        """Every worker file that acts does it by way of the host."""
+        for path in sources("daemon/worker"):
+            if path.endswith(".c") and not path.endswith("worker.c"):
+                with self.subTest(file=path):
+                    self.assertRegex(code(os.path.join(ROOT, path)), r"\bhost_\w+\(w->host|\bhost_\w+\(u->w->host")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
