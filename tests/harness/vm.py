@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The VM suites: one boot each, many scenarios a boot. The runner in the guest reports each scenario in a line, and what
+it says is counted one by one; besides, each boot has tests of its own: the machine is the one described (topology),
+the kernel did not complain (kernel-log), and no sanitizer did (sanitizers)."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import child
+from builds import ASAN, DEFAULT
+
+RESULT = re.compile(r"(ok|not ok|skip) (\S+)(?: (.*))?$")
+KERNEL_COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|general protection fault|rcu: INFO: .* stall|refcount_t:|"
+                              r"list_(add|del) corruption")
+GUEST_RUNNER = "tests/scenario/run"
+# An assertion of QEMU's own, as iotlb_to_section's in its memory code: nothing a guest does may cause it.
+QEMU_CRASH = re.compile(r"QEMU ended with code -6:|Assertion `.*' failed")
+QEMU_RETRIES = 3
+
+
+class Lines:
+    """Turns the guest's lines into results: a result's indented lines belong to it."""
+
+    def __init__(self, report, suite):
+        self.report = report
+        self.suite = suite
+        self.pending = None
+        self.detail = []
+        self.seen = self.failed = 0
+        self.names = set()
+
+    def flush(self):
+        if not self.pending:
+            return
+        verdict, name, rest = self.pending
+        self.pending = None
+        if verdict == "skip":
+            self.report.skipped(name, rest)
+            return
+        seconds = re.match(r"[0-9.]+", rest)
+        seconds = float(seconds.group()) if seconds else 0.0
+        if verdict == "ok":
+            self.report.passed(name, seconds)
+        else:
+            self.failed += 1
+            self.report.failed(name, seconds, "\n".join(self.detail) or "(it gave no reason)")
+
+    def line(self, text):
+        match = RESULT.match(text)
+        if match:
+            self.flush()
+            self.pending = match.group(1), match.group(2), match.group(3) or ""
+            self.detail = []
+            self.seen += 1
+            self.names.add(match.group(2))
+        elif text[:1].isspace() and self.pending:
+            self.detail.append(text)
+        else:
+            self.flush()
+            if text.strip():
+                self.report.say(f"        {self.suite}: {text}")
+
+
+def scenarios(root, systemd):
+    """Names of the scenarios that fit a boot, as the guest's runner lists them."""
+    listed = subprocess.run([root / GUEST_RUNNER, "--list"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    names = []
+    for line in listed.stdout.split("\n"):
+        name, _, tags = line.partition(" tags: ")
+        if name.strip() and ("systemd" in tags.split()) == systemd:
+            names.append(name.split()[0])
+    return names
+
+
+def _guest_script(report, suite, seed, names):
+    """The shell commands to run in the guest; none when nothing there is wanted."""
+    selection = report.selection
+    script = []
+    if selection.wants(suite, "topology"):
+        script.append("out=$(vm/check-topology 2>&1) && echo 'ok topology 0' || "
+                      "{ echo 'not ok topology 0'; echo \"$out\" | sed 's/^/  /'; }")
+    if selection.whole:
+        script.append(f"exec scenario/run --seed {seed}")
+    elif any(selection.wants(suite, name) for name in names):
+        script.append(f"exec scenario/run --seed {seed} '{selection.test}'")
+    return script
+
+
+def run_vm(report, builds, full, seed, suite, variant, systemd=False, timeout=900):
+    root = builds.root
+    if not builds.possible:
+        report.skipped("*", "there is no meson.build in the tree")
+        return
+    if not (root / GUEST_RUNNER).exists():
+        report.skipped("*", f"there is no {GUEST_RUNNER} in the tree")
+        return
+    script = _guest_script(report, suite, seed, scenarios(root, systemd))
+    if not script:
+        return
+    ended, log = builds.compile(variant)
+    if ended.code != 0:
+        report.failed("*", 0, f"not run: {builds.folder(variant)} does not build", log)
+        return
+
+    console, log = builds.logs / f"{suite}-console.log", builds.logs / f"{suite}.log"
+    console.parent.mkdir(parents=True, exist_ok=True)
+    if console.exists():
+        console.unlink()
+    timeout *= 6 if full else 1
+    share = Path(tempfile.mkdtemp(prefix="tdid-reports-", dir="/var/tmp"))
+    share.chmod(0o1777)
+    try:
+        command = [root / "tests/vm/boot", "--build", builds.folder(variant), "--timeout", timeout, "--console", console,
+                   "--share", share]
+        env = {k: f"{v}:log_path=/mnt/share/{suite}" for k, v in variant.env.items()}
+        if full:
+            env["TDID_FULL"] = "1"
+        elif variant is ASAN:
+            # The sanitizers see every kind of scenario here, and every scenario with --full.
+            env["TDID_QUICK"] = "1"
+        for pair in env.items():
+            command += ["--env", "=".join(pair)]
+        if systemd:
+            command.append("--systemd")
+        lines = Lines(report, suite)
+        for _ in range(QEMU_RETRIES + 1):
+            ended = child.run([*command, "--", "/bin/sh", "-c", "\n".join(script)], log, timeout=timeout + 120,
+                              on_line=lines.line)
+            lines.flush()
+            left = [n for n in scenarios(root, systemd) if report.selection.wants(suite, n) and n not in lines.names]
+            if not QEMU_CRASH.search(ended.output) or not left:
+                break
+            # Its emulation of two processors at once has a race of its own; what has reported stands, the rest is run again.
+            report.say(f"        {suite}: QEMU itself crashed after {lines.seen} results: going on in a new boot with the other {len(left)}")
+            script = [f"exec scenario/run --seed {seed} {' '.join(left)}"]
+        if ended.code not in (0, 1) or (ended.code == 1 and not lines.failed):
+            report.failed("boot", ended.seconds, f"the VM, or the runner in it, ended with code {ended.code} after {lines.seen}"
+                          f" results\n{ended.tail(80)}", log)
+        elif not lines.seen:
+            report.failed("boot", ended.seconds, f"no scenario has reported\n{ended.tail()}", log)
+
+        if report.selection.wants(suite, "kernel-log"):
+            text = console.read_text(errors="replace").split("\n") if console.exists() else ["BUG: there is no console log"]
+            bad = [i for i, line in enumerate(text) if KERNEL_COMPLAINT.search(line)]
+            if bad:
+                report.failed("kernel-log", 0, "\n".join(text[bad[0]:bad[0] + 40]), console)
+            else:
+                report.passed("kernel-log", 0)
+        if variant is ASAN and report.selection.wants(suite, "sanitizers"):
+            reports = sorted(share.iterdir())
+            if reports:
+                kept = builds.logs / f"{suite}-sanitizers"
+                shutil.rmtree(kept, ignore_errors=True)
+                shutil.copytree(share, kept)
+                report.failed("sanitizers", 0, reports[0].read_text(errors="replace")[:6000], kept)
+            else:
+                report.passed("sanitizers", 0)
+    finally:
+        shutil.rmtree(share, ignore_errors=True)
+
+
+def run_plain(report, builds, full, seed, **_):
+    run_vm(report, builds, full, seed, "vm", DEFAULT)
+
+
+def run_asan(report, builds, full, seed, **_):
+    run_vm(report, builds, full, seed, "vm-asan", ASAN, timeout=1500)
+
+
+def run_systemd(report, builds, full, seed, **_):
+    run_vm(report, builds, full, seed, "vm-systemd", DEFAULT, systemd=True)
+
+
+def run_modules(report, builds, **_):
+    if not (builds.root / "tests/kmod/Kbuild").exists():
+        report.skipped("*", "there is no tests/kmod/Kbuild in the tree")
+        return
+    if not report.selection.wants("modules", "build"):
+        return
+    log = builds.logs / "modules.log"
+    report.result("build", child.run([builds.root / "tests/vm/build-modules"], log), log)
