@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# The host as scenarios see it: devices by role, sysfs, device nodes, KVM, the kernel's log. Scenarios touch devices
+# through this object only, so that another kind of host can stand in. This file is the real kernel; the test TSM's own
+# switches are in kit/tsm.py, what keeps a device busy in kit/busy.py.
+
+import ctypes
+import errno
+import fcntl
+import glob
+import json
+import os
+import re
+import subprocess
+import time
+
+import host_state
+from kit.checks import Failure, eventually
+
+PCI = "/sys/bus/pci"
+KVM_CREATE_VM = 0xAE01
+KVM_CREATE_VCPU = 0xAE41
+KVM_CREATE_DEVICE = 0xC00CAEE0
+KVM_DEV_TYPE_VFIO = 4
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class LinuxHost:
+    kind = "linux"
+
+    def __init__(self, topology, programs, modules):
+        self.programs = programs
+        self.modules = modules
+        with open(topology, encoding="utf-8") as file:
+            self.topology = json.load(file)
+        self.roles = {}
+        self._kmsg = self._open_kmsg()
+
+    def prepare(self):
+        """Brings the host to the state that every scenario starts from: drivers bound, VFs there. Finds who has which role."""
+        self.roles = {}
+        for function in self.topology["functions"]:
+            bdf, role = function["bdf"], function["role"]
+            if not os.path.exists(self.path(bdf)):
+                continue
+            eventually(lambda: self.driver(bdf) == function["driver"], f"driver of {bdf} ({role})")
+            if "disk" in function:
+                eventually(lambda: self.block(bdf), f"disk of {bdf} ({role})")
+            # "edu3" is the fourth "edu"; roles without a number have one function.
+            self.roles.setdefault(role.rstrip("0123456789"), []).append(bdf)
+        for pf in self.roles.get("igb", []):
+            if self.read(pf, "sriov_numvfs") == "0":
+                self.write(pf, "sriov_numvfs", "2")
+            self.roles["igb-vf"] = eventually(lambda: self._vfs(pf), "VFs of the igb")
+
+    def _vfs(self, pf):
+        links = glob.glob(self.path(pf, "virtfn*"))
+        links.sort(key=lambda p: int(p.rsplit("virtfn", 1)[1]))
+        vfs = [os.path.basename(os.readlink(p)) for p in links]
+        return vfs if vfs and all(self.driver(v) for v in vfs) else None
+
+    # ---- what there is ----
+
+    def has(self, feature):
+        """Whether the host can do what a scenario needs besides its devices."""
+        if feature == "kvm":
+            return os.path.exists("/dev/kvm")
+        if feature == "fuse":
+            return os.path.exists("/dev/fuse")
+        if feature == "tsm":
+            return os.path.exists(os.path.join(self.modules, "tdid_test_tsm.ko"))
+        if feature == "stick":
+            return os.path.exists(os.path.join(self.modules, "tdid_test_stick.ko"))
+        if feature == "programs":
+            return os.path.exists(os.path.join(self.programs, "edu_dma"))
+        if feature == "dm":
+            return os.path.exists("/dev/mapper/control")
+        if feature == "md":
+            return os.path.exists("/sys/module/md_mod/parameters/new_array")
+        if feature == "linux":
+            return True
+        return False
+
+    def bdf(self, role, index=0):
+        return self.roles[role][index]
+
+    def bdfs(self, role, count=None):
+        return self.roles[role][:count]
+
+    def count(self, role):
+        return len(self.roles.get(role, []))
+
+    def all_functions(self):
+        return sorted({b for bdfs in self.roles.values() for b in bdfs})
+
+    # ---- sysfs ----
+
+    def path(self, bdf, *more):
+        return os.path.join(PCI, "devices", bdf, *more)
+
+    def read(self, bdf, attribute):
+        """An attribute as text, None where it is absent or refuses to be read."""
+        try:
+            with open(self.path(bdf, attribute), encoding="utf-8", errors="replace") as file:
+                return file.read().rstrip("\n")
+        except OSError:
+            return None
+
+    def write(self, bdf, attribute, text):
+        self.write_file(self.path(bdf, attribute), text)
+
+    @staticmethod
+    def write_file(path, text):
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+    def _link(self, bdf, name):
+        try:
+            return os.path.basename(os.readlink(self.path(bdf, name)))
+        except OSError:
+            return None
+
+    def driver(self, bdf):
+        return self._link(bdf, "driver")
+
+    def override(self, bdf):
+        value = self.read(bdf, "driver_override")
+        return None if value in (None, "", "(null)") else value
+
+    def power_control(self, bdf):
+        return self.read(bdf, "power/control")
+
+    def group(self, bdf):
+        name = self._link(bdf, "iommu_group")
+        return int(name) if name else -1
+
+    def group_members(self, bdf):
+        return sorted(os.listdir(self.path(bdf, "iommu_group/devices")))
+
+    def physfn(self, bdf):
+        return self._link(bdf, "physfn")
+
+    def dsm(self, bdf):
+        """The function that speaks for a device: the PF of a VF, else function 0."""
+        pf = self.physfn(bdf) or bdf
+        return pf[:-1] + "0"
+
+    def bridges(self, bdf):
+        """Every bridge above a function, nearest first."""
+        parts = os.path.realpath(self.path(bdf)).split("/")[:-1]
+        return [p for p in reversed(parts) if re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", p)]
+
+    def set_driver(self, bdf, driver):
+        """Binds a function to a driver by override, or leaves it without one; for tests that prepare a host."""
+        if self.driver(bdf):
+            self.write(bdf, "driver/unbind", bdf)
+        self.write(bdf, "driver_override", driver or "\n")
+        if driver:
+            self.write_file(f"{PCI}/drivers_probe", bdf)
+
+    def reprobe(self, bdf):
+        """Gives a function back to whatever driver the kernel finds for it."""
+        if self.driver(bdf):
+            self.write(bdf, "driver/unbind", bdf)
+        self.write(bdf, "driver_override", "\n")
+        try:
+            self.write_file(f"{PCI}/drivers_probe", bdf)
+        except OSError:
+            pass
+
+    def remove(self, bdf):
+        """Takes a function off the bus, as unplugging would; rescan() finds it again."""
+        self.write(bdf, "remove", "1")
+
+    def rescan(self):
+        self.write_file(f"{PCI}/rescan", "1")
+
+    # ---- device nodes ----
+
+    def vfio_node(self, bdf):
+        try:
+            names = [n for n in os.listdir(self.path(bdf, "vfio-dev")) if n.startswith("vfio")]
+        except OSError:
+            return None
+        return "/dev/vfio/devices/" + names[0] if names else None
+
+    def open_vfio(self, bdf):
+        """An open of the function's VFIO node of our own, without binding it."""
+        node = eventually(lambda: self.vfio_node(bdf), f"VFIO node of {bdf}")
+        return os.open(node, os.O_RDWR | os.O_CLOEXEC)
+
+    def block(self, bdf):
+        found = sorted(glob.glob(self.path(bdf, "nvme/nvme*/nvme*n*")))
+        node = "/dev/" + os.path.basename(found[0]) if found else None
+        return node if node and os.path.exists(node) else None
+
+    def net(self, bdf):
+        try:
+            names = os.listdir(self.path(bdf, "net"))
+        except OSError:
+            return None
+        return names[0] if names else None
+
+    # ---- TSM, as sysfs shows it ----
+
+    def tsm_connected(self, bdf):
+        """The TSM that a DSM is connected to, "" when none, None where the kernel has no such attribute."""
+        return self.read(bdf, "tsm/connect")
+
+    def tsm_connect(self, bdf, tsm):
+        self.write(bdf, "tsm/connect", tsm)
+
+    def tsm_disconnect(self, bdf, tsm):
+        self.write(bdf, "tsm/disconnect", tsm)
+
+    def tsms(self):
+        try:
+            return sorted(os.listdir("/sys/class/tsm"))
+        except OSError:
+            return []
+
+    # ---- what a holder has ----
+
+    def _fds(self, pid):
+        out = []
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                path = os.readlink(f"/proc/{pid}/fd/{name}")
+            except OSError:
+                continue
+            # Opened in another mount namespace, as under the unit, a device file is seen without the /dev it stands in.
+            out.append("/dev" + path if re.match(r"/vfio/|/iommu$", path) else path)
+        return out
+
+    def descriptors(self, pid):
+        """All descriptors of a process in canonical form: device files and anonymous kinds, sockets without numbers."""
+        return sorted(re.sub(r":\[\d+\]$", "", f) for f in self._fds(pid))
+
+    def holds(self, pid, bdf):
+        node = self.vfio_node(bdf)
+        return bool(node) and node in self._fds(pid)
+
+    def iommufds(self, pid):
+        return self._fds(pid).count("/dev/iommu")
+
+    def holds_kvm(self, pid):
+        return "anon_inode:kvm-vm" in self._fds(pid)
+
+    def dma(self, pid, bdf, ioas):
+        """edu copies memory through the address space of the VM; raises when what comes back is not what went out."""
+        done = subprocess.run([os.path.join(self.programs, "edu_dma"), str(pid), bdf, str(ioas)],
+                              capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            raise Failure(f"edu_dma of {bdf} in IOAS {ioas} of process {pid}: exit {done.returncode}: {done.stderr.strip()}")
+
+    # ---- KVM ----
+
+    def kvm_vm(self):
+        kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            return fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
+        finally:
+            os.close(kvm)
+
+    def kvm_vcpu(self, vm):
+        return fcntl.ioctl(vm, KVM_CREATE_VCPU, 0)
+
+    def kvm_vfio_device(self, vm):
+        """The kvm-vfio device of a VM, a descriptor that looks much like the VM's."""
+        import struct
+        answer = fcntl.ioctl(vm, KVM_CREATE_DEVICE, struct.pack("III", KVM_DEV_TYPE_VFIO, 0, 0))
+        return struct.unpack("III", answer)[1]
+
+    # ---- the kernel's log ----
+
+    @staticmethod
+    def _open_kmsg():
+        try:
+            fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.lseek(fd, 0, os.SEEK_END)
+            return fd
+        except OSError:
+            return -1
+
+    def kernel_log(self):
+        """What the kernel has said since the last call, a list of lines."""
+        lines = []
+        while self._kmsg >= 0:
+            try:
+                record = os.read(self._kmsg, 8192).decode(errors="replace")
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno == errno.EPIPE:
+                    continue
+                break
+            head, _, text = record.partition(";")
+            lines.append(f"[{int(head.split(',')[2]) / 1e6:.3f}] {text.splitlines()[0] if text else ''}")
+        return lines
+
+    # ---- state and force ----
+
+    def snapshot(self, bdfs=None):
+        """Everything of sysfs that a scenario must leave as it was: of all functions, or of some with all that is near them."""
+        return host_state.walk(bdfs if bdfs is not None else self.all_functions())
+
+    def signature(self):
+        """What a function left in the wrong hands would show first, of all functions; cheap."""
+        return {bdf: {"driver": self.driver(bdf), "override": self.read(bdf, "driver_override"),
+                      "power_control": self.power_control(bdf), "enable": self.read(bdf, "enable")} for bdf in self.all_functions()}
+
+    def differences(self, baseline, bdfs=None):
+        """What differs from the baseline: of some functions everything, of the others the signature; or of all everything."""
+        if bdfs is None:
+            return host_state.compare(baseline, self.snapshot())
+        near = set(host_state.expand(bdfs))
+        wanted = {"functions": {b: f for b, f in baseline["functions"].items() if b in near}}
+        lines = host_state.compare(wanted, self.snapshot(bdfs))
+        for bdf, now in self.signature().items():
+            before = baseline["functions"].get(bdf, now)
+            lines += [f"{bdf} {key}: {before[key]!r} → {value!r}" for key, value in now.items()
+                      if bdf not in near and before[key] != value]
+        return lines
+
+    def settled(self, baseline, bdfs=None, seconds=5.0):
+        """Differences from the baseline that remain after some seconds: a list of lines, empty when there are none."""
+        until = time.monotonic() + seconds
+        while True:
+            lines = self.differences(baseline, bdfs)
+            if not lines or time.monotonic() >= until:
+                return lines
+            time.sleep(0.2)
+
+    def force_clean(self, baseline):
+        """Brings every function back by hand after a scenario that did not. Nothing of ours may run any more."""
+        for bdf in self.all_functions():
+            before = baseline["functions"].get(bdf, {})
+            try:
+                if self.power_control(bdf) != before.get("power_control"):
+                    self.write(bdf, "power/control", before.get("power_control") or "auto")
+                if self.override(bdf) or self.driver(bdf) != before.get("driver"):
+                    self.reprobe(bdf)
+            except OSError:
+                pass
+        self.prepare()

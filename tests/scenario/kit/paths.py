@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Where things are: as installed in the test VM, or as the environment says.
+
+import os
+from dataclasses import dataclass
+
+TESTS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+@dataclass
+class Paths:
+    tdid: str
+    tdictl: str
+    policy: str
+    programs: str
+    modules: str
+    topology: str
+
+
+def first(*paths):
+    """The first that is there; else the first."""
+    return next((p for p in paths if os.path.exists(p)), paths[0])
+
+
+def find_paths():
+    return Paths(
+        tdid=os.environ.get("TDID_BINARY") or first("/usr/libexec/tdid/tdid", "/usr/local/libexec/tdid/tdid"),
+        tdictl=os.environ.get("TDICTL_BINARY") or first("/usr/bin/tdictl", "/usr/local/bin/tdictl"),
+        policy=first("/usr/share/dbus-1/system.d/org.tdid1.conf", "/usr/local/share/dbus-1/system.d/org.tdid1.conf",
+                     os.path.join(TESTS, "../policy/dbus/org.tdid1.conf")),
+        programs=first(os.path.join(TESTS, "vm/programs"), os.path.join(TESTS, "bin")),
+        modules="/opt/tdid/modules",
+        topology=os.path.join(TESTS, "vm/topology.json"),
+    )
