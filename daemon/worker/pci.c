@@ -49,8 +49,8 @@ static void lookup(struct json_object *o, unsigned vendor, unsigned device, unsi
         if (setjmp(names_failed)) /* NOLINT(cert-err52-cpp) */
                 return;
         names_open();
-        json_set_str(o, "name", pci_lookup_name(names, buf, sizeof(buf), PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE, vendor, device));
-        json_set_str(o, "class_name", pci_lookup_name(names, buf, sizeof(buf), PCI_LOOKUP_CLASS, class));
+        json_set_str(o, "name", pci_lookup_name(names, buf, sizeof(buf), PCI_LOOKUP_VENDOR | PCI_LOOKUP_DEVICE | PCI_LOOKUP_NO_HWDB, vendor, device));
+        json_set_str(o, "class_name", pci_lookup_name(names, buf, sizeof(buf), PCI_LOOKUP_CLASS | PCI_LOOKUP_NO_HWDB, class));
 }
 
 static uint16_t get16(const uint8_t *p) {

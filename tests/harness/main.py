@@ -39,7 +39,7 @@ SUITES = (
     Suite("modules", "the test kernel modules compile without a warning", vm.run_modules, ("build-kernel",), True),
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),
-    Suite("vm-systemd", "scenarios under systemd", vm.run_systemd, VM_NEEDS, True, "a"),
+    Suite("vm-systemd", "scenarios under systemd", vm.run_systemd, VM_NEEDS, True, "b"),
 )
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BUDGET_COLD, BUDGET_WARM = 60 * 60, 20 * 60

@@ -89,7 +89,7 @@ def _guest_script(report, suite, seed, names):
     return script
 
 
-def run_vm(report, builds, full, seed, suite, variant, systemd=False, timeout=900):
+def run_vm(report, builds, full, seed, suite, variant, systemd=False, timeout=1100):
     root = builds.root
     if not builds.possible:
         report.skipped("*", "there is no meson.build in the tree")
