@@ -10,13 +10,19 @@
 /* Connect, disconnect and bind have no uevent: what others do to tsm/ is noticed by looking. */
 #define TSM_POLL_USEC 1000000ULL
 /* A function in reset, or a handshake, holds a reader up for as long as it likes: tdid serves without it then. */
+/*
+ * A reader of tsm/bound or tsm/dsm waits for pci_tsm_rwsem with the file active in kernfs; a disconnect holds the semaphore and
+ * waits for the file to be inactive (sysfs_update_groups). That is a deadlock for good, of the whole TSM core, unless the reader
+ * gives up: its wait ends by a signal.
+ */
+#define READER_USEC 3000000ULL
 #define READY_USEC 1000000ULL
 #define DIRTY_MAX 256
 
 struct inventory {
         Manager *manager;
         Worker *pci, *tsm;
-        sd_event_source *uevents, *poll, *retry, *patience;
+        sd_event_source *uevents, *poll, *retry, *patience, *reader_deadline;
         int uevent_fd;
         void (*ready)(Manager *m);
         uint32_t dirty[DIRTY_MAX]; /* functions to read again */
@@ -369,6 +375,7 @@ static void on_tsm(Worker *w, int r, const char *text, struct json_object *value
                         i->tsm = worker_free(w);
         } else
                 take_tsm(i->manager, values);
+        i->reader_deadline = sd_event_source_disable_unref(i->reader_deadline);
         i->tsm_done = i->tsm_started;
         i->first_tsm = false;
         if (i->tsm_dirty)
@@ -381,6 +388,18 @@ static void on_tsm(Worker *w, int r, const char *text, struct json_object *value
         manager_touch(i->manager);
 }
 
+static int on_reader_deadline(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        struct inventory *i = userdata;
+
+        i->reader_deadline = sd_event_source_disable_unref(i->reader_deadline);
+        log_debug("reading tsm/ takes long: somebody's handshake is under way; trying again");
+        worker_kill(i->tsm);
+        i->tsm = worker_free(i->tsm);
+        i->tsm_dirty = true;
+        retry_later(i);
+        return 0;
+}
+
 static void tsm_next(struct inventory *i) {
         i->tsm_dirty = true;
         if (!reader_ready(i, &i->tsm))
@@ -390,6 +409,9 @@ static void tsm_next(struct inventory *i) {
         (void) sd_event_source_set_enabled(i->poll, SD_EVENT_OFF);
         if (worker_call(i->tsm, "read.tsm", "do", NULL, NULL, 0, on_tsm, i) < 0)
                 i->tsm = worker_free(i->tsm);
+        else
+                (void) sd_event_add_time_relative(i->manager->event, &i->reader_deadline, CLOCK_MONOTONIC, READER_USEC, 0,
+                                                  on_reader_deadline, i);
 }
 
 bool inventory_tsm_is_known(const Device *d) {
@@ -484,6 +506,7 @@ void inventory_free(struct inventory *i) {
         sd_event_source_disable_unref(i->poll);
         sd_event_source_disable_unref(i->retry);
         sd_event_source_disable_unref(i->patience);
+        sd_event_source_disable_unref(i->reader_deadline);
         close_fd(i->uevent_fd);
         free(i->after);
         free(i);

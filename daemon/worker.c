@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -14,7 +15,7 @@
 
 struct Worker {
         Manager *manager;
-        int socket;
+        int socket, pidfd;
         sd_event_source *io;
         worker_done done;
         void *userdata;
@@ -116,7 +117,7 @@ int worker_new(Manager *m, int lock, Worker **ret) {
         if (!w)
                 return -ENOMEM;
         w->manager = m;
-        w->socket = -EBADF;
+        w->socket = w->pidfd = -EBADF;
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
                 return -errno;
         w->socket = pair[0];
@@ -140,6 +141,7 @@ int worker_new(Manager *m, int lock, Worker **ret) {
         if (r < 0)
                 return r;
         m->n_workers++;
+        w->pidfd = pidfd_open(pid, 0);
         r = sd_event_add_io(m->event, &w->io, w->socket, EPOLLIN, on_answer, w);
         if (r < 0)
                 return r;
@@ -152,6 +154,7 @@ Worker *worker_free(Worker *w) {
                 return NULL;
         sd_event_source_disable_unref(w->io);
         close_fd(w->socket);
+        close_fd(w->pidfd);
         free(w);
         return NULL;
 }
@@ -178,6 +181,11 @@ int worker_acknowledge(Worker *w) {
         _cleanup_json_ struct json_object *ack = json_new();
 
         return ipc_send(w->socket, ack, NULL, 0);
+}
+
+void worker_kill(Worker *w) {
+        if (w->pidfd >= 0)
+                (void) pidfd_send_signal(w->pidfd, SIGKILL, NULL, 0);
 }
 
 bool worker_busy(const Worker *w) {

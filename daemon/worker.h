@@ -26,6 +26,8 @@ int worker_call(Worker *w, const char *op, const char *verb, struct json_object 
 /* After an answer with descriptors: the worker may close its copies and take the next command. */
 int worker_acknowledge(Worker *w);
 bool worker_busy(const Worker *w);
+/* Ends the process, if the kernel lets it: only for readers, which leave nothing half done. */
+void worker_kill(Worker *w);
 /* Its process still is there, as far as we have heard. */
 bool worker_alive(const Worker *w);
 /* The last copy of a descriptor goes to a worker, which closes it and ends: nobody waits. The caller's copy is closed. */
