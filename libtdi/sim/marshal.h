@@ -45,4 +45,23 @@ struct sim_ioctl {
 /* The name of a request for fault rules and logs: "VFIO_DEVICE_BIND_IOMMUFD"; "?" for one that is not in the table. */
 const char *sim_ioctl_name(unsigned long request);
 
+/* ---- client ---- */
+
+/* Packs a call. fds: borrowed from the struct. Return: 0; -ENOTTY for a request that is not in the table; -EFAULT for a NULL argument; -E2BIG. */
+int sim_ioctl_pack(unsigned long request, const void *arg, uint8_t *buf, size_t room, size_t *ret_size, int ret_fds[SIM_IOCTL_FDS_MAX],
+                   unsigned *ret_n_fds);
+/*
+ * Writes an answer back into the caller's struct and to where its pointers point; also for a failed call (iommufd writes on errors, VFIO
+ * argsz too). Takes the descriptors: the caller's afterwards, or closed. Return: r, or the new descriptor where the call returns one; -EPROTO.
+ */
+int sim_ioctl_apply(unsigned long request, void *arg, int64_t r, const uint8_t *answer, size_t size, const int *fds, unsigned n_fds);
+
+/* ---- simulation ---- */
+
+/* Unpacks a call; in[].file is left NULL, in[].fd borrowed from fds. -EINVAL for what no client of ours packs (hostile bytes), -ENOTTY. */
+int sim_ioctl_unpack(unsigned long request, uint64_t value, const uint8_t *payload, size_t size, const int *fds, unsigned n_fds,
+                     struct sim_ioctl *ret);
+int sim_ioctl_answer(const struct sim_ioctl *io, uint8_t *buf, size_t room, size_t *ret_size);
+void sim_ioctl_done(struct sim_ioctl *io); /* frees arg and blobs */
+
 #endif
