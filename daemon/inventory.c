@@ -446,6 +446,10 @@ static int on_uevent(_unused_ sd_event_source *s, int fd, _unused_ uint32_t reve
                 if (r < 0) {
                         /* Lost events: everything is read again. */
                         i->all_dirty = tsm = true;
+                        if (r != -ENOBUFS) {
+                                log_error("no more events from the kernel: %s", strerror(-r));
+                                i->uevents = sd_event_source_disable_unref(i->uevents);
+                        }
                         break;
                 }
                 if (streq(ev.subsystem, "pci")) {

@@ -15,7 +15,7 @@
 static const char help[] =
         "tdid [OPTION…]\n"
         "Owns confidential device assignment on this host. See tdid(8).\n\n"
-        "  --host=linux           the kernel that devices are on\n"
+        "  --host=HOST            the kernel that devices are on: linux (default), or sim:SOCKET, a tdi-sim\n"
         "  --bus=BUS              system (default), session, or a D-Bus address\n"
         "  --state=DIR            journal and holders, /run/tdid by default\n"
         "  --config=FILE          " CONFIG_PATH " by default\n"
@@ -164,7 +164,7 @@ static int start(Manager *m, const struct arguments *a) {
                 return r;
         r = tdi_host_new(a->host, &m->host);
         if (r < 0) {
-                log_error("--host=%s: unknown host", a->host);
+                log_error("--host=%s: %s", a->host, r == -EINVAL ? "unknown host" : strerror(-r));
                 return r;
         }
         if (free_and_strdup(&m->host_spec, a->host) < 0 || free_and_strdup(&m->state_dir, a->state) < 0)

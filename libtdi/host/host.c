@@ -2,9 +2,15 @@
 /* The seam's front: picks the implementation, and passes calls on. */
 #include "host/host.h"
 
+#include <stdio.h>
+
 int tdi_host_new(const char *spec, TdiHost **ret) {
         if (streq(spec, "linux"))
                 return tdi_host_linux_new(ret);
+        if (startswith(spec, "sim:") && spec[4])
+                return tdi_host_sim_new(spec + 4, ret);
+        if (startswith(spec, "trace:"))
+                return tdi_host_trace_new(spec + 6, ret);
         return -EINVAL;
 }
 
@@ -49,6 +55,36 @@ char **host_names_free(char **names) {
         return NULL;
 }
 
+int host_names_add(char ***names, size_t *n, const char *name) {
+        char **t;
+
+        /* Room for powers of two, and for the NULL behind the last. */
+        if ((*n & (*n - 1)) == 0) {
+                t = reallocarray(*names, *n * 2 + 2, sizeof(*t));
+                if (!t)
+                        return -ENOMEM;
+                *names = t;
+        }
+        (*names)[*n] = strdup(name);
+        if (!(*names)[*n])
+                return -ENOMEM;
+        (*names)[++*n] = NULL;
+        return 0;
+}
+
+static int by_name(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+int host_names_finish(char ***names, size_t n) {
+        if (!*names) {
+                *names = calloc(1, sizeof(**names));
+                return *names ? 0 : -ENOMEM;
+        }
+        qsort(*names, n, sizeof(**names), by_name);
+        return 0;
+}
+
 int host_identify(TdiHost *host, int fd, char *buf, size_t size) {
         return host->ops->identify(host, fd, buf, size);
 }
@@ -63,4 +99,16 @@ int host_uevent_open(TdiHost *host) {
 
 int host_uevent_read(TdiHost *host, int fd, struct tdi_uevent *ret) {
         return host->ops->uevent_read(host, fd, ret);
+}
+
+void host_uevent_parse(const char *text, size_t size, struct tdi_uevent *ret) {
+        *ret = (struct tdi_uevent){};
+        for (const char *s = text; s < text + size; s += strlen(s) + 1) {
+                if (startswith(s, "ACTION="))
+                        snprintf(ret->action, sizeof(ret->action), "%s", s + strlen("ACTION="));
+                else if (startswith(s, "SUBSYSTEM="))
+                        snprintf(ret->subsystem, sizeof(ret->subsystem), "%s", s + strlen("SUBSYSTEM="));
+                else if (startswith(s, "DEVPATH="))
+                        snprintf(ret->devpath, sizeof(ret->devpath), "%s", s + strlen("DEVPATH="));
+        }
 }

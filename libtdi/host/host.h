@@ -47,10 +47,10 @@ struct TdiHost {
 
 /**
  * tdi_host_new() - host of a --host argument
- * @spec:       "linux"
+ * @spec:       "linux", or "sim:SOCKET": the kernel that a tdi-sim simulates, which listens on this socket
  * @ret:        the host, owned by the caller
  *
- * Return: 0; -EINVAL for an unknown kind; -ENOMEM.
+ * Return: 0; -EINVAL for an unknown kind; -ENOMEM; of "sim": -ENOENT, -ECONNREFUSED and whatever else connect(2) answers.
  */
 int tdi_host_new(const char *spec, TdiHost **ret);
 TdiHost *tdi_host_free(TdiHost *host);
@@ -69,6 +69,11 @@ ssize_t host_readlink(TdiHost *host, const char *path, char *buf, size_t size);
 int host_list(TdiHost *host, const char *path, char ***ret);
 char **host_names_free(char **names);
 DEFINE_CLEANUP(char **, host_names_free);
+/* For implementations: the event in "KEY=VALUE" strings, of which the last is terminated too. */
+void host_uevent_parse(const char *text, size_t size, struct tdi_uevent *ret);
+/* For implementations: appends a copy to a list of *n names, NULL at first; and what host_list() returns of it. */
+int host_names_add(char ***names, size_t *n, const char *name);
+int host_names_finish(char ***names, size_t n);
 /* What an fd is, as /proc/self/fd shows it ("anon_inode:kvm-vm", "/dev/vfio/devices/vfio0"). Quick: touches nothing behind the fd. */
 int host_identify(TdiHost *host, int fd, char *buf, size_t size);
 /* 1 when a network interface has an IP address, 0 when not. */
@@ -91,7 +96,10 @@ int host_read_link_name(TdiHost *host, const char *path, char *buf, size_t size)
 /* An unsigned number in C notation. */
 int host_read_u64(TdiHost *host, const char *path, uint64_t *ret);
 
-/* The `linux` implementation's constructor. */
+/* The implementations' constructors. */
 int tdi_host_linux_new(TdiHost **ret);
+int tdi_host_sim_new(const char *socket_path, TdiHost **ret);
+/* "FOLDER:SPEC": another host, whose calls are written to the folder; for tests. */
+int tdi_host_trace_new(const char *what, TdiHost **ret);
 
 #endif

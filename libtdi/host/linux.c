@@ -75,57 +75,27 @@ static ssize_t linux_readlink(_unused_ TdiHost *host, const char *path, char *bu
         return n;
 }
 
-static int by_name(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 static int linux_list(_unused_ TdiHost *host, const char *path, char ***ret) {
-        char **names = NULL;
-        size_t n = 0, room = 0;
+        _cleanup_(host_names_freep) char **names = NULL;
         struct dirent *e;
+        size_t n = 0;
         DIR *d;
         int r = 0;
 
         d = opendir(path);
         if (!d)
                 return -errno;
-        while ((errno = 0, e = readdir(d))) {
-                if (streq(e->d_name, ".") || streq(e->d_name, ".."))
-                        continue;
-                if (n + 1 >= room) {
-                        char **t;
-
-                        room = room ? room * 2 : 32;
-                        t = reallocarray(names, room, sizeof(*names));
-                        if (!t) {
-                                r = -ENOMEM;
-                                break;
-                        }
-                        names = t;
-                }
-                names[n] = strdup(e->d_name);
-                if (!names[n]) {
-                        r = -ENOMEM;
-                        break;
-                }
-                names[++n] = NULL;
-        }
-        if (!e && r == 0 && errno)
+        while (r == 0 && (errno = 0, e = readdir(d)))
+                if (!streq(e->d_name, ".") && !streq(e->d_name, ".."))
+                        r = host_names_add(&names, &n, e->d_name);
+        if (r == 0 && errno)
                 r = -errno;
         closedir(d);
-        if (r == 0 && !names) {
-                names = calloc(1, sizeof(*names));
-                if (!names)
-                        r = -ENOMEM;
-        }
-        if (r < 0) {
-                host_names_free(names);
-                return r;
-        }
-        if (n > 1)
-                qsort(names, n, sizeof(*names), by_name);
-        *ret = names;
-        return 0;
+        if (r == 0)
+                r = host_names_finish(&names, n);
+        if (r == 0)
+                *ret = TAKE_PTR(names);
+        return r;
 }
 
 static int linux_identify(TdiHost *host, int fd, char *buf, size_t size) {
@@ -186,16 +156,11 @@ static int linux_uevent_open(_unused_ TdiHost *host) {
         return fd;
 }
 
-static void copy_field(char *buf, size_t size, const char *value) {
-        snprintf(buf, size, "%s", value);
-}
-
 static int linux_uevent_read(_unused_ TdiHost *host, int fd, struct tdi_uevent *ret) {
         char buf[8192 + 1];
         struct sockaddr_nl from = {};
         struct iovec iov = { buf, sizeof(buf) - 1 };
         struct msghdr m = { .msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1 };
-        struct tdi_uevent ev = {};
         ssize_t n;
 
         do
@@ -204,15 +169,7 @@ static int linux_uevent_read(_unused_ TdiHost *host, int fd, struct tdi_uevent *
         if (n < 0)
                 return -errno;
         buf[n] = '\0';
-        for (char *s = buf; s < buf + n; s += strlen(s) + 1) {
-                if (startswith(s, "ACTION="))
-                        copy_field(ev.action, sizeof(ev.action), s + 7);
-                else if (startswith(s, "SUBSYSTEM="))
-                        copy_field(ev.subsystem, sizeof(ev.subsystem), s + 10);
-                else if (startswith(s, "DEVPATH="))
-                        copy_field(ev.devpath, sizeof(ev.devpath), s + 8);
-        }
-        *ret = ev;
+        host_uevent_parse(buf, (size_t) n, ret);
         return 0;
 }
 

@@ -36,10 +36,11 @@ void sim_set_machine(struct sim *sim, struct sim_machine *machine);
 /* ---- sleeping ---- */
 
 /* A sleeping lock of the modelled kernel (a mutex, an rwsem), not of the simulation. Waiters are served first come, first served. */
+struct sim_waiter; /* kernel.c */
 struct sim_rwsem {
         unsigned readers, waiting_writers;
         bool writer;
-        pthread_cond_t cond; /* PTHREAD_COND_INITIALIZER, or sim_rwsem_init() */
+        struct sim_waiter *first, *last; /* all zeroes, or sim_rwsem_init() */
 };
 void sim_rwsem_init(struct sim_rwsem *l);
 void sim_rwsem_done(struct sim_rwsem *l);
@@ -97,7 +98,7 @@ struct sim_file {
         struct sim *sim;
         void *data;         /* the model's */
         int flags;          /* of open(2) */
-        char name[128];     /* what /proc/PID/fd shows: "/dev/vfio/devices/vfio0", "anon_inode:kvm-vm" */
+        char name[256];     /* what /proc/PID/fd shows: "/dev/vfio/devices/vfio0", "anon_inode:kvm-vm" */
         char device[16];    /* BDF for fault rules and lists, "" for none */
         pid_t opener;
         unsigned refs;
@@ -139,6 +140,7 @@ struct sim_node {
         unsigned active;             /* calls in show, store, pread, pwrite: kernfs' active references */
         unsigned refs;               /* open files; the memory goes with the last */
         bool dead;                   /* removed: every call is -ENODEV */
+        bool drained;                /* and nobody is inside any more */
 };
 
 struct sim_node *sim_root(struct sim *sim);

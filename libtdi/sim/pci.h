@@ -21,6 +21,7 @@
 
 #define SIM_CONFIG_SIZE 4096
 #define SIM_BARS 6
+#define SIM_CONVENTIONAL 0xff /* sim_function.port_type */
 
 struct sim_function;
 struct sim_vfio;   /* vfio.c: what vfio-pci knows of a function */
@@ -34,6 +35,11 @@ struct sim_driver {
         /* Before and after a reset of the function that its driver did not ask for (unplug, error): may be NULL. */
         void (*error)(struct sim_call *c, struct sim_function *fn);
         bool driver_managed_dma; /* vfio-pci, pcieport: does not claim the group's DMA (iommu_device_use_default_domain) */
+        /* Besides driver_override and new_id: does the id table have the function? NULL: it is empty. */
+        bool (*match)(const struct sim_driver *driver, const struct sim_function *fn);
+        int (*sriov_configure)(struct sim_call *c, struct sim_function *fn, unsigned n); /* n or 0; NULL: -ENOENT */
+        void *data;             /* the driver's */
+        void *ids;              /* driver.c: of new_id */
         struct sim_node *node; /* /sys/bus/pci/drivers/NAME */
         struct sim_driver *next;
 };
@@ -59,6 +65,8 @@ struct sim_group {
         struct sim_function **members;
         size_t n_members;
         struct sim_node *node;                       /* /sys/kernel/iommu_groups/ID */
+        char type[16];                               /* of its default domain: "DMA-FQ" */
+        char *word;                                  /* its name in the topology, NULL when ACS decided */
         struct { uint64_t start, end; bool msi; } reserved[8]; /* end inclusive */
         unsigned n_reserved;
         bool no_coherency;                           /* the IOMMU cannot enforce cache coherency for it */
@@ -68,6 +76,7 @@ struct sim_group {
         unsigned owner_count;
         void *hwpt;                                  /* iommufd.c: what the group is attached to */
         unsigned hwpt_count;
+        void *vfio;                                  /* vfio-group.c: its node of the old interface */
 };
 
 struct sim_tsm_context; /* tsm.c: struct pci_tsm of a function */
@@ -82,6 +91,7 @@ struct sim_function {
         unsigned vf_index;
         struct sim_node *node;        /* /sys/devices/pciDDDD:BB/…/BDF */
         struct sim_rwsem lock;        /* device_lock(); a reset and sysfs bind/unbind take it for writing */
+        struct sim_rwsem config_lock; /* pci_cfg_access_lock(): down for writing while it is reset; users' accesses of config space wait */
         bool present;                 /* false after unplug: reads of config are all ones */
         uint8_t config[SIM_CONFIG_SIZE];
         uint8_t writable[SIM_CONFIG_SIZE]; /* bits that a write changes */
@@ -104,6 +114,10 @@ struct sim_function {
         struct sim_tsm_context *tsm;
         bool tee_io, ide;             /* can be a DSM */
         void *users;                  /* users.c: disks, interfaces that its driver makes */
+        uint8_t port_type;            /* device type of the PCIe capability; SIM_CONVENTIONAL without one */
+        int enable_count;             /* of pci_enable_device(): sim_pci_enable() and sim_pci_disable() */
+        unsigned pm_users;            /* pm_runtime_get(): while 0 and power_control is "auto", vfio-pci's function is asleep */
+        struct sim_pci *pci;          /* pci.c's own */
         struct json_object *topology; /* its own entry, borrowed from the machine */
         struct sim_function *next;    /* all functions in the order of their BDFs */
 };
@@ -120,6 +134,9 @@ struct sim_machine {
         struct sim_rwsem tsm_lock;    /* pci_tsm_rwsem */
         struct sim_rwsem hotplug_lock; /* pci_rescan_remove_lock */
         void *tsms, *disks, *interfaces; /* of tsm.c and users.c */
+        struct sim_buses *buses;         /* of pci.c */
+        struct sim_topology *plan;       /* of topology.c */
+        void *vfio, *iommufd;            /* of vfio.c and iommufd.c */
         unsigned next_vfio, next_tsm;
         bool unsafe_interrupts;       /* no interrupt remapping: attach is -EPERM */
 };
@@ -141,13 +158,23 @@ unsigned sim_find_ext_capability(struct sim_function *fn, uint16_t id);
 /* pci_try_reset_function() with the device lock held by the caller: the function's state is as after power-up but for its config header, which is restored. Sleeps; -ENOTTY without a method. */
 int sim_reset_locked(struct sim_call *c, struct sim_function *fn);
 bool sim_can_reset(struct sim_function *fn);
+/* __pci_reset_bus() with the locks of all functions behind the port held. Sleeps. */
+int sim_reset_bus_locked(struct sim_call *c, struct sim_function *port);
 int sim_unplug(struct sim_call *c, struct sim_function *fn); /* sleeps until its driver let go */
 int sim_plug(struct sim_call *c, const char *bdf);           /* one that was unplugged comes back */
 int sim_error(struct sim_call *c, struct sim_function *fn, bool fatal); /* AER */
+/* pci_enable_device() and pci_disable_device(), counted: decoding on at the first, bus master off at the last. */
+void sim_pci_enable(struct sim_function *fn);
+void sim_pci_disable(struct sim_function *fn);
+/* The function's driver has n MSI or MSI-X vectors now (0: none): enable bits in config, msi_irqs/ and irq in sysfs. */
+void sim_msi_set(struct sim_call *c, struct sim_function *fn, unsigned n, bool msix);
 
 /* ---- driver.c ---- */
-void sim_driver_register(struct sim_machine *m, struct sim_driver *driver); /* makes its folder in sysfs */
+void sim_driver_register(struct sim_machine *m, struct sim_driver *driver); /* makes its folder in sysfs; the driver is the caller's and stays */
 struct sim_driver *sim_driver_find(struct sim_machine *m, const char *name);
+/* Modules that come and go: a driver of the topology's "drivers" that is not loaded at boot. -ENODEV, -EEXIST. Unloading takes it off its functions. */
+int sim_driver_load(struct sim_call *c, const char *name);
+int sim_driver_unload(struct sim_call *c, const char *name);
 int sim_driver_attach(struct sim_call *c, struct sim_function *fn, struct sim_driver *driver); /* with the lock held for writing */
 void sim_driver_detach(struct sim_call *c, struct sim_function *fn);                            /* the same */
 int sim_device_probe(struct sim_call *c, struct sim_function *fn); /* whatever matches; 0 also when none does */
@@ -167,6 +194,11 @@ void sim_tsm_function_added(struct sim_call *c, struct sim_function *fn); /* pci
 void sim_tsm_function_removed(struct sim_call *c, struct sim_function *fn);
 int sim_tsm_unload(struct sim_call *c, const char *name);
 int sim_tsm_load(struct sim_call *c, const char *name);
+/* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "connect_ms", "parent", "streams". */
+int sim_tsm_load_with(struct sim_call *c, const char *name, struct json_object *options);
+/* pci_tsm_bind() and pci_tsm_unbind(): what no file of sysfs does. kvm tells VMs apart. */
+int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, uint32_t tdi_id);
+int sim_tsm_unbind(struct sim_call *c, struct sim_function *fn); /* -ENXIO when it is not bound */
 void sim_tsm_free(struct sim_machine *m);
 
 /* ---- users.c ---- */
@@ -174,20 +206,26 @@ void sim_users_init(struct sim_machine *m);                               /* /pr
 void sim_users_probe(struct sim_call *c, struct sim_function *fn);        /* its host driver makes disks and interfaces */
 void sim_users_remove(struct sim_call *c, struct sim_function *fn);
 int sim_users_address(struct sim_machine *m, const char *interface);      /* 1, 0, -ENODEV */
+/*
+ * Changes who uses a disk or an interface, for a control command: {"disk": "nvme0n1", "mount": "/mnt" | null, "swap": bool,
+ * "holder": "dm-0" | null} or {"net": "eth0", "up": bool, "addresses": [..], "upper": "br0" | null}. -EINVAL, -ENODEV, -EBUSY.
+ */
+int sim_users_change(struct sim_call *c, struct json_object *what);
 void sim_users_free(struct sim_machine *m);
 
 /* ---- vfio.c ---- */
 void sim_vfio_init(struct sim_machine *m);                                /* registers vfio-pci; /dev/vfio */
 void sim_vfio_error(struct sim_call *c, struct sim_function *fn);         /* rings the ERR interrupt, if somebody listens */
-/* The function's memory is reset or its power goes: dma-bufs are revoked; called by sim_reset_locked(). */
-void sim_vfio_revoke(struct sim_call *c, struct sim_function *fn);
 /* Interrupt `vector` of the function's MSI or MSI-X (as enabled by VFIO), or INTx: signals its eventfd. */
 void sim_vfio_interrupt(struct sim_function *fn, unsigned vector);
+void sim_vfio_vf_added(struct sim_function *vf);                          /* before drivers try it: vfio-pci captures the VFs of its PFs */
+void sim_vfio_free(struct sim_machine *m);                                /* when every file is closed */
 
 /* ---- iommufd.c ---- */
 void sim_iommufd_init(struct sim_machine *m);                             /* /dev/iommu */
 /* Memory as the function sees it through the address space that its group is attached to. -EFAULT where nothing is mapped or not so. */
 int sim_dma(struct sim_function *fn, uint64_t iova, void *buf, size_t size, bool to_memory);
+void sim_iommufd_free(struct sim_machine *m);
 
 /* ---- kvm.c, dmabuf.c, edu.c ---- */
 void sim_kvm_init(struct sim_machine *m);

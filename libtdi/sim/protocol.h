@@ -21,6 +21,7 @@
 #define SIM_MAGIC 0x74646901u /* "tdi", version 1 */
 #define SIM_PAYLOAD_MAX 65536u /* after the header: fits a socket's default buffer */
 #define SIM_FDS_MAX 32u        /* passed by one call, without the answer's own */
+#define SIM_UEVENT_LOST "LOST=1" /* a packet of these bytes among the uevents: some were dropped here, the client answers -ENOBUFS once */
 #define SIM_TRANSFER_MAX 32768u /* of one pread or pwrite: a longer one is cut short */
 
 enum sim_op {
@@ -31,7 +32,8 @@ enum sim_op {
         SIM_IDENTIFY,       /* a: inode number of a socket; no payload. Answer: what /proc/PID/fd would show; -ENOENT for a socket that is none of ours */
         SIM_ADDRESS,        /* payload: name of a network interface. r: 1 when it has an address */
         SIM_UEVENTS,        /* answer: one descriptor, on which packets of "ACTION=..\0DEVPATH=..\0SUBSYSTEM=..\0" come */
-        SIM_CONTROL,        /* payload: a command as JSON. Answer: JSON, in pieces: a: offset in the answer; r: its whole size */
+        SIM_CONTROL,        /* payload: a command as JSON. Answer: JSON; r: its whole size, or a negative errno with the reason as JSON.
+                         * What does not fit into the first answer is asked for with a: its offset, on the same connection; nothing is done again */
         SIM_STAT,           /* r: st_mode (type and permission bits), links not followed */
 
         /* On a descriptor. */

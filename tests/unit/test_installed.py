@@ -12,6 +12,7 @@ BUILD, MAN_PAGES, PREFIX = sys.argv[1:4]
 FOLDERS = dict(zip(("bin", "lib", "libexec", "include", "data", "man"), (os.path.join(PREFIX, p) for p in sys.argv[4:10])), prefix=PREFIX)
 
 EXPECTED = """
+{bin}/tdi-sim
 {bin}/tdictl
 {data}/dbus-1/system-services/org.tdid1.service
 {data}/dbus-1/system.d/org.tdid1.conf

@@ -5,7 +5,7 @@
  * Every call takes one struct that starts with its own size; a kernel that is older than the struct accepts it as long as what
  * it does not know is zero (E2BIG otherwise). ENOTTY means the call is unknown, EOPNOTSUPP that a value in it is.
  *
- * Not here: dirty tracking, page fault delivery, the compatibility layer for VFIO containers, and the TSM calls that are only
+ * Not here: dirty tracking, what page faults look like, the compatibility layer for VFIO containers, and the TSM calls that are only
  * proposed for later kernels.
  */
 #pragma once
@@ -178,6 +178,27 @@ struct tdi_iommu_hwpt_alloc {
         uint32_t __reserved2;
 };
 #define TDI_IOMMU_HWPT_ALLOC _IO(TDI_IOMMUFD_TYPE, TDI_IOMMUFD_CMD_HWPT_ALLOC)
+
+/* One page fault queue; its descriptor is read. */
+struct tdi_iommu_fault_alloc {
+        uint32_t size;
+        uint32_t flags;
+        uint32_t out_fault_id;
+        uint32_t out_fault_fd;
+};
+#define TDI_IOMMU_FAULT_QUEUE_ALLOC _IO(TDI_IOMMUFD_TYPE, TDI_IOMMUFD_CMD_FAULT_QUEUE_ALLOC)
+
+/* Of a nested page table, or of a vIOMMU. `entry_num` returns how many entries were handled. */
+struct tdi_iommu_hwpt_invalidate {
+        uint32_t size;
+        uint32_t hwpt_id;
+        tdi_aligned_u64 data_uptr;
+        uint32_t data_type;
+        uint32_t entry_len;
+        uint32_t entry_num;
+        uint32_t __reserved;
+};
+#define TDI_IOMMU_HWPT_INVALIDATE _IO(TDI_IOMMUFD_TYPE, TDI_IOMMUFD_CMD_HWPT_INVALIDATE)
 
 /* ---- what the hardware behind a device can do ---- */
 

@@ -17,6 +17,7 @@
 #define TDI_KVM_GET_API_VERSION _IO(TDI_KVMIO, 0x00)
 #define TDI_KVM_CREATE_VM _IO(TDI_KVMIO, 0x01) /* the argument is one of the VM types below */
 #define TDI_KVM_CHECK_EXTENSION _IO(TDI_KVMIO, 0x03)
+#define TDI_KVM_GET_VCPU_MMAP_SIZE _IO(TDI_KVMIO, 0x04)
 
 #define TDI_KVM_CAP_DEVICE_CTRL 89
 #define TDI_KVM_CAP_MEMORY_ATTRIBUTES 233
@@ -39,6 +40,16 @@
 /* ---- a VM ---- */
 
 #define TDI_KVM_CREATE_VCPU _IO(TDI_KVMIO, 0x41)
+
+/* A memory_size of 0 takes the slot away. */
+struct tdi_kvm_userspace_memory_region {
+        uint32_t slot;
+        uint32_t flags;
+        uint64_t guest_phys_addr;
+        uint64_t memory_size;
+        uint64_t userspace_addr;
+};
+#define TDI_KVM_SET_USER_MEMORY_REGION _IOW(TDI_KVMIO, 0x46, struct tdi_kvm_userspace_memory_region)
 
 #define TDI_KVM_MEM_GUEST_MEMFD (1UL << 2)
 struct tdi_kvm_userspace_memory_region2 {

@@ -2,7 +2,7 @@
 /*
  * Proof that a VM's address space works: QEMU's edu device copies memory into itself and out again through it.
  *
- *      edu_dma PID BDF IOAS
+ *      edu_dma [--host=HOST] PID BDF IOAS
  *
  * PID is the process that holds the VM's descriptors: its open device node of BDF and its /dev/iommu are duplicated from
  * it, memory is mapped in IOAS at an address that edu can reach (28 bits), copied both ways, compared, and unmapped.
@@ -40,34 +40,26 @@ static int pidfd_getfd_(int pidfd, int fd) {
 
 /* A duplicate of the descriptor that a process has of a path. */
 static int take(pid_t pid, const char *wanted) {
+        _cleanup_(host_names_freep) char **names = NULL;
         char path[64], link[330], target[128];
-        struct dirent *entry;
         int pidfd, fd = -1;
-        DIR *dir;
 
         pidfd = pidfd_open_(pid);
         if (pidfd < 0)
                 err(1, "pidfd_open %d", (int) pid);
         snprintf(path, sizeof(path), "/proc/%d/fd", (int) pid);
-        dir = opendir(path);
-        if (!dir)
-                err(1, "%s", path);
-        while (fd < 0 && (entry = readdir(dir))) {
-                ssize_t n;
-
-                snprintf(link, sizeof(link), "%s/%s", path, entry->d_name);
-                n = readlink(link, target, sizeof(target) - 1);
-                if (n < 0)
+        need(host_list(host, path, &names), "%s", path);
+        for (char **n = names; fd < 0 && *n; n++) {
+                snprintf(link, sizeof(link), "%s/%s", path, *n);
+                if (host_readlink(host, link, target, sizeof(target)) < 0)
                         continue;
-                target[n] = '\0';
                 /* Opened in another mount namespace, it is seen without the /dev that it stands in. */
                 if (strcmp(target, wanted) != 0 && strcmp(target, wanted + strlen("/dev")) != 0)
                         continue;
-                fd = pidfd_getfd_(pidfd, atoi(entry->d_name));
+                fd = pidfd_getfd_(pidfd, atoi(*n));
                 if (fd < 0)
                         err(1, "pidfd_getfd of %s (%s)", link, wanted);
         }
-        closedir(dir);
         close(pidfd);
         if (fd < 0)
                 errx(1, "process %d has no descriptor of %s", (int) pid, wanted);
@@ -103,8 +95,9 @@ int main(int argc, char **argv) {
         uint64_t bar;
         pid_t pid;
 
+        take_host(&argc, &argv);
         if (argc != 4) {
-                fprintf(stderr, "usage: edu_dma PID BDF IOAS\n");
+                fprintf(stderr, "usage: edu_dma [--host=HOST] PID BDF IOAS\n");
                 return 2;
         }
         pid = (pid_t) atoi(argv[1]);
@@ -123,8 +116,7 @@ int main(int argc, char **argv) {
 
         map.ioas_id = unmap.ioas_id = (uint32_t) strtoul(argv[3], NULL, 0);
         map.fd = memory;
-        if (ioctl(iommufd, TDI_IOMMU_IOAS_MAP_FILE, &map) < 0)
-                err(1, "IOMMU_IOAS_MAP_FILE in IOAS %u", map.ioas_id);
+        need(host_ioctl(host, iommufd, TDI_IOMMU_IOAS_MAP_FILE, &map), "IOMMU_IOAS_MAP_FILE in IOAS %u", map.ioas_id);
         bar = region_offset(device, TDI_VFIO_PCI_BAR0_REGION_INDEX);
         (void) set_command(device, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
         if ((read32(device, bar + EDU_ID) & 0xff) != 0xed)
@@ -139,8 +131,10 @@ int main(int argc, char **argv) {
                 if (ram[0x9000 + CHUNK + i] != (uint8_t) ((0x9000 + CHUNK + i) * 7 + (0x9000 + CHUNK + i) / 256 + (unsigned) pid))
                         errx(1, "edu wrote beyond the end");
 
-        if (ioctl(iommufd, TDI_IOMMU_IOAS_UNMAP, &unmap) < 0)
-                err(1, "IOMMU_IOAS_UNMAP");
+        need(host_ioctl(host, iommufd, TDI_IOMMU_IOAS_UNMAP, &unmap), "IOMMU_IOAS_UNMAP");
+        need(host_close(host, device), "close %s", node);
+        need(host_close(host, iommufd), "close /dev/iommu");
         printf("%s copied %d bytes through IOAS %u\n", argv[2], CHUNK, map.ioas_id);
+        tdi_host_free(host);
         return 0;
 }

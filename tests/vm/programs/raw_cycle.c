@@ -2,7 +2,7 @@
 /*
  * What tdid does to a function in the kernel, done directly by one process: the baseline of the attach and close bench.
  *
- *      raw_cycle BDF COUNT
+ *      raw_cycle [--host=HOST] BDF COUNT
  *
  * Prints one line of JSON: the number of cycles, seconds in all and for each phase, and the median of a whole cycle.
  * Claim and give-back, open and BIND, ATTACH and DETACH, the last close: the same calls in the same order as
@@ -31,11 +31,7 @@ static double now(void) {
 }
 
 static void put(const char *path, const char *text) {
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-        if (fd < 0 || write(fd, text, strlen(text)) < 0)
-                err(1, "write \"%s\" to %s", text, path);
-        close(fd);
+        need(host_write_text(host, path, text), "write \"%s\" to %s", text, path);
 }
 
 static const char *attribute(const char *name) {
@@ -46,25 +42,12 @@ static const char *attribute(const char *name) {
 }
 
 static void get(const char *name, char *buf, size_t size) {
-        int fd = open(attribute(name), O_RDONLY | O_CLOEXEC);
-        ssize_t n;
-
-        if (fd < 0 || (n = read(fd, buf, size - 1)) < 0)
-                err(1, "read %s", name);
-        close(fd);
-        buf[n] = '\0';
-        buf[strcspn(buf, "\n")] = '\0';
+        need(host_read_text(host, attribute(name), buf, size), "read %s", name);
 }
 
 static void driver(char *buf, size_t size) {
-        char target[256];
-        ssize_t n = readlink(attribute("driver"), target, sizeof(target) - 1);
-
-        buf[0] = '\0';
-        if (n < 0)
-                return;
-        target[n] = '\0';
-        snprintf(buf, size, "%.60s", strrchr(target, '/') + 1);
+        if (host_read_link_name(host, attribute("driver"), buf, size) < 0)
+                buf[0] = '\0';
 }
 
 static void driver_file(const char *of, const char *file) {
@@ -104,8 +87,7 @@ static void give_back(void) {
 }
 
 static void call(int fd, unsigned long request, void *arg, const char *what) {
-        if (ioctl(fd, request, arg) < 0)
-                err(1, "%s", what);
+        need(host_ioctl(host, fd, request, arg), "%s", what);
 }
 
 static void cycle(void) {
@@ -118,17 +100,15 @@ static void cycle(void) {
         double t[PHASES + 1];
         uint16_t command;
         uint64_t config;
-        int device, iommufd;
+        int device, iommufd, r;
         char node[64];
 
         t[0] = now();
         claim();
         t[1] = now();
         vfio_node(bdf, node, sizeof(node));
-        device = open(node, O_RDWR | O_CLOEXEC);
-        iommufd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-        if (device < 0 || iommufd < 0)
-                err(1, "open %s and /dev/iommu", node);
+        device = (int) need(host_open(host, node, O_RDWR), "open %s", node);
+        iommufd = (int) need(host_open(host, "/dev/iommu", O_RDWR), "open /dev/iommu");
         bind.iommufd = iommufd;
         call(device, TDI_VFIO_DEVICE_BIND_IOMMUFD, &bind, "VFIO_DEVICE_BIND_IOMMUFD");
         t[2] = now();
@@ -137,21 +117,20 @@ static void cycle(void) {
         call(device, TDI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach, "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
         t[3] = now();
         config = region_offset(device, TDI_VFIO_PCI_CONFIG_REGION_INDEX) + 4;
-        if (pread(device, &command, sizeof(command), (off_t) config) != sizeof(command))
-                err(1, "read PCI_COMMAND");
+        read_at(device, config, &command, sizeof(command));
         if (command & PCI_COMMAND_MASTER) {
                 command = (uint16_t) (command & ~PCI_COMMAND_MASTER);
-                if (pwrite(device, &command, sizeof(command), (off_t) config) != sizeof(command))
-                        err(1, "write PCI_COMMAND");
+                write_at(device, config, &command, sizeof(command));
         }
         call(device, TDI_VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
         unmap.ioas_id = destroy.id = ioas.out_ioas_id;
-        if (ioctl(iommufd, TDI_IOMMU_IOAS_UNMAP, &unmap) < 0 && errno != ENOENT)
-                err(1, "IOMMU_IOAS_UNMAP");
+        r = host_ioctl(host, iommufd, TDI_IOMMU_IOAS_UNMAP, &unmap);
+        if (r != -ENOENT)
+                need(r, "IOMMU_IOAS_UNMAP");
         call(iommufd, TDI_IOMMU_DESTROY, &destroy, "IOMMU_DESTROY");
         t[4] = now();
-        close(device);
-        close(iommufd);
+        need(host_close(host, device), "close %s", node);
+        need(host_close(host, iommufd), "close /dev/iommu");
         t[5] = now();
         give_back();
         t[6] = now();
@@ -169,8 +148,9 @@ int main(int argc, char **argv) {
         double *one, start;
         int count;
 
+        take_host(&argc, &argv);
         if (argc != 3 || (count = atoi(argv[2])) < 1) {
-                fprintf(stderr, "usage: raw_cycle BDF COUNT\n");
+                fprintf(stderr, "usage: raw_cycle [--host=HOST] BDF COUNT\n");
                 return 2;
         }
         bdf = argv[1];
@@ -191,5 +171,6 @@ int main(int argc, char **argv) {
                 printf("%s\"%s\": %.6f", i ? ", " : "", phase_name[i], spent[i]);
         printf("}}\n");
         free(one);
+        tdi_host_free(host);
         return 0;
 }
