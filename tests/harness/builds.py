@@ -26,21 +26,22 @@ SANITIZERS = {
     "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:print_stacktrace=1",
 }
-# The two that the VM runs can be killed at chosen points; the others are as a distribution would build them.
+# Those that scenarios run with can be killed at chosen points; the others are as a distribution would build them.
 DEFAULT = Variant("default", "gcc", options=("-Dkill_points=true",))
 ASAN = Variant("asan", "gcc, address and undefined behaviour sanitizers", slowness=3, env=SANITIZERS,
                options=("-Doptimization=1", "-Db_sanitize=address,undefined", "-Dkill_points=true"))
 O0 = Variant("gcc-O0", "gcc without optimisation", options=("-Doptimization=0",))
+# Address space randomisation of today's kernels leaves the thread sanitizer of gcc 12 no room for its own maps.
+TSAN = Variant("tsan", "gcc, thread sanitizer", slowness=4, wrapper=("setarch", "-R"),
+               options=("-Doptimization=1", "-Db_sanitize=thread", "-Dkill_points=true"),
+               env={"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"})
 VARIANTS = (
     DEFAULT,
     Variant("clang", "clang", compiler="clang"),
     O0,
     Variant("gcc-O3", "gcc -O3 -DNDEBUG", options=("-Doptimization=3", "-Db_ndebug=true")),
     ASAN,
-    # Address space randomisation of today's kernels leaves the thread sanitizer of gcc 12 no room for its own maps.
-    Variant("tsan", "gcc, thread sanitizer", slowness=4, wrapper=("setarch", "-R"),
-            options=("-Doptimization=1", "-Db_sanitize=thread"),
-            env={"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}),
+    TSAN,
 )
 FUZZ = Variant("fuzz", "clang with libFuzzer", compiler="clang",
                options=("-Doptimization=1", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"))

@@ -22,6 +22,7 @@ import builds
 import child
 import fuzz
 import lint
+import sim
 import vm
 from report import Report, Selection
 
@@ -36,6 +37,9 @@ SUITES = (
     Suite("unit", "unit tests in every variant", builds.run_units, ("fetch-headers",), False),
     Suite("lint", "clang-tidy and cppcheck", lint.run_lint, (), False),
     Suite("fuzz", "some seconds of every fuzz target", fuzz.run_fuzz, (), False),
+    Suite("sim", "scenarios on the simulation", sim.run_plain, (), False),
+    Suite("sim-asan", "the same scenarios, with ASan and UBSan", sim.run_asan, (), False),
+    Suite("sim-tsan", "the same scenarios, with the thread sanitizer", sim.run_tsan, (), False),
     Suite("modules", "the test kernel modules compile without a warning", vm.run_modules, ("build-kernel",), True),
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),
@@ -97,6 +101,8 @@ def list_tests(suites, made):
                     names += [f"{variant.name}:{line.split(' / ')[-1].strip()}" for line in listed.stdout.split("\n") if line]
         elif suite.name == "fuzz":
             names = sorted(p.name[len("fuzz-"):].split(".")[0] for p in (ROOT / "tests").rglob("fuzz-*.c"))
+        elif suite.name.startswith("sim"):
+            names = vm.scenarios(ROOT, systemd=False)
         else:
             names = ["topology", "kernel-log"] + (["sanitizers"] if suite.name == "vm-asan" else [])
             if (ROOT / vm.GUEST_RUNNER).exists():

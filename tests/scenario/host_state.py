@@ -5,9 +5,11 @@
 # that speak for them (DSM) and of the bridges above, as canonical JSON, so that "exactly as before" can be checked by
 # comparing two files. It reads only; BARs, ROMs and VPD are not read, because reading them touches the device.
 #
-#   host_state.py BDF…                          prints the state
-#   host_state.py --diff A B                    prints what differs; exit 1 when something does
-#   host_state.py --settle SECONDS A BDF…       walks until it is as in file A, at most so long; then as --diff
+#   host_state.py [--host=HOST] BDF…                       prints the state
+#   host_state.py --diff A B                               prints what differs; exit 1 when something does
+#   host_state.py [--host=HOST] --settle SECONDS A BDF…    walks until it is as in file A, at most so long; then as --diff
+#
+# HOST is linux, or sim:SOCKET for a kernel in a process.
 
 import errno
 import hashlib
@@ -18,9 +20,14 @@ import stat
 import sys
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from kit.files import OsFiles, SimFiles  # noqa: E402
+
 DEVICES = "/sys/bus/pci/devices"
 BDF = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 SCHEMA = "tdid-host-state/1"
+LINUX = OsFiles()
 
 # ---- what is left out, and why: paths below a function's folder, after names were made canonical ----
 
@@ -58,21 +65,18 @@ VOLATILE_UEVENT = ("MAJOR=", "MINOR=", "DISKSEQ=", "IFINDEX=")
 NUMBERED = re.compile(r"^(nvme|ng|hwmon|vfio|wakeup|ptp|pps|i2c-|eth)(\d+)(n\d+)?$")
 
 
-def attribute(path):
+def failure(error):
+    return f"<{errno.errorcode.get(error.errno, error.errno)}>"
+
+
+def attribute(files, path, mode=None):
     """Content of a sysfs file as text; "<EIO>" and the like where reading fails; hex where it is no text."""
     try:
-        mode = os.stat(path).st_mode
-        if not mode & 0o444:
+        if not (files.mode(path) if mode is None else mode) & 0o444:
             return "<write-only>"
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        data = files.read(path)
     except OSError as error:
-        return f"<{errno.errorcode.get(error.errno, error.errno)}>"
-    try:
-        data = os.read(fd, 65536)
-    except OSError as error:
-        return f"<{errno.errorcode.get(error.errno, error.errno)}>"
-    finally:
-        os.close(fd)
+        return failure(error)
     try:
         text = data.decode()
         return text.rstrip("\n") if "\0" not in text else data.hex()
@@ -80,9 +84,9 @@ def attribute(path):
         return data.hex()
 
 
-def link_name(path):
+def link_name(files, path):
     try:
-        return os.path.basename(os.readlink(path))
+        return os.path.basename(files.readlink(path))
     except OSError:
         return None
 
@@ -108,36 +112,36 @@ class Names:
         return self.regex.sub(lambda m: self.map[m.group(1)], text) if self.regex else text
 
 
-def list_tree(top):
-    """Files and links below a function's folder, relative, without the functions behind a bridge."""
-    files, links, folders = [], [], []
+def list_tree(files, top):
+    """Files (with their modes) and links below a function's folder, relative, without the functions behind a bridge."""
+    found, links, folders = {}, [], []
     stack = [""]
     while stack:
         rel = stack.pop()
         try:
-            entries = list(os.scandir(os.path.join(top, rel)))
+            entries = files.scan(os.path.join(top, rel))
         except OSError:
             continue
-        for entry in entries:
-            path = os.path.join(rel, entry.name)
-            if entry.is_symlink():
+        for name, mode in entries:
+            path = os.path.join(rel, name)
+            if stat.S_ISLNK(mode):
                 links.append(path)
-            elif entry.is_dir(follow_symlinks=False):
+            elif stat.S_ISDIR(mode):
                 # Devices behind a bridge stand below it: they are walked by themselves.
-                if not BDF.fullmatch(entry.name) and not entry.name.startswith("pci_bus"):
+                if not BDF.fullmatch(name) and not name.startswith("pci_bus"):
                     folders.append(path)
                     stack.append(path)
-            elif stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-                files.append(path)
-    return files, links, folders
+            elif stat.S_ISREG(mode):
+                found[path] = mode
+    return found, links, folders
 
 
-def random_address(folder):
+def random_address(files, folder):
     """Whether the MAC address of an interface was made up by the kernel, as that of a VF is at every probe."""
-    return attribute(os.path.join(folder, "addr_assign_type")) == "1"
+    return attribute(files, os.path.join(folder, "addr_assign_type")) == "1"
 
 
-def content(top, path, canonical):
+def content(files, top, path, mode, canonical):
     """The canonical content of one file, and None when only its presence counts."""
     name = os.path.basename(path)
     if UNTOUCHED.match(canonical):
@@ -145,10 +149,10 @@ def content(top, path, canonical):
     if any(p.search(canonical) for p in VOLATILE):
         return "<volatile>"
     if name == "config" and "/" not in path:
-        return canonical_config(raw_config(os.path.join(top, path)))
-    if name == "address" and random_address(os.path.join(top, os.path.dirname(path))):
+        return canonical_config(raw_config(files, os.path.join(top, path)))
+    if name == "address" and random_address(files, os.path.join(top, os.path.dirname(path))):
         return "<random>"
-    text = attribute(os.path.join(top, path))
+    text = attribute(files, os.path.join(top, path), mode)
     if name == "uevent":
         text = "\n".join(line for line in text.splitlines() if not line.startswith(VOLATILE_UEVENT))
     if canonical == "power_state" and text == "unknown":
@@ -161,10 +165,9 @@ def content(top, path, canonical):
 
 # ---- config space: bits that hardware changes by itself are masked, each by name ----
 
-def raw_config(path):
+def raw_config(files, path):
     try:
-        with open(path, "rb") as file:
-            return bytearray(file.read(4096))
+        return bytearray(files.read(path, 4096))
     except OSError:
         return bytearray()
 
@@ -227,35 +230,35 @@ def mask_msi(data, at):
 
 # ---- one function, and all ----
 
-def walk_function(bdf):
-    top = os.path.realpath(os.path.join(DEVICES, bdf))
-    if not os.path.isdir(top):
+def walk_function(kernel, bdf):
+    top = kernel.realpath(os.path.join(DEVICES, bdf))
+    if not kernel.isdir(top):
         return {"present": False}
-    files, links, folders = list_tree(top)
+    files, links, folders = list_tree(kernel, top)
     names = Names(os.path.basename(p) for p in folders)
     attributes = {}
-    for path in files:
+    for path, mode in files.items():
         canonical = names(path)
         if canonical.startswith("msi_irqs/") or IGNORED.match(canonical):
             continue
-        attributes[canonical] = names(content(top, path, canonical))
+        attributes[canonical] = names(content(kernel, top, path, mode, canonical))
     for path in links:
-        target = "<volatile>" if path.endswith("/bdi") else names(link_name(os.path.join(top, path)) or "")
+        target = "<volatile>" if path.endswith("/bdi") else names(link_name(kernel, os.path.join(top, path)) or "")
         attributes[names(path)] = "-> " + target
     for path in folders:
         attributes.setdefault(names(path) + "/", "")
     irqs = [p for p in files if p.startswith("msi_irqs/")]
     attributes["msi_irqs"] = f"{len(irqs)} vectors"
-    group = link_name(os.path.join(top, "iommu_group"))
+    group = link_name(kernel, os.path.join(top, "iommu_group"))
     return {
         "present": True,
-        "driver": link_name(os.path.join(top, "driver")),
+        "driver": link_name(kernel, os.path.join(top, "driver")),
         "override": attributes.get("driver_override"),
         "power_control": attributes.get("power/control"),
         "enable": attributes.get("enable"),
         "iommu_group": group,
-        "iommu_type": attribute(f"/sys/kernel/iommu_groups/{group}/type") if group else None,
-        "block": {names(n): first_mebibyte(n) for n in disks(folders)},
+        "iommu_type": attribute(kernel, f"/sys/kernel/iommu_groups/{group}/type") if group else None,
+        "block": {names(n): first_mebibyte(kernel, n) for n in disks(folders)},
         "net": sorted(names(os.path.basename(f)) for f in folders if re.fullmatch(r"net/[^/]+", f)),
         "attributes": attributes,
     }
@@ -265,43 +268,43 @@ def disks(folders):
     return [os.path.basename(f) for f in folders if re.fullmatch(r"nvme/nvme\d+/nvme\d+n\d+", f)]
 
 
-def first_mebibyte(name):
+def first_mebibyte(kernel, name):
     """What the disk holds at its start: it must be there, readable, and the same disk."""
     try:
-        fd = os.open("/dev/" + name, os.O_RDONLY | os.O_CLOEXEC)
+        fd = kernel.open("/dev/" + name)
     except OSError as error:
-        return f"<{errno.errorcode.get(error.errno, error.errno)}>"
+        return failure(error)
     try:
-        digest, left = hashlib.sha256(), 1 << 20
-        while left:
-            data = os.read(fd, left)
+        digest, at = hashlib.sha256(), 0
+        while at < 1 << 20:
+            data = kernel.pread(fd, (1 << 20) - at, at)
             if not data:
                 break
             digest.update(data)
-            left -= len(data)
+            at += len(data)
         return digest.hexdigest()
     except OSError as error:
-        return f"<{errno.errorcode.get(error.errno, error.errno)}>"
+        return failure(error)
     finally:
-        os.close(fd)
+        kernel.close(fd)
 
 
-def expand(bdfs):
+def expand(bdfs, kernel=LINUX):
     """The functions, those that speak for them, and every bridge above."""
     out = set()
     for bdf in bdfs:
         out.add(bdf)
-        pf = link_name(os.path.join(DEVICES, bdf, "physfn")) or bdf
+        pf = link_name(kernel, os.path.join(DEVICES, bdf, "physfn")) or bdf
         dsm = pf[:-1] + "0"
-        if os.path.isdir(os.path.join(DEVICES, dsm)):
+        if kernel.isdir(os.path.join(DEVICES, dsm)):
             out.add(dsm)
-        parts = os.path.realpath(os.path.join(DEVICES, bdf)).split("/")
+        parts = kernel.realpath(os.path.join(DEVICES, bdf)).split("/")
         out.update(p for p in parts[:-1] if BDF.fullmatch(p))
     return sorted(out)
 
 
-def walk(bdfs):
-    return {"schema": SCHEMA, "functions": {bdf: walk_function(bdf) for bdf in expand(bdfs)}}
+def walk(bdfs, kernel=LINUX):
+    return {"schema": SCHEMA, "functions": {bdf: walk_function(kernel, bdf) for bdf in expand(bdfs, kernel)}}
 
 
 def flatten(state):
@@ -351,21 +354,33 @@ def report(lines):
     return 1 if lines else 0
 
 
+def kernel_of(host):
+    if host == "linux":
+        return LINUX
+    if host.startswith("sim:"):
+        from kit.simclient import SimClient
+        return SimFiles(SimClient(host.removeprefix("sim:")))
+    raise SystemExit(f"--host={host}: linux or sim:SOCKET")
+
+
 def main(args):
+    kernel = LINUX
+    if args and args[0].startswith("--host="):
+        kernel = kernel_of(args.pop(0).removeprefix("--host="))
     if args[:1] == ["--diff"] and len(args) == 3:
         return report(compare(load(args[1]), load(args[2])))
     if args[:1] == ["--settle"] and len(args) >= 4:
         before, until = load(args[2]), time.monotonic() + float(args[1])
         while True:
-            lines = compare(before, walk(args[3:]))
+            lines = compare(before, walk(args[3:], kernel))
             if not lines or time.monotonic() >= until:
                 return report(lines)
             time.sleep(0.2)
     if args and all(BDF.fullmatch(a) for a in args):
-        json.dump(walk(args), sys.stdout, indent=1, sort_keys=True)
+        json.dump(walk(args, kernel), sys.stdout, indent=1, sort_keys=True)
         print()
         return 0
-    print("usage: host_state.py BDF… | --diff A B | --settle SECONDS A BDF…", file=sys.stderr)
+    print("usage: host_state.py [--host=HOST] BDF… | --diff A B | [--host=HOST] --settle SECONDS A BDF…", file=sys.stderr)
     return 2
 
 

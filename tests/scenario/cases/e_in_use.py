@@ -4,7 +4,7 @@
 
 import os
 
-from kit import busy
+from kit.busy import on_vfio
 from kit.checks import check, contains, equal, eventually
 from kit.client import refused
 from kit.registry import scenario
@@ -42,17 +42,15 @@ def in_use_mounted(t):
     bdf = t.host.bdf("nvme")
     disk = t.host.block(bdf)
     folder = os.path.join(t.folder, "mnt")
-    with busy.mounted(disk, folder):
+    with t.host.busy.mounted(disk, folder):
         refuse(t, bdf, disk, folder)
-        with open(os.path.join(folder, "file"), "w", encoding="utf-8") as file:
-            file.write("still here")
     works_again(t, bdf)
 
 
 @scenario("nvme")
 def in_use_swap(t):
     bdf = t.host.bdf("nvme")
-    with busy.swapped(t.host.block(bdf)):
+    with t.host.busy.swapped(t.host.block(bdf)):
         refuse(t, bdf, "swap")
     works_again(t, bdf)
 
@@ -60,7 +58,7 @@ def in_use_swap(t):
 @scenario("nvme", needs=("dm",))
 def in_use_device_mapper(t):
     bdf = t.host.bdf("nvme")
-    with busy.mapped(t.host.block(bdf)):
+    with t.host.busy.mapped(t.host.block(bdf)):
         refuse(t, bdf, os.path.basename(t.host.block(bdf)), "dm-")
     works_again(t, bdf)
 
@@ -68,7 +66,7 @@ def in_use_device_mapper(t):
 @scenario("nvme", needs=("md",))
 def in_use_raid(t):
     bdf = t.host.bdf("nvme")
-    with busy.in_raid(t.host.block(bdf)):
+    with t.host.busy.in_raid(t.host.block(bdf)):
         refuse(t, bdf, os.path.basename(t.host.block(bdf)), "md")
     works_again(t, bdf)
 
@@ -77,7 +75,7 @@ def in_use_raid(t):
 def in_use_network(t):
     bdf = t.host.bdf("e1000e")
     name = t.host.net(bdf)
-    with busy.interface_up(name):
+    with t.host.busy.interface_up(name):
         refuse(t, bdf, name)
     works_again(t, bdf)
 
@@ -85,7 +83,7 @@ def in_use_network(t):
 @scenario("igb-vf")
 def in_use_network_vf(t):
     bdf = t.host.bdf("igb-vf")
-    with busy.interface_up(t.host.net(bdf)):
+    with t.host.busy.interface_up(t.host.net(bdf)):
         refuse(t, bdf, t.host.net(bdf))
     works_again(t, bdf)
 
@@ -105,7 +103,7 @@ def in_use_vfs(t):
 def in_use_vfio(t):
     """Another VFIO user has the function open: named, and force does not help."""
     bdf = t.host.bdf("edu")
-    with busy.on_vfio(t.host, bdf):
+    with on_vfio(t.host, bdf):
         fd = t.host.open_vfio(bdf)
         try:
             vm = t.vm()
@@ -115,7 +113,7 @@ def in_use_vfio(t):
             equal(t.host.driver(bdf), "vfio-pci", "driver after the refusal")
             vm.destroy()
         finally:
-            os.close(fd)
+            t.host.close(fd)
         vm = t.vm()
         vm.attach(bdf)
         t.attached(vm, bdf)
@@ -126,7 +124,7 @@ def in_use_vfio(t):
 @scenario("e1000e", tags=("quick",))
 def force_network(t):
     bdf = t.host.bdf("e1000e")
-    with busy.interface_up(t.host.net(bdf)):
+    with t.host.busy.interface_up(t.host.net(bdf)):
         vm = t.vm()
         vm.attach((bdf, {"force": True}))
         t.attached(vm, bdf)
@@ -141,30 +139,21 @@ def force_mounted(t):
     bdf = t.host.bdf("nvme")
     disk = t.host.block(bdf)
     folder = os.path.join(t.folder, "mnt")
-    with busy.contents_kept(disk, lambda: eventually(lambda: t.host.block(bdf), "the disk")):
-        os.makedirs(folder)
-        busy.run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", disk)
-        busy.run("mount", "-t", "ext4", "-o", "ro", disk, folder)
-        mounted = True
-        try:
-            vm = t.vm()
-            vm.attach((bdf, {"force": True}))
-            t.attached(vm, bdf)
-            busy.run("umount", folder)
-            mounted = False
-            vm.lease.close()
-            t.gone(vm)
-            t.free(bdf)
-        finally:
-            if mounted:
-                busy.run("umount", "-l", folder)
+    with t.host.busy.lost(disk, folder, lambda: eventually(lambda: t.host.block(bdf), "the disk")) as unmount:
+        vm = t.vm()
+        vm.attach((bdf, {"force": True}))
+        t.attached(vm, bdf)
+        unmount()
+        vm.lease.close()
+        t.gone(vm)
+        t.free(bdf)
 
 
 @scenario("group-nvme", "group-edu")
 def in_use_group_member(t):
     """One member of a group is in use: the whole transaction is refused, and names it."""
     nvme, edu = t.host.bdf("group-nvme"), t.host.bdf("group-edu")
-    with busy.mounted(t.host.block(nvme), os.path.join(t.folder, "mnt")):
+    with t.host.busy.mounted(t.host.block(nvme), os.path.join(t.folder, "mnt")):
         vm = t.vm()
         contains(refused("InUse", vm.attach, edu, nvme), nvme, "text")
         t.free(edu, nvme)

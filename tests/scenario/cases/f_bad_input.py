@@ -133,9 +133,9 @@ def wrong_descriptors(t):
            "device": device}
     if t.host.has("kvm"):
         vm = t.host.kvm_vm()
-        fds.update({"/dev/kvm": os.open("/dev/kvm", os.O_RDWR), "vcpu": t.host.kvm_vcpu(vm), "kvm-vfio device": t.host.kvm_vfio_device(vm),
+        fds.update({"/dev/kvm": t.host.open_kvm(), "vcpu": t.host.kvm_vcpu(vm), "kvm-vfio device": t.host.kvm_vfio_device(vm),
                     "O_PATH of a KVM VM": os.open(f"/proc/self/fd/{vm}", os.O_PATH)})
-        t.defer(lambda: os.close(vm))
+        t.defer(lambda: t.host.close(vm))
 
     def close():
         left.detach()
@@ -164,7 +164,7 @@ def bad_descriptors(t):
     if t.host.has("kvm"):
         kvm = t.host.kvm_vm()
         refused("InvalidArgument", vm.set_pidfd, kvm)
-        os.close(kvm)
+        t.host.close(kvm)
     # Processes that must not keep a VM: our own, and those that have ended.
     other = t.vm("other")
     workers = list(processes("tdid-worker"))
@@ -284,7 +284,7 @@ def many_vms(t):
     contains(refused("Limit", create_many), "VMs", "text")
     t.value("vms", len(made))
     equal(len(processes("tdid-vm")), len(made), "holders")
-    t.vm("of-another", owner_uid=1000)
+    t.vm("of-another", owner_uid=os.geteuid() + 1000)
     refused("Limit", t.client.create_vm, "one-more")
     made.pop().lease.close()
     eventually(lambda: len(processes("tdid-vm")) == len(made) + 1, "end of one holder")

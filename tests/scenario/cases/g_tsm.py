@@ -92,8 +92,7 @@ def tsm_foreign(t):
 def tsm_noticed(t):
     """Connect and disconnect by others have no event: tdid sees them within 2 s, and values carry their age."""
     bdf = t.host.bdf("nvme")
-    before = int(t.device(bdf).get("TSMRead"))
-    check(before > 0, "TSMRead was never set")
+    before = eventually(lambda: int(t.device(bdf).get("TSMRead")), "TSMRead is set")
     for wanted, act in ((t.tsm_name, t.host.tsm_connect), ("", t.host.tsm_disconnect)):
         act(bdf, t.tsm_name)
         begin = time.monotonic()

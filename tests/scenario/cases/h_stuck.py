@@ -8,7 +8,7 @@ import time
 
 from kit.checks import check, equal, eventually
 from kit.client import refused
-from kit.daemon import process_state, processes
+from kit.daemon import processes
 from kit.registry import scenario
 
 # tdid promises its name within 2 s of its start; an emulated machine with sanitizers gets as much again.
@@ -23,7 +23,7 @@ def owns_name_in_time(t, seconds):
 
 def worker_in_kernel(t):
     """Whether a worker of ours sleeps in the kernel."""
-    return [pid for pid in processes("tdid-worker") if process_state(pid) == "D"]
+    return [pid for pid in processes("tdid-worker") if t.host.sleeps(pid)]
 
 
 def others_are_served(t, *bdfs):
@@ -53,7 +53,7 @@ def hold_open(t, bdf):
 
     def let_go():
         if fd:
-            os.close(fd.pop())
+            t.host.close(fd.pop())
     t.defer(let_go)
     return let_go
 

@@ -2,6 +2,8 @@
 #
 # Who may do what: everybody may look, root may act, an owner may act on its own VM, and nobody on another's.
 
+import pwd
+
 import dbus
 
 from kit.checks import check, contains, equal
@@ -9,7 +11,8 @@ from kit.client import NAME, Refused
 from kit.peer import DENIED, call_as
 from kit.registry import scenario
 
-ALICE, BOB = 1000, 1001
+# The bus must know them. Both are in base-passwd, so on every Debian.
+ALICE, BOB = (pwd.getpwnam(name).pw_uid for name in ("daemon", "nobody"))
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
 
@@ -26,7 +29,7 @@ def denied(t, uid, *args):
     check(False, f"uid {uid} may {args[2]} {args[0]}: {result}")
 
 
-@scenario("edu", tags=("quick",))
+@scenario("edu", needs=("root",), tags=("quick",))
 def access_look(t):
     """Properties and the list of objects are for every local user; what only the owner may know is not in them."""
     bdf = t.host.bdf("edu")
@@ -45,7 +48,7 @@ def access_look(t):
     check(pids not in str(objects[vm.path]), "the holder's pid is in the properties")
 
 
-@scenario("edu:2", tags=("quick",))
+@scenario("edu:2", needs=("root",), tags=("quick",))
 def access_act(t):
     """Methods: an owner for its own VM, nobody else but root; functions of the host are root's."""
     first, second = t.host.bdfs("edu", 2)
@@ -71,7 +74,7 @@ def access_act(t):
     t.free(first)
 
 
-@scenario("edu", tags=("quick",))
+@scenario("edu", needs=("root",), tags=("quick",))
 def access_jobs(t):
     """A job belongs to who started it and to root: another user may look at it, not cancel it."""
     vm = t.vm("of-alice", owner_uid=ALICE)
@@ -82,7 +85,7 @@ def access_jobs(t):
     denied(t, BOB, job.path, "Job", "Cancel")
 
 
-@scenario(tags=("quick",))
+@scenario(needs=("root",), tags=("quick",))
 def access_create(t):
     """Until a policy engine decides, CreateVM is root's; names are unique per owner."""
     for uid in (ALICE, BOB):
@@ -101,7 +104,7 @@ def access_create(t):
     equal(call(t, BOB, "/org/tdid1", "Manager", "GetVM", "s", "same"), two.path, "GetVM by Bob")
 
 
-@scenario("edu", tags=("quick",))
+@scenario("edu", needs=("root",), tags=("quick",))
 def access_policy_file(t):
     """The shipped D-Bus policy: nobody else may own the name; and what the manager says of itself."""
     try:

@@ -129,7 +129,7 @@ def unit_stuck(t):
             t.gone(other)
             check(t.device(stuck).text("Custody") != "none" or t.device(stuck).text("Quarantine"), "the stuck function looks free")
     finally:
-        os.close(fd)
+        t.host.close(fd)
     t.free(stuck)
     t.unchanged(stuck)
 

@@ -53,9 +53,30 @@ def mounted(disk, folder):
         os.makedirs(folder, exist_ok=True)
         run("mount", "-t", "ext4", disk, folder)
         try:
-            yield folder
+            yield
+            # Whatever was tried meanwhile, the file system is none the worse.
+            with open(os.path.join(folder, "file"), "w", encoding="utf-8") as file:
+                file.write("still here")
         finally:
             run("umount", folder)
+
+
+@contextlib.contextmanager
+def lost(disk, folder, again):
+    """
+    Mounted read-only, to have the disk taken from under the file system; yields what unmounts it. What the disk holds is
+    as before at the end, when `again` tells its path.
+    """
+    with contents_kept(disk, again):
+        os.makedirs(folder)
+        run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", disk)
+        run("mount", "-t", "ext4", "-o", "ro", disk, folder)
+        mounts = [folder]
+        try:
+            yield lambda: run("umount", mounts.pop())
+        finally:
+            if mounts:
+                run("umount", "-l", folder)
 
 
 @contextlib.contextmanager

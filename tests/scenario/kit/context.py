@@ -10,10 +10,9 @@ import subprocess
 import time
 
 import host_state
-from kit import tsm as tsm_module
 from kit.checks import Failure, Skip, check, equal, eventually
 from kit.client import Background, Client, Device, Lost, Refused
-from kit.daemon import Bus, Daemon, children, processes
+from kit.daemon import Bus, Daemon, children, die_with_us, processes
 from kit.tdictl import Tdictl
 
 
@@ -43,7 +42,7 @@ class Context:
 
     def make_daemon(self):
         self.bus = Bus(self.folder, self.paths.policy)
-        self.daemon = Daemon(self.paths.tdid, self.folder, self.bus, self.host.kind)
+        self.daemon = Daemon(self.paths.tdid, self.folder, self.bus, self.host)
         self.tdictl = Tdictl(self.paths.tdictl, self.bus.address, self.daemon)
 
     def start(self, env=None):
@@ -110,7 +109,7 @@ class Context:
 
     def load_tsm(self, devs, **parameters):
         """The test TSM with these functions marked. What tdid does to it must be undone before it goes: finish() looks."""
-        self.tsm = tsm_module.TestTsm(self.paths.modules)
+        self.tsm = self.host.new_tsm()
         self.tsm_name = self.tsm.load(devs, **parameters)
         self.tsm_baseline = self.host.snapshot(self.functions)
         return self.tsm_name
@@ -120,9 +119,9 @@ class Context:
         self.tsm_baseline = None
 
     def load_stick(self):
-        if not os.path.exists(os.path.join(self.paths.modules, "tdid_test_stick.ko")):
+        if not self.host.has("stick"):
             raise Skip("no module tdid_test_stick")
-        self.stick = tsm_module.StickDriver(self.paths.modules)
+        self.stick = self.host.new_stick()
         self.stick.load()
         return self.stick
 
@@ -130,7 +129,7 @@ class Context:
 
     def sleeper(self, *fds):
         """A process that does nothing but live, with copies of these descriptors."""
-        process = subprocess.Popen(["sleep", "1000000"], stdin=subprocess.DEVNULL, pass_fds=fds)
+        process = subprocess.Popen(["sleep", "1000000"], stdin=subprocess.DEVNULL, pass_fds=fds, preexec_fn=die_with_us)
         self._keepers.append(process)
         return process
 
@@ -186,9 +185,9 @@ class Context:
     def unchanged(self, *bdfs):
         """Functions as they were, while the daemon and perhaps a VM still live."""
         baseline = {**self.baseline["functions"], **(self.tsm_baseline or {}).get("functions", {})}
-        near = {b: baseline[b] for b in host_state.expand(bdfs)}
+        near = {b: baseline[b] for b in self.host.near(bdfs)}
         until = time.monotonic() + 5
-        while differences := host_state.compare({"functions": near}, host_state.walk(bdfs)):
+        while differences := host_state.compare({"functions": near}, self.host.snapshot(bdfs)):
             if time.monotonic() >= until:
                 raise Failure("not as before:\n  " + "\n  ".join(differences))
             time.sleep(0.2)
@@ -213,8 +212,12 @@ class Context:
         problems += self._undo(self._deferred)
         if self.daemon.alive():
             problems += self._stop()
-        elif self.daemon.process is not None and processes("tdid-vm"):
-            problems.append("the scenario left holders and no tdid")
+        elif self.daemon.process is not None:
+            # Those of a tdid that was stopped end a moment after it.
+            try:
+                eventually(lambda: not processes("tdid-vm"), "end of the holders", 5)
+            except Failure:
+                problems.append("the scenario left holders and no tdid")
         problems += self._undo(self._after)
         if self._client:
             self._client.close()

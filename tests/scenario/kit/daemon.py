@@ -3,15 +3,17 @@
 # A private bus and a tdid on it: start, kill, stop, restart, with the time until it owns its name; the processes that
 # belong to it, and what they use. Under systemd the same operations go to the unit.
 
+import ctypes
 import glob
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
 from kit.checks import PATIENCE, Failure, eventually
-from kit.client import Client, Lost, Refused
+from kit.client import NAME, Client, Lost, Refused
 
 POLICY_NAME = "org.tdid1.conf"
 OURS = ("tdid", "tdid-vm", "tdid-worker")
@@ -37,6 +39,7 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
     <allow send_destination="org.freedesktop.DBus"/>
   </policy>
   <include>{policy}</include>
+  {runner}
   <!-- The bench's bare service, and a monitor of ours. -->
   <policy user="root">
     <allow own="org.tdid1.Bench"/>
@@ -45,6 +48,15 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
   </policy>
 </busconfig>
 """
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_us():
+    """For a child, before it becomes another program: it is killed when we end, however that comes."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Bus:
@@ -56,13 +68,24 @@ class Bus:
         self.address = "unix:path=" + self.socket
         config = os.path.join(folder, "bus.conf")
         with open(config, "w", encoding="utf-8") as file:
-            file.write(BUS_CONFIG.format(socket=self.socket, policy=policy))
+            file.write(BUS_CONFIG.format(socket=self.socket, policy=policy, runner=self.allowed(os.geteuid())))
         with open(os.path.join(folder, "bus.log"), "wb") as log:
             self.process = subprocess.Popen(["dbus-daemon", "--config-file=" + config, "--nofork", "--nopidfile"],
-                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        eventually(lambda: os.path.exists(self.socket), "socket of the private bus")
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_us)
+        eventually(self.listens, "the private bus")
         # Ordinary users connect to it too.
         os.chmod(self.socket, 0o666)
+
+    def listens(self):
+        """The socket is there a moment before anybody listens on it."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(self.socket)
+        return True
+
+    @staticmethod
+    def allowed(uid):
+        """A tdid that an ordinary user runs is allowed to that user what the shipped policy allows to root."""
+        return f'<policy user="{uid}"><allow own="{NAME}"/><allow send_destination="{NAME}"/></policy>' if uid else ""
 
     def stop(self):
         self.process.terminate()
@@ -71,6 +94,26 @@ class Bus:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+# An argument that every program of a run has, on a machine that others use too: "--host=sim:SOCKET". None: all are ours.
+MARK = None
+
+
+def own_only(mark):
+    """From here on only processes with this argument are seen, and ended."""
+    global MARK
+    MARK = os.fsencode(mark)
+
+
+def is_marked(pid):
+    if MARK is None:
+        return True
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return MARK in file.read().split(b"\0")
+    except OSError:
+        return False
 
 
 def processes(name=None):
@@ -83,7 +126,7 @@ def processes(name=None):
             program = os.path.basename(os.readlink(f"/proc/{entry}/exe")).removesuffix(" (deleted)")
         except OSError:
             continue
-        if program in OURS and name in (None, program):
+        if program in OURS and name in (None, program) and is_marked(entry):
             found[int(entry)] = program
     return found
 
@@ -123,6 +166,19 @@ def fd_count(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+SANITIZER_MARKS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
+
+
+def sanitizer_environment(folder):
+    """Our environment for a program whose sanitizers report into a folder; without what would make it another's test."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("TDID_TEST_", "NOTIFY_"))}
+    log = f"log_path={folder}/report"
+    env["ASAN_OPTIONS"] = f"{log}:detect_leaks=1:abort_on_error=0:" + env.get("ASAN_OPTIONS", "")
+    env["UBSAN_OPTIONS"] = f"{log}:print_stacktrace=1:" + env.get("UBSAN_OPTIONS", "")
+    env["TSAN_OPTIONS"] = f"{log}:" + env.get("TSAN_OPTIONS", "")
+    return env
+
+
 def sanitized(pid):
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8") as file:
@@ -134,11 +190,12 @@ def sanitized(pid):
 class Daemon:
     """tdid as a child of ours, on a private bus, with a state folder of its own."""
 
-    def __init__(self, binary, folder, bus, host="linux"):
+    def __init__(self, binary, folder, bus, host):
         self.binary = binary
         self.state = os.path.join(folder, "state")
         self.address = bus.address
-        self.host = host
+        self.host = host.spec
+        self.files = host.files
         self.log_path = os.path.join(folder, "tdid.log")
         self.sanitizer = os.path.join(folder, "sanitizer")
         self.process = None
@@ -146,13 +203,7 @@ class Daemon:
         os.makedirs(self.state, mode=0o755, exist_ok=True)
 
     def environment(self, extra):
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("TDID_TEST_", "NOTIFY_"))}
-        log = f"log_path={self.sanitizer}/report"
-        env["ASAN_OPTIONS"] = f"{log}:detect_leaks=1:abort_on_error=0:" + env.get("ASAN_OPTIONS", "")
-        env["UBSAN_OPTIONS"] = f"{log}:print_stacktrace=1:" + env.get("UBSAN_OPTIONS", "")
-        env["TSAN_OPTIONS"] = f"{log}:" + env.get("TSAN_OPTIONS", "")
-        env.update(extra or {})
-        return env
+        return {**sanitizer_environment(self.sanitizer), **(extra or {})}
 
     def start(self, env=None, wait=True, arguments=()):
         """Starts tdid; returns the seconds until it owned its name (None when not waited for)."""
@@ -162,7 +213,7 @@ class Daemon:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([self.binary, "--host=" + self.host, "--bus=" + self.address,
                                              "--state=" + self.state, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=self.environment(env), start_new_session=True)
+                                            env=self.environment(env), start_new_session=True, preexec_fn=die_with_us)
         return self.wait_name(begin) if wait else None
 
     def wait_name(self, begin=None):
@@ -177,7 +228,7 @@ class Daemon:
                 time.sleep(0.01)
             took = time.monotonic() - begin
             # It serves after a second with what it knows by then, which on a slow machine is not every function yet.
-            functions = len(os.listdir("/sys/bus/pci/devices"))
+            functions = len(self.files.listdir("/sys/bus/pci/devices"))
             until = time.monotonic() + 10
             while time.monotonic() < until and sum("/device/" in path for path in client.objects()) < functions:
                 time.sleep(0.1)
@@ -250,13 +301,12 @@ class Daemon:
         for path in glob.glob(self.sanitizer + "/*"):
             with open(path, encoding="utf-8", errors="replace") as file:
                 out.append(file.read())
-        marks = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
-        out += [line for line in self.log() if any(m in line for m in marks)]
+        out += [line for line in self.log() if any(m in line for m in SANITIZER_MARKS)]
         return out
 
 
 def end_all(grace=5.0):
-    """Kills what is left of tdid's processes on this machine, for a runner that owns it. Returns those that would not die."""
+    """Kills what is left of tdid's processes, of this machine or of this run: see own_only(). Returns those that would not die."""
     for pid in processes():
         try:
             os.kill(pid, signal.SIGKILL)

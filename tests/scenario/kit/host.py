@@ -1,47 +1,53 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # The host as scenarios see it: devices by role, sysfs, device nodes, KVM, the kernel's log. Scenarios touch devices
-# through this object only, so that another kind of host can stand in. This file is the real kernel; the test TSM's own
-# switches are in kit/tsm.py, what keeps a device busy in kit/busy.py.
+# through this object only, so that the simulation can stand in (kit/simhost.py). What both share is in Host; LinuxHost is the
+# real kernel. The test TSM's own switches are in kit/tsm.py, what keeps a device busy in kit/busy.py.
 
-import ctypes
 import errno
 import fcntl
-import glob
 import json
 import os
 import re
+import struct
 import subprocess
 import time
 
 import host_state
+from kit import busy, tsm
 from kit.checks import Failure, eventually
+from kit.daemon import process_state
+from kit.files import OsFiles
 
 PCI = "/sys/bus/pci"
 KVM_CREATE_VM = 0xAE01
 KVM_CREATE_VCPU = 0xAE41
 KVM_CREATE_DEVICE = 0xC00CAEE0
 KVM_DEV_TYPE_VFIO = 4
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class LinuxHost:
-    kind = "linux"
+class Host:
+    """What is the same on every host. A kind of host has: kind, spec (tdid's --host), files, busy, and the methods that are missing here."""
 
-    def __init__(self, topology, programs, modules):
-        self.programs = programs
-        self.modules = modules
+    # Why a feature that a scenario needs is not there, where "the host has no ..." says too little.
+    lacking = {}
+
+    def __init__(self, topology, files):
+        self.files = files
         with open(topology, encoding="utf-8") as file:
             self.topology = json.load(file)
         self.roles = {}
-        self._kmsg = self._open_kmsg()
+
+    def why_not(self, feature):
+        """None, or the reason why a scenario that needs this feature cannot run here."""
+        return None if self.has(feature) else self.lacking.get(feature, f"the host has no {feature}")
 
     def prepare(self):
         """Brings the host to the state that every scenario starts from: drivers bound, VFs there. Finds who has which role."""
         self.roles = {}
         for function in self.topology["functions"]:
             bdf, role = function["bdf"], function["role"]
-            if not os.path.exists(self.path(bdf)):
+            if not self.files.exists(self.path(bdf)):
                 continue
             eventually(lambda: self.driver(bdf) == function["driver"], f"driver of {bdf} ({role})")
             if "disk" in function:
@@ -54,32 +60,12 @@ class LinuxHost:
             self.roles["igb-vf"] = eventually(lambda: self._vfs(pf), "VFs of the igb")
 
     def _vfs(self, pf):
-        links = glob.glob(self.path(pf, "virtfn*"))
+        links = self.files.glob(self.path(pf, "virtfn*"))
         links.sort(key=lambda p: int(p.rsplit("virtfn", 1)[1]))
-        vfs = [os.path.basename(os.readlink(p)) for p in links]
+        vfs = [os.path.basename(self.files.readlink(p)) for p in links]
         return vfs if vfs and all(self.driver(v) for v in vfs) else None
 
     # ---- what there is ----
-
-    def has(self, feature):
-        """Whether the host can do what a scenario needs besides its devices."""
-        if feature == "kvm":
-            return os.path.exists("/dev/kvm")
-        if feature == "fuse":
-            return os.path.exists("/dev/fuse")
-        if feature == "tsm":
-            return os.path.exists(os.path.join(self.modules, "tdid_test_tsm.ko"))
-        if feature == "stick":
-            return os.path.exists(os.path.join(self.modules, "tdid_test_stick.ko"))
-        if feature == "programs":
-            return os.path.exists(os.path.join(self.programs, "edu_dma"))
-        if feature == "dm":
-            return os.path.exists("/dev/mapper/control")
-        if feature == "md":
-            return os.path.exists("/sys/module/md_mod/parameters/new_array")
-        if feature == "linux":
-            return True
-        return False
 
     def bdf(self, role, index=0):
         return self.roles[role][index]
@@ -101,25 +87,19 @@ class LinuxHost:
     def read(self, bdf, attribute):
         """An attribute as text, None where it is absent or refuses to be read."""
         try:
-            with open(self.path(bdf, attribute), encoding="utf-8", errors="replace") as file:
-                return file.read().rstrip("\n")
+            return self.files.read(self.path(bdf, attribute)).decode(errors="replace").rstrip("\n")
         except OSError:
             return None
 
     def write(self, bdf, attribute, text):
         self.write_file(self.path(bdf, attribute), text)
 
-    @staticmethod
-    def write_file(path, text):
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
+    def write_file(self, path, text):
+        self.files.write(path, text.encode())
 
     def _link(self, bdf, name):
         try:
-            return os.path.basename(os.readlink(self.path(bdf, name)))
+            return os.path.basename(self.files.readlink(self.path(bdf, name)))
         except OSError:
             return None
 
@@ -138,7 +118,7 @@ class LinuxHost:
         return int(name) if name else -1
 
     def group_members(self, bdf):
-        return sorted(os.listdir(self.path(bdf, "iommu_group/devices")))
+        return sorted(self.files.listdir(self.path(bdf, "iommu_group/devices")))
 
     def physfn(self, bdf):
         return self._link(bdf, "physfn")
@@ -150,7 +130,7 @@ class LinuxHost:
 
     def bridges(self, bdf):
         """Every bridge above a function, nearest first."""
-        parts = os.path.realpath(self.path(bdf)).split("/")[:-1]
+        parts = self.files.realpath(self.path(bdf)).split("/")[:-1]
         return [p for p in reversed(parts) if re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", p)]
 
     def set_driver(self, bdf, driver):
@@ -175,6 +155,11 @@ class LinuxHost:
         """Takes a function off the bus, as unplugging would; rescan() finds it again."""
         self.write(bdf, "remove", "1")
 
+    def start_remove(self, bdf):
+        """The same, not waited for: the kernel lets nobody go on before all descriptors are closed. Returns what tells whether it has ended."""
+        process = subprocess.Popen(["sh", "-c", f"echo 1 >{self.path(bdf, 'remove')}"])
+        return lambda: process.poll() is not None
+
     def rescan(self):
         self.write_file(f"{PCI}/rescan", "1")
 
@@ -182,7 +167,7 @@ class LinuxHost:
 
     def vfio_node(self, bdf):
         try:
-            names = [n for n in os.listdir(self.path(bdf, "vfio-dev")) if n.startswith("vfio")]
+            names = [n for n in self.files.listdir(self.path(bdf, "vfio-dev")) if n.startswith("vfio")]
         except OSError:
             return None
         return "/dev/vfio/devices/" + names[0] if names else None
@@ -190,16 +175,20 @@ class LinuxHost:
     def open_vfio(self, bdf):
         """An open of the function's VFIO node of our own, without binding it."""
         node = eventually(lambda: self.vfio_node(bdf), f"VFIO node of {bdf}")
-        return os.open(node, os.O_RDWR | os.O_CLOEXEC)
+        return self.files.open(node, os.O_RDWR)
+
+    def close(self, fd):
+        """Closes a descriptor of the host's; returns when what the last close does is done."""
+        self.files.close(fd)
 
     def block(self, bdf):
-        found = sorted(glob.glob(self.path(bdf, "nvme/nvme*/nvme*n*")))
+        found = self.files.glob(self.path(bdf, "nvme/nvme*/nvme*n*"))
         node = "/dev/" + os.path.basename(found[0]) if found else None
-        return node if node and os.path.exists(node) else None
+        return node if node and self.files.exists(node) else None
 
     def net(self, bdf):
         try:
-            names = os.listdir(self.path(bdf, "net"))
+            names = self.files.listdir(self.path(bdf, "net"))
         except OSError:
             return None
         return names[0] if names else None
@@ -218,7 +207,7 @@ class LinuxHost:
 
     def tsms(self):
         try:
-            return sorted(os.listdir("/sys/class/tsm"))
+            return sorted(self.files.listdir("/sys/class/tsm"))
         except OSError:
             return []
 
@@ -231,9 +220,13 @@ class LinuxHost:
                 path = os.readlink(f"/proc/{pid}/fd/{name}")
             except OSError:
                 continue
-            # Opened in another mount namespace, as under the unit, a device file is seen without the /dev it stands in.
-            out.append("/dev" + path if re.match(r"/vfio/|/iommu$", path) else path)
+            out.append(self.canonical(path))
         return out
+
+    def canonical(self, path):
+        """What a link in /proc/PID/fd says, in the host's words."""
+        # Opened in another mount namespace, as under the unit, a device file is seen without the /dev it stands in.
+        return "/dev" + path if re.match(r"/vfio/|/iommu$", path) else path
 
     def descriptors(self, pid):
         """All descriptors of a process in canonical form: device files and anonymous kinds, sockets without numbers."""
@@ -249,63 +242,19 @@ class LinuxHost:
     def holds_kvm(self, pid):
         return "anon_inode:kvm-vm" in self._fds(pid)
 
-    def dma(self, pid, bdf, ioas):
-        """edu copies memory through the address space of the VM; raises when what comes back is not what went out."""
-        done = subprocess.run([os.path.join(self.programs, "edu_dma"), str(pid), bdf, str(ioas)],
-                              capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            raise Failure(f"edu_dma of {bdf} in IOAS {ioas} of process {pid}: exit {done.returncode}: {done.stderr.strip()}")
-
-    # ---- KVM ----
-
-    def kvm_vm(self):
-        kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            return fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
-        finally:
-            os.close(kvm)
-
-    def kvm_vcpu(self, vm):
-        return fcntl.ioctl(vm, KVM_CREATE_VCPU, 0)
-
-    def kvm_vfio_device(self, vm):
-        """The kvm-vfio device of a VM, a descriptor that looks much like the VM's."""
-        import struct
-        answer = fcntl.ioctl(vm, KVM_CREATE_DEVICE, struct.pack("III", KVM_DEV_TYPE_VFIO, 0, 0))
-        return struct.unpack("III", answer)[1]
-
-    # ---- the kernel's log ----
-
-    @staticmethod
-    def _open_kmsg():
-        try:
-            fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            os.lseek(fd, 0, os.SEEK_END)
-            return fd
-        except OSError:
-            return -1
-
-    def kernel_log(self):
-        """What the kernel has said since the last call, a list of lines."""
-        lines = []
-        while self._kmsg >= 0:
-            try:
-                record = os.read(self._kmsg, 8192).decode(errors="replace")
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno == errno.EPIPE:
-                    continue
-                break
-            head, _, text = record.partition(";")
-            lines.append(f"[{int(head.split(',')[2]) / 1e6:.3f}] {text.splitlines()[0] if text else ''}")
-        return lines
-
     # ---- state and force ----
 
     def snapshot(self, bdfs=None):
         """Everything of sysfs that a scenario must leave as it was: of all functions, or of some with all that is near them."""
-        return host_state.walk(bdfs if bdfs is not None else self.all_functions())
+        return host_state.walk(bdfs if bdfs is not None else self.all_functions(), self.files)
+
+    def near(self, bdfs):
+        """The functions with those that speak for them and the bridges above: what snapshot() of them has."""
+        return host_state.expand(bdfs, self.files)
+
+    def left_behind(self):
+        """What the host itself still keeps for processes that are no more, as lines. The real kernel keeps nothing that files do not show."""
+        return []
 
     def signature(self):
         """What a function left in the wrong hands would show first, of all functions; cheap."""
@@ -316,7 +265,7 @@ class LinuxHost:
         """What differs from the baseline: of some functions everything, of the others the signature; or of all everything."""
         if bdfs is None:
             return host_state.compare(baseline, self.snapshot())
-        near = set(host_state.expand(bdfs))
+        near = set(self.near(bdfs))
         wanted = {"functions": {b: f for b, f in baseline["functions"].items() if b in near}}
         lines = host_state.compare(wanted, self.snapshot(bdfs))
         for bdf, now in self.signature().items():
@@ -346,3 +295,102 @@ class LinuxHost:
             except OSError:
                 pass
         self.prepare()
+
+
+class LinuxHost(Host):
+    """The kernel that this program runs on."""
+
+    kind = spec = "linux"
+    busy = busy
+
+    def __init__(self, topology, programs, modules):
+        super().__init__(topology, OsFiles())
+        self.programs = programs
+        self.modules = modules
+        self._kmsg = self._open_kmsg()
+
+    def sleeps(self, pid):
+        """Whether a process sleeps in the kernel, where no signal ends it."""
+        return process_state(pid) == "D"
+
+    def new_tsm(self):
+        return tsm.TestTsm(self.modules)
+
+    def new_stick(self):
+        return tsm.StickDriver(self.modules)
+
+    def has(self, feature):
+        """Whether the host can do what a scenario needs besides its devices."""
+        if feature == "kvm":
+            return os.path.exists("/dev/kvm")
+        if feature == "fuse":
+            return os.path.exists("/dev/fuse")
+        if feature == "tsm":
+            return os.path.exists(os.path.join(self.modules, "tdid_test_tsm.ko"))
+        if feature == "stick":
+            return os.path.exists(os.path.join(self.modules, "tdid_test_stick.ko"))
+        if feature == "programs":
+            return os.path.exists(os.path.join(self.programs, "edu_dma"))
+        if feature == "dm":
+            return os.path.exists("/dev/mapper/control")
+        if feature == "md":
+            return os.path.exists("/sys/module/md_mod/parameters/new_array")
+        if feature == "root":
+            return os.geteuid() == 0
+        if feature == "linux":
+            return True
+        return False
+
+    def dma(self, pid, bdf, ioas):
+        """edu copies memory through the address space of the VM; raises when what comes back is not what went out."""
+        done = subprocess.run([os.path.join(self.programs, "edu_dma"), str(pid), bdf, str(ioas)],
+                              capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            raise Failure(f"edu_dma of {bdf} in IOAS {ioas} of process {pid}: exit {done.returncode}: {done.stderr.strip()}")
+
+    # ---- KVM ----
+
+    def open_kvm(self):
+        return os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+
+    def kvm_vm(self):
+        kvm = self.open_kvm()
+        try:
+            return fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
+        finally:
+            os.close(kvm)
+
+    def kvm_vcpu(self, vm):
+        return fcntl.ioctl(vm, KVM_CREATE_VCPU, 0)
+
+    def kvm_vfio_device(self, vm):
+        """The kvm-vfio device of a VM, a descriptor that looks much like the VM's."""
+        answer = fcntl.ioctl(vm, KVM_CREATE_DEVICE, struct.pack("III", KVM_DEV_TYPE_VFIO, 0, 0))
+        return struct.unpack("III", answer)[1]
+
+    # ---- the kernel's log ----
+
+    @staticmethod
+    def _open_kmsg():
+        try:
+            fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.lseek(fd, 0, os.SEEK_END)
+            return fd
+        except OSError:
+            return -1
+
+    def kernel_log(self):
+        """What the kernel has said since the last call, a list of lines."""
+        lines = []
+        while self._kmsg >= 0:
+            try:
+                record = os.read(self._kmsg, 8192).decode(errors="replace")
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno == errno.EPIPE:
+                    continue
+                break
+            head, _, text = record.partition(";")
+            lines.append(f"[{int(head.split(',')[2]) / 1e6:.3f}] {text.splitlines()[0] if text else ''}")
+        return lines

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# Where things are: as installed in the test VM, or as the environment says.
+# Where things are: as installed in the test VM, in a build folder, or as the environment says.
 
 import os
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ class Paths:
     programs: str
     modules: str
     topology: str
+    sim: str
+    machine: str
 
 
 def first(*paths):
@@ -23,13 +25,18 @@ def first(*paths):
     return next((p for p in paths if os.path.exists(p)), paths[0])
 
 
-def find_paths():
+def find_paths(build=None):
+    """build: a build folder, whose programs are used instead of those that are installed."""
+    built = (lambda name: [os.path.join(build, name)]) if build else (lambda name: [])
     return Paths(
-        tdid=os.environ.get("TDID_BINARY") or first("/usr/libexec/tdid/tdid", "/usr/local/libexec/tdid/tdid"),
-        tdictl=os.environ.get("TDICTL_BINARY") or first("/usr/bin/tdictl", "/usr/local/bin/tdictl"),
-        policy=first("/usr/share/dbus-1/system.d/org.tdid1.conf", "/usr/local/share/dbus-1/system.d/org.tdid1.conf",
+        tdid=os.environ.get("TDID_BINARY") or first(*built("daemon/tdid"), "/usr/libexec/tdid/tdid", "/usr/local/libexec/tdid/tdid"),
+        tdictl=os.environ.get("TDICTL_BINARY") or first(*built("cli/tdictl"), "/usr/bin/tdictl", "/usr/local/bin/tdictl"),
+        policy=first(*([os.path.join(TESTS, "../policy/dbus/org.tdid1.conf")] if build else []),
+                     "/usr/share/dbus-1/system.d/org.tdid1.conf", "/usr/local/share/dbus-1/system.d/org.tdid1.conf",
                      os.path.join(TESTS, "../policy/dbus/org.tdid1.conf")),
-        programs=first(os.path.join(TESTS, "vm/programs"), os.path.join(TESTS, "bin")),
+        programs=first(*built("tests/vm/programs"), os.path.join(TESTS, "vm/programs"), os.path.join(TESTS, "bin")),
         modules="/opt/tdid/modules",
         topology=os.path.join(TESTS, "vm/topology.json"),
+        sim=first(*built("libtdi/sim/tdi-sim"), "/usr/bin/tdi-sim", "/usr/local/bin/tdi-sim"),
+        machine=os.path.join(TESTS, "scenario/machine.json"),
     )

@@ -9,7 +9,7 @@ import subprocess
 from kit.checks import Failure, eventually
 from kit.client import Client, Lost, Refused
 from kit.context import Context
-from kit.daemon import Unit, processes
+from kit.daemon import SANITIZER_MARKS, Unit, processes
 from kit.tdictl import Tdictl
 
 
@@ -46,8 +46,7 @@ class UnitDaemon(Unit):
 
     @staticmethod
     def sanitizer_reports():
-        marks = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
-        return [line for line in Unit.log(2000) if any(m in line for m in marks)]
+        return [line for line in Unit.log(2000) if any(m in line for m in SANITIZER_MARKS)]
 
 
 class SystemdContext(Context):

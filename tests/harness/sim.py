@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The scenarios on the simulation: no VM, no root needed. Each job of the runner has a tdi-sim of its own; what a sanitizer
+reports in any of the programs fails the scenario that it happened in."""
+
+import os
+
+import child
+from builds import ASAN, DEFAULT, TSAN
+from vm import Lines, scenarios
+
+RUNNER = "tests/scenario/run"
+
+
+def run_sim(report, builds, full, seed, suite, variant, timeout=600):
+    root = builds.root
+    if not builds.possible:
+        report.skipped("*", "there is no meson.build in the tree")
+        return
+    wanted = [n for n in scenarios(root, systemd=False) if report.selection.wants(suite, n)]
+    if not wanted:
+        return
+    ended, log = builds.compile(variant)
+    if ended.code != 0:
+        report.failed("*", 0, f"not run: {builds.folder(variant)} does not build", log)
+        return
+    log = builds.logs / f"{suite}.log"
+    env = {**variant.env, **({"TDID_FULL": "1"} if full else {})}
+    if variant is not DEFAULT and not full and report.selection.whole:
+        # Sanitizers see every kind of scenario here, and every scenario with --full.
+        env["TDID_QUICK"] = "1"
+    command = [*variant.wrapper, root / RUNNER, "--host=sim", "--build", builds.folder(variant), "--seed", seed, "--jobs", os.cpu_count()]
+    lines = Lines(report, suite)
+    timeout *= 6 if full else 1
+    ended = child.run([*command, *([] if report.selection.whole else wanted)], log, timeout=timeout, env=env, on_line=lines.line)
+    lines.flush()
+    if ended.code not in (0, 1) or (ended.code == 1 and not lines.failed):
+        report.failed("run", ended.seconds, f"the runner ended with code {ended.code} after {lines.seen} results\n{ended.tail(80)}", log)
+    elif not lines.seen:
+        report.failed("run", ended.seconds, f"no scenario has reported\n{ended.tail()}", log)
+
+
+def run_plain(report, builds, full, seed, **_):
+    run_sim(report, builds, full, seed, "sim", DEFAULT)
+
+
+def run_asan(report, builds, full, seed, **_):
+    run_sim(report, builds, full, seed, "sim-asan", ASAN)
+
+
+def run_tsan(report, builds, full, seed, **_):
+    run_sim(report, builds, full, seed, "sim-tsan", TSAN)
