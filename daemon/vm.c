@@ -47,7 +47,7 @@ VM *vm_free(VM *vm) {
         if (vm->close == CLOSE_DONE)
                 holder_remove_socket(vm->manager, vm->id);
         holder_free(vm->holder);
-        worker_free(vm->worker);
+        worker_rest(vm->worker);
         sd_event_source_disable_unref(vm->await_timer);
         /* Closed in order, both are gone by now. Where that went wrong, the last close is a worker's all the same. */
         if (vm->close == CLOSE_DONE) {

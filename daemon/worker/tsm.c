@@ -17,6 +17,33 @@ static int read_connect(struct work *w, const char *bdf, char *buf, size_t size)
         return n < 0 ? (int) n : 0;
 }
 
+/*
+ * Whether a connection is ours must not be lost with tdid: the journal is written before, when nobody knows yet what will come of
+ * it. So the worker that connects leaves a mark of its own, one byte in the function's lock file, which only workers of this function
+ * have, one after the other. It is as lasting as the journal, and read only for a connect that tdid has not seen the end of.
+ */
+#define MARK_NONE '-'     /* nothing tried, or refused by the kernel: what is connected is another's */
+#define MARK_TRYING '?'   /* the kernel was asked, and the worker did not live to tell */
+#define MARK_CONNECTED '+'
+
+static int set_mark(struct work *w, char mark) {
+        ssize_t n;
+
+        /* An operator's own wish, outside any custody. */
+        if (w->lock < 0)
+                return 0;
+        n = pwrite(w->lock, &mark, 1, 0);
+        if (n != 1)
+                return work_fail(w, n < 0 ? -errno : -EIO, "is the state folder full?", "write to the lock file of %s", w->bdf);
+        return 0;
+}
+
+static char get_mark(struct work *w) {
+        char mark = MARK_NONE;
+
+        return w->lock >= 0 && pread(w->lock, &mark, 1, 0) < 0 ? MARK_TRYING : mark;
+}
+
 /* args: "dsm" (BDF). values: "connect_before": the TSM that it is connected to, "" when none. */
 int connect_note_do(struct work *w) {
         const char *dsm = json_str_or(w->args, "dsm", "");
@@ -27,7 +54,7 @@ int connect_note_do(struct work *w) {
         if (r < 0)
                 return work_fail(w, r, "has the TSM driver gone?", "read tsm/connect of %s", dsm);
         json_set_str(w->values, "connect_before", now);
-        return 0;
+        return set_mark(w, MARK_NONE);
 }
 
 /* args: "dsm" (BDF), "tsm" (name). */
@@ -36,8 +63,12 @@ int connect_tsm_do(struct work *w) {
         char path[PATH_MAX], now[64];
         int r;
 
+        r = set_mark(w, MARK_TRYING);
+        if (r < 0)
+                return r;
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/connect", dsm);
         r = host_write_text(w->host, path, tsm);
+        (void) set_mark(w, r < 0 ? MARK_NONE : MARK_CONNECTED);
         if (r < 0)
                 return work_fail(w, r,
                                  r == -ENXIO ? "the TSM refused the device, or its driver has gone" :
@@ -51,11 +82,15 @@ int connect_tsm_do(struct work *w) {
         return 0;
 }
 
+/* args: "dsm", "tsm", "connected_by": "perhaps" where only the mark knows. values: "connected_by": "unknown" where that does not either. */
 int connect_tsm_undo(struct work *w) {
         const char *dsm = json_str_or(w->args, "dsm", ""), *tsm = json_str_or(w->args, "tsm", "");
+        bool in_doubt = streq(json_str_or(w->args, "connected_by", ""), "perhaps");
         char path[PATH_MAX], now[64];
         int r;
 
+        if (in_doubt && get_mark(w) == MARK_NONE)
+                return 0;
         r = read_connect(w, dsm, now, sizeof(now));
         /* The function or the TSM's driver has gone, and the connection with it. */
         if (r == -ENOENT || r == -ENODEV)
@@ -64,6 +99,12 @@ int connect_tsm_undo(struct work *w) {
                 return work_fail(w, r, NULL, "read tsm/connect of %s", dsm);
         if (!streq(now, tsm))
                 return 0;
+        if (in_doubt && get_mark(w) != MARK_CONNECTED) {
+                json_set_str(w->values, "connected_by", "unknown");
+                return work_fail(w, -EOWNERDEAD,
+                                 "tdictl device restore gives the function back and leaves the connection; tdictl device disconnect ends it then",
+                                 "tell whether tdid or somebody else connected %s to %s, as the worker that tried it was killed", dsm, tsm);
+        }
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/disconnect", dsm);
         r = host_write_text(w->host, path, tsm);
         if (r < 0 && r != -ENXIO && r != -ENOENT)
