@@ -67,6 +67,7 @@ static void release(Manager *m, Custody *c) {
         if (vm)
                 vm_group_settle(vm, group);
         bus_changed(m, device_path(c->bdf, path), BUS_DEVICE, "Custody", "VM", "Quarantine", "Driver", NULL);
+        inventory_released(m, c->bdf);
         custody_free(c);
         manager_touch(m);
 }
