@@ -71,6 +71,23 @@ void act_end(struct act *a) {
         (void) sigprocmask(SIG_SETMASK, &a->mask_before, NULL);
 }
 
+int act_on_vm(struct tdictl *t, int (*one)(struct tdictl *t, const char *id, void *userdata), void *userdata, char **ret_id) {
+        _cleanup_free_ char *id = NULL;
+        struct act a;
+        int r;
+
+        r = model_find_vm(t, &id);
+        if (r < 0)
+                return r;
+        act_begin(&a, t);
+        r = one(t, id, userdata);
+        act_end(&a);
+        if (r < 0)
+                return fail_client(t, r);
+        *ret_id = TAKE_PTR(id);
+        return 0;
+}
+
 int act_on_functions(struct tdictl *t, size_t first, int (*one)(struct tdictl *t, struct tdi_bdf bdf)) {
         const struct arguments *args = &t->arguments;
         size_t n = args->n_words - first, i;

@@ -20,6 +20,9 @@ struct act {
 void act_begin(struct act *a, struct tdictl *t);
 void act_end(struct act *a);
 
+/* Connects, and does `one` with the VM that the first word names; its id is the caller's. */
+int act_on_vm(struct tdictl *t, int (*one)(struct tdictl *t, const char *id, void *userdata), void *userdata, char **ret_id);
+
 /* Connects, then does `one` for every word from `first` on, in their order, up to the first failure, which then says what
  * was done before. */
 int act_on_functions(struct tdictl *t, size_t first, int (*one)(struct tdictl *t, struct tdi_bdf bdf));

@@ -67,27 +67,23 @@ static int read_functions(struct tdictl *t, struct tdi_function *functions, size
         return r;
 }
 
+/* The words behind the VM's are functions. */
+static int attach(struct tdictl *t, const char *id, void *userdata) {
+        return tdi_client_attach(t->client, id, userdata, t->arguments.n_words - 1);
+}
+
 int verb_attach(struct tdictl *t) {
         size_t n = t->arguments.n_words - 1;
         _cleanup_free_ struct tdi_function *functions = calloc(n, sizeof(*functions));
         _cleanup_free_ char *id = NULL;
-        struct act a;
         int r;
 
         if (!functions)
                 return fail_oom(t);
         r = read_functions(t, functions, n);
         if (r >= 0)
-                r = model_connect(t);
-        if (r < 0)
-                return r;
-        r = tdi_client_find_vm(t->client, t->arguments.words[0], &id);
-        if (r < 0)
-                return fail_client(t, r);
-        act_begin(&a, t);
-        r = tdi_client_attach(t->client, id, functions, n);
-        act_end(&a);
-        return r < 0 ? fail_client(t, r) : show(t, 1);
+                r = act_on_vm(t, attach, functions, &id);
+        return r < 0 ? r : show(t, 1);
 }
 
 static int bind_one(struct tdictl *t, struct tdi_bdf bdf) {

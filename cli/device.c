@@ -11,8 +11,26 @@ int verb_device_list(struct tdictl *t) {
         return r < 0 ? r : print_model(t, model, devices_view);
 }
 
-/* Shows the named functions as they are now. */
-static int show(struct tdictl *t, const struct section *view) {
+static int not_found(struct tdictl *t, const char *bdf) {
+        return fail(t, tdi_error_to_name(TDI_ERROR_NOT_FOUND), tdi_error_to_exit(TDI_ERROR_NOT_FOUND),
+                    "There is no PCI function %s. See 'tdictl device list'.", bdf);
+}
+
+/* Why it is quarantined, in full where tdid lets this user know. */
+static int add_reason(struct tdictl *t, struct tdi_bdf bdf, json_object *device) {
+        _cleanup_(json_object_putp) json_object *description = NULL;
+        _cleanup_free_ char *text = NULL;
+        const char *reason;
+
+        if (!json_string(device, "quarantine") || tdi_client_describe_device(t->client, bdf, &text) < 0)
+                return 0;
+        description = json_tokener_parse(text);
+        reason = json_string(json_member(description, "device"), "quarantine");
+        return isempty(reason) || json_put_string(device, "quarantine", reason) >= 0 ? 0 : fail_oom(t);
+}
+
+/* Shows the named functions as they are now; one that is not there is left out where `may_be_gone`. */
+static int show(struct tdictl *t, const struct section *view, bool may_be_gone) {
         _cleanup_(json_object_putp) json_object *snapshot = NULL, *model = NULL;
         int r;
 
@@ -37,16 +55,19 @@ static int show(struct tdictl *t, const struct section *view) {
                 if (r < 0)
                         return r;
                 device = model_find(snapshot, "devices", "bdf", tdi_bdf_format(bdf, text));
+                if (!device && may_be_gone)
+                        continue;
                 if (!device)
-                        return fail(t, tdi_error_to_name(TDI_ERROR_NOT_FOUND), tdi_error_to_exit(TDI_ERROR_NOT_FOUND),
-                                    "There is no PCI function %s. See 'tdictl device list'.", text);
-                r = model_add(t, model, "devices", device);
+                        return not_found(t, text);
+                r = add_reason(t, bdf, device);
+                if (r >= 0)
+                        r = model_add(t, model, "devices", device);
         }
         return r < 0 ? r : print_model(t, model, view);
 }
 
 int verb_device_show(struct tdictl *t) {
-        return show(t, device_view);
+        return show(t, device_view, false);
 }
 
 static int connect_one(struct tdictl *t, struct tdi_bdf bdf) {
@@ -66,7 +87,8 @@ static int act_and_show(struct tdictl *t, int (*one)(struct tdictl *t, struct td
 
         if (r < 0)
                 return r;
-        r = show(t, devices_view);
+        /* Restoring a function that has gone from the host ends what tdid knows of it. */
+        r = show(t, devices_view, true);
         return r < 0 ? fail_prefix(t, r, "It is done, but: ") : r;
 }
 

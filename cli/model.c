@@ -38,6 +38,16 @@ int model_connect(struct tdictl *t) {
         return r < 0 && r != -EISCONN ? fail_client(t, r) : 0;
 }
 
+int model_find_vm(struct tdictl *t, char **ret_id) {
+        int r;
+
+        r = model_connect(t);
+        if (r < 0)
+                return r;
+        r = tdi_client_find_vm(t->client, t->arguments.words[0], ret_id);
+        return r < 0 ? fail_client(t, r) : 0;
+}
+
 int model_snapshot(struct tdictl *t, json_object **ret) {
         _cleanup_free_ char *text = NULL;
         json_object *o;

@@ -14,6 +14,9 @@ DEFINE_CLEANUP(json_object *, json_object_put);
 /* Connects when that has not been done. Verbs check their arguments first. */
 int model_connect(struct tdictl *t);
 
+/* Connects, and finds the VM that the first word names; its id is the caller's. */
+int model_find_vm(struct tdictl *t, char **ret_id);
+
 /* Everything; the caller's. */
 int model_snapshot(struct tdictl *t, json_object **ret);
 

@@ -68,13 +68,9 @@ int verb_vm_show(struct tdictl *t) {
         json_object *vm = NULL;
         int r;
 
-        r = model_connect(t);
-        if (r < 0)
-                return r;
-        r = tdi_client_find_vm(t->client, t->arguments.words[0], &id);
-        if (r < 0)
-                return fail_client(t, r);
-        r = model_of_vm(t, id, &model, &vm);
+        r = model_find_vm(t, &id);
+        if (r >= 0)
+                r = model_of_vm(t, id, &model, &vm);
         if (r < 0)
                 return r;
         r = tdi_client_describe(t->client, id, &text);
@@ -154,49 +150,37 @@ int verb_vm_create(struct tdictl *t) {
         return print_model(t, model, vms_view);
 }
 
+static int seal(struct tdictl *t, const char *id, _unused_ void *userdata) {
+        return tdi_client_seal(t->client, id);
+}
+
 int verb_vm_seal(struct tdictl *t) {
         _cleanup_(json_object_putp) json_object *model = NULL;
         _cleanup_free_ char *id = NULL;
         json_object *vm = NULL;
-        struct act a;
         int r;
 
-        r = model_connect(t);
+        r = act_on_vm(t, seal, NULL, &id);
         if (r < 0)
                 return r;
-        r = tdi_client_find_vm(t->client, t->arguments.words[0], &id);
-        if (r < 0)
-                return fail_client(t, r);
-        act_begin(&a, t);
-        r = tdi_client_seal(t->client, id);
-        act_end(&a);
-        if (r < 0)
-                return fail_client(t, r);
         r = model_of_vm(t, id, &model, &vm);
         if (r < 0)
                 return fail_prefix(t, r, "It is done, but: ");
         return print_model(t, model, vms_view);
 }
 
+static int destroy(struct tdictl *t, const char *id, _unused_ void *userdata) {
+        return tdi_client_destroy(t->client, id, arguments_has(&t->arguments, "abandon") ? TDI_DESTROY_ABANDON : 0);
+}
+
 int verb_vm_destroy(struct tdictl *t) {
         _cleanup_(json_object_putp) json_object *model = NULL, *gone = NULL;
         _cleanup_free_ char *id = NULL;
-        struct act a;
         int r;
 
-        r = model_connect(t);
-        if (r < 0)
+        r = act_on_vm(t, destroy, NULL, &id);
+        if (r < 0 || !t->json)
                 return r;
-        r = tdi_client_find_vm(t->client, t->arguments.words[0], &id);
-        if (r < 0)
-                return fail_client(t, r);
-        act_begin(&a, t);
-        r = tdi_client_destroy(t->client, id, arguments_has(&t->arguments, "abandon") ? TDI_DESTROY_ABANDON : 0);
-        act_end(&a);
-        if (r < 0)
-                return fail_client(t, r);
-        if (!t->json)
-                return 0;
         r = model_new(t, &model);
         if (r < 0)
                 return r;

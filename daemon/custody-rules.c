@@ -40,13 +40,24 @@ static bool dsm_is_busy(const Custody *c) {
 
                 if (o == c || !same_dsm(c, o))
                         continue;
-                if (o->busy && (o->begun == ACTION_CONNECT_NOTE || o->begun == ACTION_CONNECT_TSM))
+                if (o->busy && (o->begun & (1u << ACTION_CONNECT_NOTE | 1u << ACTION_CONNECT_TSM)))
                         return true;
                 if (custody_is_done(o, ACTION_CONNECT_NOTE) && !custody_is_done(o, ACTION_CONNECT_TSM) && o->goal == GOAL_UP &&
                     !custody_is_done(c, ACTION_CONNECT_NOTE))
                         return true;
         }
         return job_acts_on_dsm(c->manager, custody_dsm(c));
+}
+
+/* An earlier tdid may have connected it: it may yet be disconnected again, so nobody looks for now. */
+static bool connection_is_in_doubt(const Custody *c) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                Custody *o = c->manager->custodies[i];
+
+                if (o != c && same_dsm(c, o) && (o->begun & 1u << ACTION_CONNECT_TSM) && !custody_is_stalled(o))
+                        return true;
+        }
+        return false;
 }
 
 Custody *custody_using_dsm(Manager *m, const char *dsm) {
@@ -90,7 +101,7 @@ bool custody_may_do(Custody *c, enum custody_action a) {
                 if (o == c || o->vm != c->vm || o->sequence != c->sequence)
                         continue;
                 /* Nothing is changed before every function of the transaction has been found free. */
-                if (a == ACTION_CLAIM_NOTE && !custody_is_done(o, ACTION_CLAIM_CHECK))
+                if (a == ACTION_CLAIM_PM && !custody_is_done(o, ACTION_CLAIM_CHECK))
                         return false;
                 /* The kernel gives a group's DMA to one owner: every member must have left its host driver. */
                 if (a == ACTION_OPEN_BIND && o->group == c->group && c->group >= 0 && !custody_is_done(o, ACTION_CLAIM_REBIND))
@@ -100,6 +111,8 @@ bool custody_may_do(Custody *c, enum custody_action a) {
                 return false;
         if (a == ACTION_CONNECT_NOTE)
                 choose_tsm(c);
+        if (a == ACTION_CONNECT_NOTE && connection_is_in_doubt(c))
+                return false;
         if ((a == ACTION_CONNECT_NOTE || a == ACTION_CONNECT_TSM) && dsm_is_busy(c))
                 return false;
         return true;

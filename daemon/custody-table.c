@@ -7,18 +7,18 @@
 #define D(field) offsetof(struct config, field)
 
 const struct custody_row custody_table[ACTION_MAX] = {
-        /*                         name              step                  do           undo         fds undo deadlines */
-        [ACTION_CLAIM_CHECK] =    { "claim.check",    TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_LOCAL,  0, 0, D(claim),   D(claim) },
-        [ACTION_CLAIM_NOTE] =     { "claim.note",     TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_LOCAL,  0, 0, D(claim),   D(claim) },
-        [ACTION_CLAIM_PM] =       { "claim.pm",       TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_WORKER, 0, 0, D(claim),   D(claim) },
-        [ACTION_CLAIM_OVERRIDE] = { "claim.override", TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_WORKER, 0, 0, D(claim),   D(claim) },
-        [ACTION_CLAIM_REBIND] =   { "claim.rebind",   TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_WORKER, 0, 0, D(claim),   D(claim) },
-        [ACTION_GUARD_ON] =       { "guard.on",       TDI_CUSTODY_GUARD,   RUNS_LOCAL,  RUNS_LOCAL,  0, 0, D(claim),   D(claim) },
-        [ACTION_OPEN_CDEV] =      { "open.cdev",      TDI_CUSTODY_OPEN,    RUNS_WORKER, RUNS_WORKER, 0, 0, D(open),    D(close) },
-        [ACTION_OPEN_BIND] =      { "open.bind",      TDI_CUSTODY_OPEN,    RUNS_WORKER, RUNS_LOCAL,  2, 0, D(open),    D(close) },
-        [ACTION_CONNECT_NOTE] =   { "connect.note",   TDI_CUSTODY_CONNECT, RUNS_WORKER, RUNS_LOCAL,  0, 0, D(connect), D(connect) },
-        [ACTION_CONNECT_TSM] =    { "connect.tsm",    TDI_CUSTODY_CONNECT, RUNS_WORKER, RUNS_WORKER, 0, 0, D(connect), D(connect) },
-        [ACTION_PREPARE_ATTACH] = { "prepare.attach", TDI_CUSTODY_PREPARE, RUNS_WORKER, RUNS_WORKER, 1, 1, D(prepare), D(prepare) },
+        /*                         name              step                  do           undo         fds undo joins  deadlines */
+        [ACTION_CLAIM_CHECK] =    { "claim.check",    TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_LOCAL,  0, 0, false, D(claim),   D(claim) },
+        [ACTION_CLAIM_NOTE] =     { "claim.note",     TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_LOCAL,  0, 0,  true,  D(claim),   D(claim) },
+        [ACTION_CLAIM_PM] =       { "claim.pm",       TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_WORKER, 0, 0, false, D(claim),   D(claim) },
+        [ACTION_CLAIM_OVERRIDE] = { "claim.override", TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_WORKER, 0, 0,  true,  D(claim),   D(claim) },
+        [ACTION_CLAIM_REBIND] =   { "claim.rebind",   TDI_CUSTODY_CLAIM,   RUNS_WORKER, RUNS_WORKER, 0, 0,  true,  D(claim),   D(claim) },
+        [ACTION_GUARD_ON] =       { "guard.on",       TDI_CUSTODY_GUARD,   RUNS_LOCAL,  RUNS_LOCAL,  0, 0, false, D(claim),   D(claim) },
+        [ACTION_OPEN_CDEV] =      { "open.cdev",      TDI_CUSTODY_OPEN,    RUNS_WORKER, RUNS_WORKER, 0, 0, false, D(open),    D(close) },
+        [ACTION_OPEN_BIND] =      { "open.bind",      TDI_CUSTODY_OPEN,    RUNS_WORKER, RUNS_LOCAL,  2, 0, false, D(open),    D(close) },
+        [ACTION_CONNECT_NOTE] =   { "connect.note",   TDI_CUSTODY_CONNECT, RUNS_WORKER, RUNS_LOCAL,  0, 0, false, D(connect), D(connect) },
+        [ACTION_CONNECT_TSM] =    { "connect.tsm",    TDI_CUSTODY_CONNECT, RUNS_WORKER, RUNS_WORKER, 0, 0, false, D(connect), D(connect) },
+        [ACTION_PREPARE_ATTACH] = { "prepare.attach", TDI_CUSTODY_PREPARE, RUNS_WORKER, RUNS_WORKER, 1, 1, false, D(prepare), D(prepare) },
 };
 
 enum custody_action custody_action_from_name(const char *name) {

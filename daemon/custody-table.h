@@ -6,6 +6,7 @@
 #ifndef TDID_CUSTODY_TABLE_H
 #define TDID_CUSTODY_TABLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <tdi/enums.h>
 
@@ -36,6 +37,7 @@ struct custody_row {
         enum custody_runs do_, undo;
         unsigned fds;      /* how many of {cdev, iommufd} the worker gets for do */
         unsigned fds_undo;
+        bool joins;        /* one command with the row before it, without values or descriptors of its own making */
         size_t deadline;   /* offset of the deadline in struct config */
         size_t deadline_undo;
 };

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Custody of a function: how far down the table it is, where it shall go, and what keeps it. custody_kick() takes the next
- * sub-action towards the goal when nothing forbids it; the answer comes back as an event and manager_settle() kicks again. So
+ * sub-action towards the goal (custody-engine.h) when nothing forbids it; the answer comes back as an event and manager_settle() kicks again. So
  * acquiring, releasing, undoing a failure and going on after a crash are one thing: a goal.
  *
- * The journal is written before a sub-action is dispatched, and removed when nothing is left to undo.
+ * The journal is written before a sub-action is dispatched, and removed when nothing is left to undo. Those that do nothing, as
+ * things stand, are not worth a file of their own.
  */
 #ifndef TDID_CUSTODY_H
 #define TDID_CUSTODY_H
@@ -27,7 +28,8 @@ struct Custody {
         uint64_t sequence;           /* the transaction that acquired it */
         int32_t group;
         uint32_t done;               /* bits of enum custody_action */
-        enum custody_action begun;   /* dispatched, or found so in the journal; ACTION_NONE otherwise */
+        uint32_t begun;              /* the same: dispatched, or found so in the journal; done or not */
+        uint32_t command;            /* the same: of the last command to the worker */
         enum custody_goal goal;
         struct json_object *values;  /* what the undo rows need; part of the journal */
         int device;                  /* tdid's duplicate of the cdev, or -EBADF */
@@ -51,6 +53,7 @@ struct Custody {
         enum tdi_error error;        /* the first failure on the way up */
         char *error_text;
         char *quarantine;            /* why, or NULL */
+        enum tdi_custody announced;  /* the step that the bus has last been told */
 };
 
 /* A new custody at the top of the table, with goal KEEP and nothing journalled. */

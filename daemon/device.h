@@ -25,6 +25,7 @@ struct Device {
         uint32_t upstream_above; /* the first switch upstream port above, or UINT32_MAX */
         uint8_t tee;
         bool upstream, seen, announced;
+        bool gone; /* off the bus, but still in custody */
         uint64_t tsm_round; /* the round of reading tsm/ that first sees it */
         bool fixed; /* config space has been read */
         char *name, *class_name, *driver;
@@ -50,6 +51,8 @@ int inventory_start(Manager *m, void (*ready)(Manager *m));
 void inventory_free(struct inventory *i);
 /* Has tsm/ been read since the function appeared? Before that nobody knows whether it can be connected. */
 bool inventory_tsm_is_known(const Device *d);
+/* The custody of a function is over: one that has gone is forgotten with it. */
+void inventory_released(Manager *m, struct tdi_bdf bdf);
 /* Reads a function again, soon. */
 void inventory_refresh(Manager *m, struct tdi_bdf bdf);
 /* Reads tsm/ again, soon: after acting on it. Returns the number of a round that begins after now. */

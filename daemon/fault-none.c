@@ -7,6 +7,9 @@
 void fault_point(_unused_ const char *action, _unused_ const char *verb, _unused_ const char *when) {
 }
 
+void fault_point_within(_unused_ const char *action, _unused_ const char *verb, _unused_ const char *when) {
+}
+
 int fault_fails(_unused_ const char *action, _unused_ const char *verb, _unused_ const char *bdf) {
         return 0;
 }

@@ -7,6 +7,8 @@
 #define TDID_FAULT_H
 
 void fault_point(const char *action, const char *verb, const char *when);
+/* In a worker, between two operations of one command: the tdid that waits for it is killed, and the worker goes on. */
+void fault_point_within(const char *action, const char *verb, const char *when);
 /* 0, or the negative errno to fail with. */
 int fault_fails(const char *action, const char *verb, const char *bdf);
 

@@ -31,6 +31,7 @@ struct Holder {
         pid_t pid;
         int pidfd;
         sd_event_source *io, *watch, *timeout, *patience;
+        sd_bus_slot *starting; /* StartUnit has been called */
         struct request *head, **tail;
         bool waiting; /* head has been sent */
         bool asked_twice;
@@ -236,42 +237,37 @@ static int on_watch(_unused_ sd_event_source *s, _unused_ const struct inotify_e
         return 0;
 }
 
-static int on_timeout(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
-        Holder *h = userdata;
-
+static void start_failed(Holder *h, int r) {
         h->watch = sd_event_source_disable_unref(h->watch);
         h->timeout = sd_event_source_disable_unref(h->timeout);
-        h->started(-ETIMEDOUT, NULL, NULL, h->userdata);
+        h->started(r, NULL, NULL, h->userdata);
+}
+
+static int on_timeout(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        start_failed(userdata, -ETIMEDOUT);
         return 0;
 }
 
 static int on_unit(sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *e) {
-        const char *unit = userdata;
+        Holder *h = userdata;
 
-        /* The socket tells of success; the time limit of everything else. */
-        if (sd_bus_message_is_method_error(reply, NULL))
-                log_error("systemd did not start %s: %s", unit, strempty(sd_bus_message_get_error(reply)->message));
+        h->starting = sd_bus_slot_unref(h->starting);
+        if (!sd_bus_message_is_method_error(reply, NULL))
+                return 0; /* it is queued: the socket tells of success, the time limit of everything else */
+        log_error("VM %s: systemd did not start tdid-vm@%s.service: %s", h->id, h->id, strempty(sd_bus_message_get_error(reply)->message));
+        if (h->timeout)
+                start_failed(h, -sd_bus_message_get_errno(reply));
         return 0;
 }
 
 /* A unit instance of its own: its cgroup, limits and sandbox, and nothing of tdid's end reaches it. */
 static int start_unit(Holder *h) {
-        char *unit;
-        int r;
+        _cleanup_free_ char *unit = NULL;
 
         if (asprintf(&unit, "tdid-vm@%s.service", h->id) < 0)
                 return -ENOMEM;
-        sd_bus_slot *slot = NULL;
-        r = sd_bus_call_method_async(h->manager->bus, &slot, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
-                                     "org.freedesktop.systemd1.Manager", "StartUnit", on_unit, unit, "ss", unit, "fail");
-        if (r < 0) {
-                free(unit);
-                return r;
-        }
-        (void) sd_bus_slot_set_destroy_callback(slot, free);
-        (void) sd_bus_slot_set_floating(slot, 1);
-        sd_bus_slot_unref(slot);
-        return 0;
+        return sd_bus_call_method_async(h->manager->bus, &h->starting, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+                                        "org.freedesktop.systemd1.Manager", "StartUnit", on_unit, h, "ss", unit, "fail");
 }
 
 /* The first process, which ends right after its fork: nothing but reaped. */
@@ -392,6 +388,7 @@ Holder *holder_free(Holder *h) {
         sd_event_source_disable_unref(h->watch);
         sd_event_source_disable_unref(h->timeout);
         sd_event_source_disable_unref(h->patience);
+        sd_bus_slot_unref(h->starting);
         close_fd(h->socket);
         close_fd(h->pidfd);
         while (h->head) {

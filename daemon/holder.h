@@ -12,7 +12,8 @@
 typedef void (*holder_done)(int r, struct json_object *answer, struct ipc_fds *fds, void *userdata);
 typedef void (*holder_died)(void *userdata);
 
-/* Starts a holder for VM @id and connects to it; @done runs when it answers, or has not within 10 s (-ETIMEDOUT). */
+/* Starts a holder for VM @id and connects to it; @done runs when it answers, cannot be started, or has not
+ * answered within 10 s (-ETIMEDOUT). */
 int holder_start(Manager *m, const char *id, holder_done done, holder_died died, void *userdata, Holder **ret);
 /* Connects to a holder that an earlier tdid started. -ECONNREFUSED: it is dead, its socket is removed. */
 int holder_connect(Manager *m, const char *id, holder_done done, holder_died died, void *userdata, Holder **ret);

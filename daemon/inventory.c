@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "bus/bus.h"
+#include "custody.h"
 #include "device.h"
 #include "tsm.h"
 #include "worker.h"
@@ -28,7 +29,9 @@ struct inventory {
         uint32_t dirty[DIRTY_MAX]; /* functions to read again */
         size_t n_dirty;
         uint64_t tsm_started, tsm_done; /* rounds of reading tsm/ */
-        bool all_dirty, scanning, tsm_dirty, first_pci, first_tsm;
+        struct json_object *tsms, *functions; /* what the round under way has brought so far */
+        char *tsm_after;
+        bool all_dirty, scanning, tsm_dirty, first_pci, first_names, first_tsm;
         char *after;
 };
 
@@ -46,7 +49,8 @@ static void become_ready(struct inventory *i) {
 }
 
 static void check_ready(struct inventory *i) {
-        if (!i->first_pci && !i->first_tsm)
+        /* Names are waited for so that nobody who reads at once is told of each of them a moment later. */
+        if (!i->first_names && !i->first_tsm)
                 become_ready(i);
 }
 
@@ -54,12 +58,6 @@ static int on_patience(_unused_ sd_event_source *s, _unused_ uint64_t usec, void
         log_warning("reading PCI functions takes long: serving what is known so far");
         become_ready(userdata);
         return 0;
-}
-
-static int by_address(const void *a, const void *b) {
-        uint32_t x = tdi_bdf_number((*(Device *const *) a)->bdf), y = tdi_bdf_number((*(Device *const *) b)->bdf);
-
-        return x < y ? -1 : x > y;
 }
 
 static uint32_t number_or_none(const char *bdf) {
@@ -111,6 +109,38 @@ static void take_fixed(Device *d, struct json_object *o) {
                 }
 }
 
+static Device *add(Manager *m, struct tdi_bdf bdf) {
+        Device *d = calloc(1, sizeof(*d));
+
+        if (!d)
+                log_oom();
+        d->manager = m;
+        d->bdf = bdf;
+        d->group = -1;
+        d->phys_fn = d->upstream_above = UINT32_MAX;
+        manager_append((void ***) &m->devices, &m->n_devices, &m->room_devices, d);
+        /* They come in their order, so that this is mostly its place already. */
+        for (size_t k = m->n_devices - 1; k > 0 && tdi_bdf_number(m->devices[k - 1]->bdf) > tdi_bdf_number(bdf); k--) {
+                m->devices[k] = m->devices[k - 1];
+                m->devices[k - 1] = d;
+        }
+        return d;
+}
+
+static void announce(Device *d) {
+        char path[64];
+
+        d->announced = true;
+        bus_added(d->manager, device_path(d->bdf, path), BUS_DEVICE);
+}
+
+static void withdraw(Device *d) {
+        char path[64];
+
+        d->announced = false;
+        bus_removed(d->manager, device_path(d->bdf, path), BUS_DEVICE);
+}
+
 static void take_function(Manager *m, struct json_object *o) {
         const char *bdf = json_str_or(o, "bdf", "");
         struct json_object *fixed;
@@ -123,16 +153,15 @@ static void take_function(Manager *m, struct json_object *o) {
         if (tdi_bdf_parse(bdf, &b) < 0)
                 return; /* domains above 16 bits are not for assignment (VMD) */
         d = device_find(m, b);
-        if (!d) {
-                d = calloc(1, sizeof(*d));
-                if (!d)
-                        log_oom();
-                d->manager = m;
-                d->bdf = b;
+        if (!d)
+                d = add(m, b);
+        else if (d->gone) {
+                withdraw(d);
+                d->gone = false;
+        }
+        if (!d->announced) {
                 d->tsm_round = m->inventory->tsm_started + 1;
                 m->inventory->tsm_dirty = true;
-                manager_append((void ***) &m->devices, &m->n_devices, &m->room_devices, d);
-                qsort(m->devices, m->n_devices, sizeof(*m->devices), by_address);
         }
         d->seen = true;
         d->vendor = (uint16_t) json_u64_or(o, "vendor", 0);
@@ -154,20 +183,64 @@ static void take_function(Manager *m, struct json_object *o) {
         }
         driver = update_str(&d->driver, json_str_or(o, "driver", ""));
         if (!d->announced) {
-                d->announced = true;
-                bus_added(m, device_path(b, path), BUS_DEVICE);
-        } else if (driver)
+                announce(d);
+                return;
+        }
+        if (driver)
                 bus_changed(m, device_path(b, path), BUS_DEVICE, "Driver", NULL);
         if (named)
                 bus_changed(m, device_path(b, path), BUS_DEVICE, "Name", "ClassName", NULL);
 }
 
-static void drop(Manager *m, Device *d) {
-        char path[64];
-
-        bus_removed(m, device_path(d->bdf, path), BUS_DEVICE);
-        manager_remove((void **) m->devices, &m->n_devices, d);
+static void drop(Device *d) {
+        withdraw(d);
+        manager_remove((void **) d->manager->devices, &d->manager->n_devices, d);
         device_free(d);
+}
+
+/* Off the bus. One that is in custody stays to be seen and restored: what it was is known, what it does is no more. */
+static void vanish(Device *d) {
+        if (!custody_find(d->manager, d->bdf)) {
+                drop(d);
+                return;
+        }
+        if (d->gone)
+                return;
+        withdraw(d);
+        d->gone = true;
+        d->fixed = d->upstream = false;
+        d->tee = 0;
+        d->group = -1;
+        d->phys_fn = d->upstream_above = UINT32_MAX;
+        d->tsm_read = 0;
+        (void) update_str(&d->driver, "");
+        (void) update_str(&d->tsm, "");
+        (void) update_str(&d->dsm, "");
+        (void) update_str(&d->bound, "");
+        (void) update_str(&d->streams, "");
+        announce(d);
+}
+
+/* All functions of the host have been read. */
+static void scanned(Manager *m) {
+        for (size_t k = m->n_devices; k > 0; k--)
+                if (!m->devices[k - 1]->seen)
+                        vanish(m->devices[k - 1]);
+        /* The journal knows functions that went while no tdid was there. */
+        for (size_t k = 0; k < m->n_custodies; k++)
+                if (!device_find(m, m->custodies[k]->bdf)) {
+                        Device *d = add(m, m->custodies[k]->bdf);
+
+                        d->gone = true;
+                        announce(d);
+                }
+}
+
+void inventory_released(Manager *m, struct tdi_bdf bdf) {
+        Device *d = device_find(m, bdf);
+
+        if (d && d->gone)
+                drop(d);
 }
 
 static void on_pci(Worker *w, int r, const char *text, struct json_object *values, _unused_ struct ipc_fds *fds, void *userdata) {
@@ -183,7 +256,7 @@ static void on_pci(Worker *w, int r, const char *text, struct json_object *value
                 i->all_dirty = true;
                 i->pci = worker_free(w);
                 retry_later(i);
-                i->first_pci = false;
+                i->first_pci = i->first_names = false;
                 check_ready(i);
                 return;
         } else {
@@ -195,7 +268,7 @@ static void on_pci(Worker *w, int r, const char *text, struct json_object *value
                                 Device *d = device_find_number(m, number_or_none(json_object_get_string(json_object_array_get_idx(list, k))));
 
                                 if (d)
-                                        drop(m, d);
+                                        vanish(d);
                         }
                 if (i->scanning) {
                         if (json_get_str(values, "more", &more) >= 0) {
@@ -203,17 +276,16 @@ static void on_pci(Worker *w, int r, const char *text, struct json_object *value
                                         log_oom();
                         } else {
                                 i->scanning = false;
-                                for (size_t k = m->n_devices; k > 0; k--)
-                                        if (!m->devices[k - 1]->seen)
-                                                drop(m, m->devices[k - 1]);
+                                scanned(m);
                         }
                 }
         }
         if (!i->scanning && i->first_pci) {
-                /* Names take long to look up: serving does not wait for them. */
+                /* The first names take long to look up: what else there is to know comes before them. */
                 i->first_pci = false;
                 i->all_dirty = true;
-        }
+        } else if (!i->scanning)
+                i->first_names = false;
         /* A function that has just appeared: what tsm/ says of it is not known yet. */
         if (i->tsm_dirty && !i->scanning)
                 tsm_next(i);
@@ -301,14 +373,16 @@ void inventory_refresh(Manager *m, struct tdi_bdf bdf) {
         pci_next(m->inventory);
 }
 
-static struct json_object *find_function(struct json_object *list, const char *bdf) {
-        for (size_t i = 0; i < json_object_array_length(list); i++) {
-                struct json_object *o = json_object_array_get_idx(list, i);
+static int by_bdf(const void *a, const void *b) {
+        return strcmp(json_str_or(*(struct json_object *const *) a, "bdf", ""), json_str_or(*(struct json_object *const *) b, "bdf", ""));
+}
 
-                if (streq(json_str_or(o, "bdf", ""), bdf))
-                        return o;
-        }
-        return NULL;
+/* The reader gives them in the order of their names. */
+static struct json_object *find_function(struct json_object *list, const char *bdf) {
+        _cleanup_json_ struct json_object *key = json_new();
+
+        json_set_str(key, "bdf", bdf);
+        return json_object_array_bsearch(key, list, by_bdf);
 }
 
 /* A function that is no DSM is connected where its DSM is. */
@@ -318,17 +392,24 @@ static const char *connection(struct json_object *functions, struct json_object 
         return *own || !*dsm ? own : json_str_or(find_function(functions, dsm), "connect", "");
 }
 
-static void take_tsm(Manager *m, struct json_object *values) {
-        struct json_object *tsms, *functions, *streams;
+static void join_streams(struct json_object *o, char *buf, size_t size) {
+        struct json_object *list;
+        size_t n = 0;
+
+        *buf = '\0';
+        if (json_get_array(o, "streams", &list) < 0)
+                return;
+        for (size_t k = 0; k < json_object_array_length(list) && n < size; k++)
+                n += (size_t) snprintf(buf + n, size - n, "%s%s", n ? " " : "", json_object_get_string(json_object_array_get_idx(list, k)));
+}
+
+static void take_tsm(Manager *m, struct json_object *tsms, struct json_object *functions) {
         uint64_t now = now_realtime();
 
-        if (json_get_array(values, "tsms", &tsms) < 0 || json_get_array(values, "functions", &functions) < 0 ||
-            json_get_array(values, "streams", &streams) < 0)
-                return;
         tsm_update(m, tsms);
         for (size_t i = 0; i < m->n_devices; i++) {
                 Device *d = m->devices[i];
-                char bdf[TDI_BDF_MAX], path[64], names[256] = "";
+                char bdf[TDI_BDF_MAX], path[64], names[256];
                 struct json_object *o;
                 bool changed;
                 uint8_t tee;
@@ -339,13 +420,7 @@ static void take_tsm(Manager *m, struct json_object *values) {
                 o = find_function(functions, bdf);
                 if (!o && d->tsm_read == 0)
                         continue;
-                for (size_t k = 0; k < json_object_array_length(streams); k++) {
-                        struct json_object *s = json_object_array_get_idx(streams, k);
-                        size_t n = strlen(names);
-
-                        if (streq(json_str_or(s, "bdf", ""), bdf))
-                                snprintf(names + n, sizeof(names) - n, "%s%s", n ? " " : "", json_str_or(s, "name", ""));
-                }
+                join_streams(o, names, sizeof(names));
                 tee = (uint8_t) (d->tee & ~DEVICE_DSM);
                 if (json_bool_or(o, "dsm_capable", false))
                         tee |= DEVICE_DSM;
@@ -361,21 +436,58 @@ static void take_tsm(Manager *m, struct json_object *values) {
         }
 }
 
+static void round_clear(struct inventory *i) {
+        json_putp(&i->tsms);
+        json_putp(&i->functions);
+        i->tsms = i->functions = NULL;
+        free(TAKE_PTR(i->tsm_after));
+}
+
+/* An answer of a round; true when there is more to read. */
+static bool round_take(struct inventory *i, struct json_object *values) {
+        struct json_object *tsms, *functions;
+        const char *more;
+
+        if (json_get_array(values, "tsms", &tsms) < 0 || json_get_array(values, "functions", &functions) < 0)
+                return false;
+        json_putp(&i->tsms);
+        i->tsms = json_object_get(tsms);
+        /* The last TSM went between two answers: nothing that was read before is so any more. */
+        if (json_object_array_length(tsms) == 0 || !i->functions) {
+                json_putp(&i->functions);
+                i->functions = json_object_get(functions);
+        } else
+                for (size_t k = 0; k < json_object_array_length(functions); k++)
+                        json_push_take(i->functions, json_object_get(json_object_array_get_idx(functions, k)));
+        if (json_get_str(values, "more", &more) < 0)
+                return false;
+        if (free_and_strdup(&i->tsm_after, more) < 0)
+                log_oom();
+        return true;
+}
+
 static int on_poll(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         tsm_next(userdata);
         return 0;
 }
 
+static void tsm_read(struct inventory *i);
+
 static void on_tsm(Worker *w, int r, const char *text, struct json_object *values, _unused_ struct ipc_fds *fds, void *userdata) {
         struct inventory *i = userdata;
 
+        i->reader_deadline = sd_event_source_disable_unref(i->reader_deadline);
+        if (r >= 0 && round_take(i, values)) {
+                tsm_read(i);
+                return;
+        }
         if (r < 0) {
                 log_warning("could not read TSM state: %s", text);
                 if (r == -ECONNRESET)
                         i->tsm = worker_free(w);
-        } else
-                take_tsm(i->manager, values);
-        i->reader_deadline = sd_event_source_disable_unref(i->reader_deadline);
+        } else if (i->tsms)
+                take_tsm(i->manager, i->tsms, i->functions);
+        round_clear(i);
         i->tsm_done = i->tsm_started;
         i->first_tsm = false;
         if (i->tsm_dirty)
@@ -388,16 +500,34 @@ static void on_tsm(Worker *w, int r, const char *text, struct json_object *value
         manager_touch(i->manager);
 }
 
+/* The round is lost; the next one begins a little later. */
+static void tsm_give_up(struct inventory *i) {
+        i->tsm = worker_free(i->tsm);
+        i->tsm_dirty = true;
+        retry_later(i);
+}
+
 static int on_reader_deadline(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         struct inventory *i = userdata;
 
         i->reader_deadline = sd_event_source_disable_unref(i->reader_deadline);
         log_debug("reading tsm/ takes long: somebody's handshake is under way; trying again");
         worker_kill(i->tsm);
-        i->tsm = worker_free(i->tsm);
-        i->tsm_dirty = true;
-        retry_later(i);
+        tsm_give_up(i);
         return 0;
+}
+
+/* Asks for the next answer of a round. */
+static void tsm_read(struct inventory *i) {
+        _cleanup_json_ struct json_object *args = json_new();
+
+        if (i->tsm_after)
+                json_set_str(args, "after", i->tsm_after);
+        if (worker_call(i->tsm, "read.tsm", "do", args, NULL, 0, on_tsm, i) < 0)
+                tsm_give_up(i);
+        else
+                (void) sd_event_add_time_relative(i->manager->event, &i->reader_deadline, CLOCK_MONOTONIC, READER_USEC, 0,
+                                                  on_reader_deadline, i);
 }
 
 static void tsm_next(struct inventory *i) {
@@ -407,11 +537,8 @@ static void tsm_next(struct inventory *i) {
         i->tsm_dirty = false;
         i->tsm_started++;
         (void) sd_event_source_set_enabled(i->poll, SD_EVENT_OFF);
-        if (worker_call(i->tsm, "read.tsm", "do", NULL, NULL, 0, on_tsm, i) < 0)
-                i->tsm = worker_free(i->tsm);
-        else
-                (void) sd_event_add_time_relative(i->manager->event, &i->reader_deadline, CLOCK_MONOTONIC, READER_USEC, 0,
-                                                  on_reader_deadline, i);
+        round_clear(i);
+        tsm_read(i);
 }
 
 bool inventory_tsm_is_known(const Device *d) {
@@ -484,7 +611,7 @@ int inventory_start(Manager *m, void (*ready)(Manager *m)) {
         m->inventory = i;
         i->manager = m;
         i->ready = ready;
-        i->all_dirty = i->first_pci = i->first_tsm = true;
+        i->all_dirty = i->first_pci = i->first_names = i->first_tsm = true;
         /* Listen first, read then: nothing falls between. */
         i->uevent_fd = host_uevent_open(m->host);
         if (i->uevent_fd < 0)
@@ -512,6 +639,7 @@ void inventory_free(struct inventory *i) {
         sd_event_source_disable_unref(i->patience);
         sd_event_source_disable_unref(i->reader_deadline);
         close_fd(i->uevent_fd);
+        round_clear(i);
         free(i->after);
         free(i);
 }

@@ -40,6 +40,7 @@ int job_new(Manager *m, enum job_kind kind, VM *vm, bool (*settle)(Job *j), Job 
         j->id = m->next_job++;
         j->kind = kind;
         j->vm = vm;
+        j->owner = vm ? vm->owner : 0;
         j->settle = settle;
         j->started = now_realtime();
         j->step = "";
@@ -139,8 +140,6 @@ static int on_expiry(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *
 }
 
 void job_finish(Job *j) {
-        char path[64];
-
         if (job_is_finished(j))
                 return;
         j->finished = now_realtime();
@@ -148,7 +147,7 @@ void job_finish(Job *j) {
         job_set_state(j, j->error == TDI_ERROR_NONE ? TDI_JOB_DONE : j->error == TDI_ERROR_CANCELLED ? TDI_JOB_CANCELLED : TDI_JOB_FAILED);
         if (j->error != TDI_ERROR_NONE)
                 log_info("job %llu (%s) ended: %s: %s", (unsigned long long) j->id, kinds[j->kind], tdi_error_to_name(j->error), j->text);
-        bus_emit_finished(j->manager, job_path(j, path), tdi_error_to_name(j->error), strempty(j->text));
+        bus_emit_finished(j);
         if (j->call)
                 bus_reply_job(j);
         j->call = sd_bus_message_unref(j->call);

@@ -21,8 +21,8 @@ void journal_entry_clear(struct journal_entry *e) {
         *e = (struct journal_entry){};
 }
 
-static int parse_done(struct json_object *list, uint32_t *ret) {
-        uint32_t done = 0;
+static int parse_actions(struct json_object *list, uint32_t *ret) {
+        uint32_t actions = 0;
 
         for (size_t i = 0; i < json_object_array_length(list); i++) {
                 struct json_object *v = json_object_array_get_idx(list, i);
@@ -33,9 +33,9 @@ static int parse_done(struct json_object *list, uint32_t *ret) {
                 a = custody_action_from_name(json_object_get_string(v));
                 if (a == ACTION_NONE)
                         return -EBADMSG;
-                done |= 1u << a;
+                actions |= 1u << a;
         }
-        *ret = done;
+        *ret = actions;
         return 0;
 }
 
@@ -56,7 +56,7 @@ static bool keys_are_known(struct json_object *o) {
 
 int journal_parse(const char *text, size_t size, const char *boot_id, const char *bdf, struct journal_entry *ret) {
         _cleanup_json_ struct json_object *o = NULL;
-        struct journal_entry e = { .begun = ACTION_NONE };
+        struct journal_entry e = {};
         struct json_object *list, *values;
         const char *s, *vm;
         uint64_t version;
@@ -73,16 +73,13 @@ int journal_parse(const char *text, size_t size, const char *boot_id, const char
                 return -ESTALE;
         if (json_get_str(o, "bdf", &s) < 0 || !streq(s, bdf) || json_get_str(o, "vm", &vm) < 0 ||
             json_get_u64(o, "sequence", &e.sequence) < 0 || json_get_i64(o, "group", &group) < 0 || group < -1 || group > INT32_MAX ||
-            json_get_array(o, "done", &list) < 0 || json_get_object(o, "values", &values) < 0 || parse_done(list, &e.done) < 0)
+            json_get_array(o, "done", &list) < 0 || json_get_object(o, "values", &values) < 0 || parse_actions(list, &e.done) < 0)
                 return -EBADMSG;
-        r = json_get_str(o, "begun", &s);
+        r = json_get_array(o, "begun", &list);
+        if (r >= 0)
+                r = parse_actions(list, &e.begun);
         if (r < 0 && r != -ENOENT)
                 return r;
-        if (r >= 0) {
-                e.begun = custody_action_from_name(s);
-                if (e.begun == ACTION_NONE)
-                        return -EBADMSG;
-        }
         r = json_get_str(o, "quarantine", &s);
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -127,11 +124,19 @@ static int sync_dir(Manager *m) {
         return 0;
 }
 
+static struct json_object *names_of(uint32_t actions) {
+        struct json_object *list = json_new_array();
+
+        for (int a = 0; a < ACTION_MAX; a++)
+                if (actions & 1u << a)
+                        json_push_str(list, custody_table[a].name);
+        return list;
+}
+
 int journal_write(Custody *c) {
         _cleanup_json_ struct json_object *o = json_new();
         _cleanup_close_ int fd = -EBADF;
         char path[PATH_MAX], temp[PATH_MAX];
-        struct json_object *done = json_new_array();
         const char *text;
         size_t size;
         int r;
@@ -142,12 +147,9 @@ int journal_write(Custody *c) {
         json_set_str(o, "vm", c->vm_id);
         json_set_u64(o, "sequence", c->sequence);
         json_set_i64(o, "group", c->group);
-        for (int a = 0; a < ACTION_MAX; a++)
-                if (custody_is_done(c, a))
-                        json_push_str(done, custody_table[a].name);
-        json_set_take(o, "done", done);
-        if (c->begun != ACTION_NONE)
-                json_set_str(o, "begun", custody_table[c->begun].name);
+        json_set_take(o, "done", names_of(c->done));
+        if (c->begun)
+                json_set_take(o, "begun", names_of(c->begun));
         json_set_take(o, "values", json_object_get(c->values));
         if (c->quarantine)
                 json_set_str(o, "quarantine", c->quarantine);

@@ -17,8 +17,7 @@ struct journal_entry {
         char *vm_id;
         uint64_t sequence;
         int32_t group;
-        uint32_t done;
-        enum custody_action begun;
+        uint32_t done, begun; /* bits of enum custody_action */
         struct json_object *values;
         char *quarantine;
 };

@@ -10,6 +10,7 @@
 #include "stop.h"
 #include "tsm.h"
 #include "vm.h"
+#include "worker.h"
 
 /* A round that never comes to rest is a defect of ours: it is left to the next event rather than spinning here. */
 #define ROUNDS_MAX 10000
@@ -66,6 +67,7 @@ static void release(Manager *m, Custody *c) {
         if (vm)
                 vm_group_settle(vm, group);
         bus_changed(m, device_path(c->bdf, path), BUS_DEVICE, "Custody", "VM", "Quarantine", "Driver", NULL);
+        inventory_released(m, c->bdf);
         custody_free(c);
         manager_touch(m);
 }
@@ -174,6 +176,7 @@ Manager *manager_free(Manager *m) {
         while (m->n_custodies > 0)
                 custody_free(m->custodies[--m->n_custodies]);
         inventory_free(m->inventory);
+        worker_free_spares(m);
         while (m->n_devices > 0)
                 device_free(m->devices[--m->n_devices]);
         tsm_free_all(m);

@@ -54,11 +54,14 @@ struct Manager {
 
         struct inventory *inventory; /* the readers */
         struct callers *callers;     /* who is behind a bus name */
-        unsigned n_workers;
+        unsigned n_workers;          /* processes, spare ones included */
+        Worker **spares;             /* waiting for work, or about to */
+        size_t n_spares, room_spares;
         uint64_t next_vm, next_job, next_sequence;
 
         sd_event_source *settle;
         sd_event_source *retry;
+        sd_event_source *refill; /* of spare workers; NULL before there shall be any */
         void (*name_answered)(Manager *m, int r);
         bool serving;  /* the name is ours, or asked for */
         bool recovering; /* not every holder has answered */

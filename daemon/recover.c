@@ -146,11 +146,24 @@ static void leave_alone(VM *vm, const char *reason) {
         finish_one();
 }
 
+/* Is the journal of one of its functions a newer tdid's? */
+static bool has_frozen_function(Manager *m, struct json_object *record) {
+        for (size_t i = 0; i < m->n_custodies; i++)
+                if (m->custodies[i]->frozen && committed(record, m->custodies[i]->name))
+                        return true;
+        return false;
+}
+
 static void on_hello(int r, struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
         struct json_object *state;
         VM *vm = userdata;
 
         if (r >= 0 && json_get_object(answer, "state", &state) >= 0) {
+                /* Taken up without that function, the VM's record would be written anew and forget it. */
+                if (has_frozen_function(vm->manager, state)) {
+                        leave_alone(vm, "a function of it has a journal of a newer tdid: start that version, this one leaves the VM alone");
+                        return;
+                }
                 r = vm_adopt(vm, answer, on_adopted);
                 if (r >= 0)
                         return;

@@ -11,6 +11,7 @@
 #include "device.h"
 #include "recover.h"
 #include "stop.h"
+#include "worker.h"
 
 static const char help[] =
         "tdid [OPTION…]\n"
@@ -96,6 +97,7 @@ static void on_name(Manager *m, int r) {
         }
         (void) sd_notify(0, "READY=1\nSTATUS=Serving");
         log_notice("serving: %zu functions, %zu VMs, %zu TSMs", m->n_devices, m->n_vms, m->n_tsms);
+        worker_keep_spares(m);
         manager_touch(m);
 }
 

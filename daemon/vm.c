@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* VM objects: birth, record, phases, address spaces. */
+/* VM objects: birth, record, phases, adoption, address spaces. Their end is in vm-close.c. */
 #include "vm.h"
 
 #include <stdio.h>
@@ -47,7 +47,7 @@ VM *vm_free(VM *vm) {
         if (vm->close == CLOSE_DONE)
                 holder_remove_socket(vm->manager, vm->id);
         holder_free(vm->holder);
-        worker_free(vm->worker);
+        worker_rest(vm->worker);
         sd_event_source_disable_unref(vm->await_timer);
         /* Closed in order, both are gone by now. Where that went wrong, the last close is a worker's all the same. */
         if (vm->close == CLOSE_DONE) {
@@ -167,6 +167,10 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
         if (t->custody) {
                 json_set_str(o, "custody", tdi_custody_to_string(custody_step(t->custody)));
                 json_set_i64(o, "iommu_group", t->custody->group);
+                if (t->custody->quarantine)
+                        json_set_str(o, "quarantine", t->custody->quarantine);
+                else
+                        json_set_take(o, "quarantine", NULL);
                 if (custody_is_done(t->custody, ACTION_PREPARE_ATTACH))
                         json_set_u64(o, "ioas", json_u64_or(t->custody->values, "ioas", 0));
         }
@@ -338,7 +342,6 @@ void vm_holder_died(VM *vm) {
 static void on_died(void *userdata) {
         vm_holder_died(userdata);
 }
-
 
 static void born(VM *vm, int r) {
         vm_ready ready = vm->ready;
@@ -517,235 +520,11 @@ void vm_group_settle(VM *vm, int32_t group) {
         }
 }
 
-/* ---- closing, step by step ---- */
-
-static bool closing_settle(VM *vm);
-
 bool vm_settle(VM *vm) {
         bool changed = keeper_settle(vm);
 
         changed |= push_record(vm);
         if (vm->close != CLOSE_NOT)
-                changed |= closing_settle(vm);
+                changed |= vm_close_settle(vm);
         return changed;
-}
-
-void vm_close(VM *vm, const char *reason) {
-        char path[64];
-
-        if (vm->close != CLOSE_NOT)
-                return;
-        log_info("VM %s is closing: %s", vm->name, reason);
-        vm->close = CLOSE_DETACHING;
-        vm->await_timer = sd_event_source_disable_unref(vm->await_timer);
-        vm->await_deadline = 0;
-        vm_set_phase(vm, TDI_VM_CLOSING);
-        /* Nothing keeps it any more, and who holds a lease sees it hang up. */
-        for (size_t i = 0; i < vm->n_keepers; i++)
-                vm->keepers[i]->ended = true;
-        if (vm->announced)
-                bus_emit_closing(vm->manager, vm_path(vm, path), reason);
-        for (size_t i = 0; i < vm->manager->n_custodies; i++) {
-                Custody *c = vm->manager->custodies[i];
-
-                if (c->vm != vm)
-                        continue;
-                if (!c->quarantine)
-                        custody_set_goal(c, GOAL_DOWN);
-                if (tdi_of(c))
-                        tdi_set_state(tdi_of(c), TDI_STATE_DETACHING);
-        }
-        manager_touch(vm->manager);
-}
-
-static bool all_custodies(VM *vm, bool (*ok)(const Custody *c)) {
-        for (size_t i = 0; i < vm->manager->n_custodies; i++)
-                if (vm->manager->custodies[i]->vm == vm && !ok(vm->manager->custodies[i]))
-                        return false;
-        return true;
-}
-
-static bool is_detached(const Custody *c) {
-        return !custody_touched(c, ACTION_PREPARE_ATTACH) || custody_is_stalled(c);
-}
-
-static bool is_never(_unused_ const Custody *c) {
-        return false;
-}
-
-/* A quarantined function stays behind; one that is stuck only where the caller gives it up. */
-static bool may_be_left(const Custody *c) {
-        return c->quarantine || c->blocked || (c->vm->abandon && custody_is_stalled(c));
-}
-
-static void on_closed(Worker *w, int r, const char *text, _unused_ struct json_object *values, _unused_ struct ipc_fds *fds, void *userdata) {
-        VM *vm = userdata;
-
-        if (r < 0)
-                log_warning("VM %s: %s", vm->name, text);
-        if (r == -ECONNRESET || r == -EPIPE) {
-                vm->worker = worker_free(w ? w : vm->worker);
-                /* It was killed: what it should have done is done by another one, once. */
-                if (!vm->retried) {
-                        vm->retried = true;
-                        vm->close = vm->close == CLOSE_UNMAPPING ? CLOSE_DETACHING : CLOSE_UNMAPPED;
-                        manager_touch(vm->manager);
-                        return;
-                }
-        }
-        if (vm->close == CLOSE_UNMAPPING)
-                vm->close = CLOSE_UNMAPPED;
-        else if (vm->close == CLOSE_FINAL)
-                vm->close = CLOSE_ENDING;
-        manager_touch(vm->manager);
-}
-
-static void release_dropped(_unused_ int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
-        VM *vm = userdata;
-
-        if (!worker_alive(vm->worker)) {
-                on_closed(NULL, -ECONNRESET, "its worker died", NULL, NULL, vm);
-                return;
-        }
-        if (vm->close == CLOSE_UNMAPPING)
-                vm->kvm = close_fd(vm->kvm);
-        else
-                vm->iommufd = close_fd(vm->iommufd);
-        if (!vm->worker || worker_call(vm->worker, "vm.close", "do", NULL, NULL, 0, on_closed, vm) < 0)
-                on_closed(NULL, -EPIPE, "its worker is gone", NULL, NULL, vm);
-}
-
-static void on_taken(Worker *w, int r, const char *text, _unused_ struct json_object *values, struct ipc_fds *fds, void *userdata) {
-        VM *vm = userdata;
-        struct json_object *drop;
-
-        if (r < 0) {
-                on_closed(w, r, text, NULL, fds, vm);
-                return;
-        }
-        if (holder_alive(vm->holder)) {
-                drop = json_new();
-                json_set_str(drop, "op", "drop");
-                json_set_str(drop, "key", vm->close == CLOSE_UNMAPPING ? "kvm" : "iommufd");
-                if (holder_call(vm->holder, drop, NULL, 0, release_dropped, vm) >= 0)
-                        return;
-        }
-        release_dropped(0, NULL, NULL, vm);
-}
-
-/* The last close of one of the VM's own descriptors: a worker takes it, the holder and we drop ours, the worker closes. */
-static int release(VM *vm, int fd) {
-        return worker_call(vm->worker, "vm.take", "do", NULL, &fd, 1, on_taken, vm);
-}
-
-static void on_unmapped(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
-        VM *vm = userdata;
-
-        if (r < 0)
-                log_warning("VM %s: %s", vm->name, text);
-        if (r == -ECONNRESET || vm->kvm < 0 || release(vm, vm->kvm) < 0)
-                on_closed(w, r == -ECONNRESET ? r : 0, text, values, fds, vm);
-}
-
-static int unmap(VM *vm) {
-        _cleanup_json_ struct json_object *args = json_new();
-        struct json_object *ids = json_new_array();
-
-        for (size_t i = 0; i < vm->n_groups; i++)
-                json_push_take(ids, json_object_new_uint64(vm->groups[i].ioas));
-        json_set_take(args, "ioas", ids);
-        return worker_call(vm->worker, "vm.unmap", "do", args, &vm->iommufd, 1, on_unmapped, vm);
-}
-
-static void on_exited(_unused_ int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
-        VM *vm = userdata;
-
-        vm->close = CLOSE_DONE;
-        manager_touch(vm->manager);
-}
-
-static void end_holder(VM *vm) {
-        struct json_object *q;
-
-        if (holder_alive(vm->holder)) {
-                q = json_new();
-                json_set_str(q, "op", "exit");
-                if (holder_call(vm->holder, q, NULL, 0, on_exited, vm) >= 0)
-                        return;
-        }
-        vm->close = CLOSE_DONE;
-}
-
-static bool have_worker(VM *vm) {
-        int r;
-
-        if (worker_alive(vm->worker))
-                return true;
-        vm->worker = worker_free(vm->worker);
-        r = worker_new(vm->manager, -EBADF, &vm->worker);
-        if (r < 0) {
-                log_warning("VM %s: could not start a worker: %s", vm->name, strerror(-r));
-                manager_retry(vm->manager);
-        }
-        return r >= 0;
-}
-
-/* Somebody's callback still expects the VM: its holder answers soon, or dies. */
-static bool is_being_born(const VM *vm) {
-        for (size_t i = 0; i < vm->n_keepers; i++)
-                if (vm->keepers[i]->storing)
-                        return true;
-        return vm->ready;
-}
-
-static bool closing_settle(VM *vm) {
-        switch (vm->close) {
-        case CLOSE_DETACHING:
-                if (is_being_born(vm))
-                        return false;
-                if (!all_custodies(vm, is_detached))
-                        return false;
-                if (vm->iommufd < 0) {
-                        vm->close = CLOSE_UNMAPPED;
-                        return true;
-                }
-                if (!have_worker(vm))
-                        return false;
-                vm->close = CLOSE_UNMAPPING;
-                if (unmap(vm) < 0)
-                        on_closed(NULL, -EPIPE, "could not talk to its worker", NULL, NULL, vm);
-                return true;
-        case CLOSE_UNMAPPED:
-                for (size_t i = 0; i < vm->manager->n_custodies; i++) {
-                        Custody *c = vm->manager->custodies[i];
-
-                        if (c->vm == vm && may_be_left(c)) {
-                                log_warning("VM %s leaves %s behind: %s", vm->name, c->name,
-                                            c->quarantine ? c->quarantine : "it has not come back from the kernel, or waits for one that has not");
-                                tdi_free(tdi_of(c));
-                                custody_leave(c);
-                                return true;
-                        }
-                }
-                if (!all_custodies(vm, is_never))
-                        return false;
-                if (vm->iommufd < 0) {
-                        vm->close = CLOSE_ENDING;
-                        return true;
-                }
-                if (!have_worker(vm))
-                        return false;
-                vm->close = CLOSE_FINAL;
-                if (release(vm, vm->iommufd) < 0)
-                        on_closed(NULL, -EPIPE, "could not talk to its worker", NULL, NULL, vm);
-                return true;
-        case CLOSE_ENDING:
-                if (vm->phase == TDI_VM_GONE)
-                        return false;
-                vm_set_phase(vm, TDI_VM_GONE);
-                end_holder(vm);
-                return true;
-        default:
-                return false;
-        }
 }

@@ -127,6 +127,8 @@ void vm_group_settle(VM *vm, int32_t group);
 
 /* Gives everything back; says why on the bus. Doing it again is no error. */
 void vm_close(VM *vm, const char *reason);
+/* The next step of closing; true when something changed. */
+bool vm_close_settle(VM *vm);
 /* The holder's socket hung up: everything that it held is with us alone now. */
 void vm_holder_died(VM *vm);
 /* One step of whatever is under way; true when something changed. The VM is gone when close is CLOSE_DONE. */

@@ -144,6 +144,18 @@ int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t metho
         return 1;
 }
 
+int access_job(Manager *m, const Job *j, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e) {
+        uid_t uid;
+        int r;
+
+        r = access_caller(m, call, method, &uid, e);
+        if (r <= 0)
+                return r;
+        if (uid != 0 && uid != j->owner)
+                return bus_error(e, TDI_ERROR_DENIED, "only root and the owner of the job's VM may do this; uid %u asked", uid);
+        return 1;
+}
+
 int access_owner(Manager *m, VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e) {
         int r;
 

@@ -15,19 +15,10 @@ struct want {
         Device *device;
 };
 
-struct act {
-        bool async;
-};
-
 static const struct option function_options[] = {
         { "guest_rid", 'u', offsetof(struct want, guest_rid), NULL }, { "bind", 's', offsetof(struct want, bind), NULL },
         { "connect", 's', offsetof(struct want, connect), NULL },     { "vf_token", 's', offsetof(struct want, vf_token), NULL },
         { "force", 'b', offsetof(struct want, force), NULL },         {},
-};
-
-static const struct option act_options[] = {
-        { "async", 'b', offsetof(struct act, async), NULL },
-        {},
 };
 
 static int check_form(const struct want *w, struct tdi_bdf *ret, sd_bus_error *e) {
@@ -90,7 +81,7 @@ static int check_quarantine(Manager *m, const Device *d, const char *text, sd_bu
                 const Custody *c = m->custodies[i];
                 Device *other = device_find(m, c->bdf);
 
-                if (!custody_is_stalled(c) || !other || other == d || !device_shares_reset(d, other))
+                if (!custody_is_stalled(c) || !other || other->gone || other == d || !device_shares_reset(d, other))
                         continue;
                 return bus_error(e, TDI_ERROR_QUARANTINED, "%s shares a reset or an IOMMU group with %s, which is %s", text, c->name,
                                  c->quarantine ? c->quarantine : "stuck in the kernel");
@@ -189,7 +180,7 @@ static void begin(VM *vm, Job *j, const struct want *wants, size_t n) {
 int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         _cleanup_free_ struct want *wants = NULL;
         Manager *m = userdata;
-        struct act a = {};
+        struct bus_act a = {};
         size_t n = 0;
         VM *vm;
         Job *j;
@@ -200,7 +191,7 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 return -ENOMEM;
         r = read_functions(m, call, wants, &n, e);
         if (r >= 0)
-                r = options_read(call, act_options, &a, e);
+                r = options_read(call, bus_act_options, &a, e);
         if (r >= 0)
                 r = bus_vm_of_call(m, call, &vm, e);
         /* Which functions an owner may take for itself is for a policy to say; without one, root gives them. */

@@ -5,6 +5,12 @@
 
 #include "bus/bus.h"
 
+/* The options of a method that is a job and has no others. */
+struct bus_act {
+        bool async;
+};
+extern const struct option bus_act_options[];
+
 int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e);
 
 int bus_vm_of_call(Manager *m, sd_bus_message *call, VM **ret, sd_bus_error *e);

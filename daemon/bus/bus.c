@@ -244,12 +244,16 @@ void bus_emit_failed(Manager *m, const char *path, const char *reason) {
                 (void) sd_bus_emit_signal(m->bus, path, BUS_TDI, "Failed", "s", reason);
 }
 
-void bus_emit_finished(Manager *m, const char *path, const char *error, const char *text) {
-        char name[64];
+void bus_emit_finished(const Job *j) {
+        char name[64] = "", text[512] = "", path[64];
 
-        snprintf(name, sizeof(name), "%s%s", *error ? TDI_ERROR_PREFIX : "", error);
-        if (m->serving)
-                (void) sd_bus_emit_signal(m->bus, path, BUS_JOB, "Finished", "ss", name, text);
+        if (!j->manager->serving)
+                return;
+        if (j->error != TDI_ERROR_NONE) {
+                snprintf(name, sizeof(name), TDI_ERROR_PREFIX "%s", tdi_error_to_name(j->error));
+                public_job_text(j, text, sizeof(text));
+        }
+        (void) sd_bus_emit_signal(j->manager->bus, job_path(j, path), BUS_JOB, "Finished", "ss", name, text);
 }
 
 /* ---- replies ---- */
@@ -293,6 +297,14 @@ void bus_reply_job(Job *j) {
         }
         if (r < 0)
                 log_debug("could not reply to a call: %s", strerror(-r));
+}
+
+int bus_reply_description(sd_bus_message *call, const char *key, struct json_object *o) {
+        _cleanup_json_ struct json_object *reply = json_new();
+
+        json_set_str(reply, "schema", "tdid/1");
+        json_set_take(reply, key, o);
+        return sd_bus_reply_method_return(call, "s", json_object_to_json_string_ext(reply, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
 int bus_job_started(Job *j, sd_bus_message *call, bool async) {

@@ -6,6 +6,7 @@
 #ifndef TDID_BUS_H
 #define TDID_BUS_H
 
+#include "custody.h"
 #include "job.h"
 #include "manager.h"
 
@@ -29,8 +30,10 @@ void bus_removed(Manager *m, const char *path, const char *interface);
 void bus_changed(Manager *m, const char *path, const char *interface, ...) __attribute__((__sentinel__));
 void bus_emit_closing(Manager *m, const char *path, const char *reason);
 void bus_emit_failed(Manager *m, const char *path, const char *reason);
-void bus_emit_finished(Manager *m, const char *path, const char *error, const char *text);
+void bus_emit_finished(const Job *j);
 
+/* Replies to a Describe() with {"schema", KEY: @o}; takes the object. */
+int bus_reply_description(sd_bus_message *call, const char *key, struct json_object *o);
 /* Answers a call that waited for its job. */
 void bus_reply_job(Job *j);
 /* Replies at once with the job where the caller said async, else remembers the call. */
@@ -56,7 +59,18 @@ int access_caller(Manager *m, sd_bus_message *call, sd_bus_message_handler_t met
 /* Root, or the VM's owner. Same results as access_caller(). */
 int access_owner(Manager *m, VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e);
 int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
+/* Root, or the owner of the VM that the job was about, which may be no more. */
+int access_job(Manager *m, const Job *j, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
 void access_free(struct callers *c);
+
+/* ---- public.c: what any local user may know of a failure ---- */
+
+/* The errno that a text names, as "EBUSY"; "" for none. */
+const char *public_errno(const char *text);
+/* Of a job that failed: kind, functions, error, errno. */
+void public_job_text(const Job *j, char *buf, size_t size);
+/* Why a function is quarantined: step, driver, errno. */
+void public_quarantine(const Custody *c, bool gone, char *buf, size_t size);
 
 /* ---- options.c: a{sv} ---- */
 

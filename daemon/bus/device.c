@@ -9,51 +9,46 @@
 #include "vm.h"
 
 struct act {
-        bool async;
+        struct bus_act options;
+        Device *device;
+        char bdf[TDI_BDF_MAX];
 };
 
-static const struct option act_options[] = {
-        { "async", 'b', offsetof(struct act, async), NULL },
-        {},
-};
-
-static int open_device(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, struct act *a, Device **ret, sd_bus_error *e) {
-        Device *d;
+/* What the methods that act have in common: 0 when they may; anything else is what the method has to return. */
+static int open_device(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, struct act *a, sd_bus_error *e) {
         int r;
 
-        r = options_read(call, act_options, a, e);
+        r = options_read(call, bus_act_options, &a->options, e);
         if (r < 0)
                 return r;
-        d = bus_device(m, sd_bus_message_get_path(call));
-        if (!d)
+        a->device = bus_device(m, sd_bus_message_get_path(call));
+        if (!a->device)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function is gone");
         r = access_root(m, call, method, e);
         if (r <= 0)
-                return r;
+                return r < 0 ? r : 1;
         if (m->stopping)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "tdid is stopping");
-        *ret = d;
-        return 1;
+        tdi_bdf_format(a->device->bdf, a->bdf);
+        return 0;
 }
 
-static int start_connect(Manager *m, sd_bus_message *call, Device *d, enum job_kind kind, const char *verb, const char *tsm, bool async,
+static int start_connect(Manager *m, sd_bus_message *call, const struct act *a, enum job_kind kind, const char *verb, const char *tsm,
                          sd_bus_error *e) {
-        char bdf[TDI_BDF_MAX];
         Custody *user;
         Job *j;
         int r;
 
-        tdi_bdf_format(d->bdf, bdf);
-        if (job_acts_on_dsm(m, bdf))
-                return bus_error(e, TDI_ERROR_BUSY, "a job is connecting or disconnecting %s", bdf);
-        user = custody_using_dsm(m, bdf);
+        if (job_acts_on_dsm(m, a->bdf))
+                return bus_error(e, TDI_ERROR_BUSY, "a job is connecting or disconnecting %s", a->bdf);
+        user = custody_using_dsm(m, a->bdf);
         if (user)
                 return bus_error(e, TDI_ERROR_IN_USE, "%s of VM %s uses the connection of %s, or is about to", user->name,
-                                 user->vm ? user->vm->name : user->vm_id, bdf);
+                                 user->vm ? user->vm->name : user->vm_id, a->bdf);
         r = bus_job_new(m, kind, NULL, connect_settle, &j, e);
         if (r < 0)
                 return r;
-        job_add_bdf(j, d->bdf);
+        job_add_bdf(j, a->device->bdf);
         if (free_and_strdup(&j->tsm, tsm) < 0)
                 log_oom();
         r = connect_start(j, verb);
@@ -61,87 +56,117 @@ static int start_connect(Manager *m, sd_bus_message *call, Device *d, enum job_k
                 job_free(j);
                 return bus_error(e, TDI_ERROR_KERNEL, "could not start a worker: %s", strerror(-r));
         }
-        return bus_job_started(j, call, async);
+        return bus_job_started(j, call, a->options.async);
 }
 
 static int method_connect(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         Manager *m = userdata;
         struct act a = {};
-        char bdf[TDI_BDF_MAX];
         const char *tsm;
-        Device *d;
         int r;
 
         r = sd_bus_message_read_basic(call, 's', &tsm);
         if (r >= 0)
-                r = open_device(m, call, method_connect, &a, &d, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
-        tdi_bdf_format(d->bdf, bdf);
+                r = open_device(m, call, method_connect, &a, e);
+        if (r != 0)
+                return r;
         if (m->n_tsms == 0)
                 return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "this host has no TSM: no driver has registered one in /sys/class/tsm");
         if (isempty(tsm) && m->n_tsms > 1)
-                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "this host has %zu TSMs: name the one to connect %s to", m->n_tsms, bdf);
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "this host has %zu TSMs: name the one to connect %s to", m->n_tsms, a.bdf);
         if (!isempty(tsm) && !tsm_find(m, tsm))
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "there is no TSM \"%.32s\"", tsm);
-        if (!(d->tee & DEVICE_DSM))
+        if (a.device->gone)
+                return bus_error(e, TDI_ERROR_NOT_FOUND, "%s has gone from the host", a.bdf);
+        if (!(a.device->tee & DEVICE_DSM))
                 return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "the kernel does not take %s for a DSM: it has neither TEE-IO nor IDE, or is not function 0",
-                                 bdf);
-        if (d->tsm)
-                return bus_error(e, TDI_ERROR_EXISTS, "%s is connected to %s", bdf, d->tsm);
-        return start_connect(m, call, d, JOB_CONNECT, "do", isempty(tsm) ? m->tsms[0]->name : tsm, a.async, e);
+                                 a.bdf);
+        if (a.device->tsm)
+                return bus_error(e, TDI_ERROR_EXISTS, "%s is connected to %s", a.bdf, a.device->tsm);
+        return start_connect(m, call, &a, JOB_CONNECT, "do", isempty(tsm) ? m->tsms[0]->name : tsm, e);
 }
 
 static int method_disconnect(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        Manager *m = userdata;
-        char bdf[TDI_BDF_MAX];
         struct act a = {};
-        Device *d;
         int r;
 
-        r = open_device(m, call, method_disconnect, &a, &d, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
-        tdi_bdf_format(d->bdf, bdf);
-        if (!d->tsm || !(d->tee & DEVICE_DSM))
-                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is not a connected DSM", bdf);
-        return start_connect(m, call, d, JOB_DISCONNECT, "undo", d->tsm, a.async, e);
+        r = open_device(userdata, call, method_disconnect, &a, e);
+        if (r != 0)
+                return r;
+        if (!a.device->tsm || !(a.device->tee & DEVICE_DSM))
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is not a connected DSM", a.bdf);
+        return start_connect(userdata, call, &a, JOB_DISCONNECT, "undo", a.device->tsm, e);
 }
 
 static int method_restore(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         Manager *m = userdata;
-        char bdf[TDI_BDF_MAX];
         struct act a = {};
         Custody *c;
-        Device *d;
         Job *j;
         int r;
 
-        r = open_device(m, call, method_restore, &a, &d, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
-        tdi_bdf_format(d->bdf, bdf);
-        c = custody_find(m, d->bdf);
+        r = open_device(m, call, method_restore, &a, e);
+        if (r != 0)
+                return r;
+        c = custody_find(m, a.device->bdf);
         if (!c || !c->quarantine)
-                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is not quarantined", bdf);
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is not quarantined", a.bdf);
         if (c->frozen)
-                return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s", bdf, c->quarantine);
+                return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s", a.bdf, c->quarantine);
         if (c->busy)
-                return bus_error(e, TDI_ERROR_BUSY, "%s has not come back from the kernel", bdf);
+                return bus_error(e, TDI_ERROR_BUSY, "%s has not come back from the kernel", a.bdf);
+        /* A holder that we have not heard of yet may have the device open: what is undone must end with its close. */
+        if (!c->vm && vm_find_id(m, c->vm_id))
+                return bus_error(e, TDI_ERROR_BUSY, "the holder of VM %s, which has %s, has not answered yet", c->vm_id, a.bdf);
         r = bus_job_new(m, JOB_RESTORE, NULL, release_settle, &j, e);
         if (r < 0)
                 return r;
-        job_add_bdf(j, d->bdf);
+        job_add_bdf(j, c->bdf);
         custody_set_quarantine(c, NULL);
         custody_set_goal(c, GOAL_DOWN);
-        return bus_job_started(j, call, a.async);
+        return bus_job_started(j, call, a.options.async);
+}
+
+/* For root, and for the owner of the VM that has the function. */
+static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        Device *d = bus_device(userdata, sd_bus_message_get_path(call));
+        Custody *c = d ? custody_find(userdata, d->bdf) : NULL;
+        char bdf[TDI_BDF_MAX];
+        struct json_object *o;
+        uid_t uid;
+        int r;
+
+        if (!d)
+                return bus_error(e, TDI_ERROR_NOT_FOUND, "the function is gone");
+        r = c && c->vm ? access_owner(userdata, c->vm, call, method_describe, &uid, e) : access_root(userdata, call, method_describe, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        o = json_new();
+        json_set_str(o, "bdf", tdi_bdf_format(d->bdf, bdf));
+        json_set_bool(o, "present", !d->gone);
+        json_set_str(o, "custody", tdi_custody_to_string(c ? custody_step(c) : TDI_CUSTODY_NONE));
+        json_set_str(o, "action", c ? custody_action_name(c) : "");
+        json_set_str(o, "quarantine", c ? strempty(c->quarantine) : "");
+        return bus_reply_description(call, "device", o);
+}
+
+static const char *quarantine(const Device *d, const Custody *c, char *buf, size_t size) {
+        if (c->quarantine) {
+                public_quarantine(c, d->gone, buf, size);
+                return buf;
+        }
+        if (c->blocked)
+                return "it waits for another function of its IOMMU group, which could not be given back";
+        if (c->stuck || c->locked_out)
+                return "it has not come back from the kernel; it is given back when it does";
+        return "";
 }
 
 static int get_text(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,
                     void *userdata, _unused_ sd_bus_error *e) {
         Device *d = bus_device(userdata, path);
         const char *text = "";
-        char buf[64];
+        char buf[1024];
         Custody *c;
 
         if (!d)
@@ -169,13 +194,16 @@ static int get_text(_unused_ sd_bus *bus, const char *path, _unused_ const char 
                 text = c ? tdi_custody_to_string(custody_step(c)) : "none";
         else if (streq(property, "VM"))
                 text = c && c->vm && c->vm->announced ? vm_path(c->vm, buf) : "";
-        else if (c && c->quarantine)
-                text = c->quarantine;
-        else if (c && c->blocked)
-                text = "it waits for another function of its IOMMU group, which could not be given back";
-        else if (c && (c->stuck || c->locked_out))
-                text = "it has not come back from the kernel; it is given back when it does";
+        else if (c)
+                text = quarantine(d, c, buf, sizeof(buf));
         return sd_bus_message_append_basic(reply, 's', strempty(text));
+}
+
+static int get_present(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, _unused_ const char *property,
+                       sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *e) {
+        Device *d = bus_device(userdata, path);
+
+        return d ? sd_bus_message_append(reply, "b", !d->gone) : -ENOENT;
 }
 
 static int get_ids(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, _unused_ const char *property,
@@ -231,7 +259,9 @@ const sd_bus_vtable bus_device_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Disconnect", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_disconnect,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Restore", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_describe, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("BDF", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Present", "b", get_present, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("IDs", "(qqqq)", get_ids, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Class", "u", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Name", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

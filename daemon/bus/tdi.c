@@ -4,21 +4,13 @@
 #include "device.h"
 #include "vm.h"
 
-struct act {
-        bool async;
-};
-
-static const struct option act_options[] = {
-        { "async", 'b', offsetof(struct act, async), NULL },
-        {},
-};
-
-static int open_tdi(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, struct act *a, TDI **ret, sd_bus_error *e) {
+/* What the methods have in common: 0 with the TDI of an open VM; anything else is what the method has to return. */
+static int open_tdi(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, struct bus_act *a, TDI **ret, sd_bus_error *e) {
         uid_t uid;
         TDI *t;
         int r;
 
-        r = options_read(call, act_options, a, e);
+        r = options_read(call, bus_act_options, a, e);
         if (r < 0)
                 return r;
         t = bus_tdi(m, sd_bus_message_get_path(call));
@@ -26,25 +18,22 @@ static int open_tdi(Manager *m, sd_bus_message *call, sd_bus_message_handler_t m
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function has been detached");
         r = access_owner(m, t->vm, call, method, &uid, e);
         if (r <= 0)
-                return r;
-        r = bus_vm_is_open(t->vm, e);
-        if (r < 0)
-                return r;
+                return r < 0 ? r : 1;
         *ret = t;
-        return 1;
+        return bus_vm_is_open(t->vm, e);
 }
 
 /* The functions of a group come together and go together: the kernel gives a group's DMA to one owner. */
 static int method_detach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        struct act a = {};
+        struct bus_act a = {};
         TDI *t;
         Job *j;
         VM *vm;
         int r;
 
         r = open_tdi(userdata, call, method_detach, &a, &t, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
+        if (r != 0)
+                return r;
         if (t->state == TDI_STATE_ATTACHING || t->state == TDI_STATE_DETACHING)
                 return bus_error(e, TDI_ERROR_BUSY, "the function is %s: wait for that job", tdi_state_to_string(t->state));
         vm = t->vm;
@@ -66,26 +55,26 @@ static int method_detach(sd_bus_message *call, void *userdata, sd_bus_error *e) 
 }
 
 static int method_bind(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        struct act a = {};
+        struct bus_act a = {};
         TDI *t;
         int r;
 
         r = open_tdi(userdata, call, method_bind, &a, &t, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
+        if (r != 0)
+                return r;
         return bus_error(e, TDI_ERROR_NOT_SUPPORTED,
                          "this tdid has no way to bind a TDI: the kernel offers user space connect and disconnect only "
                          "(no iommufd TSM call); everything up to prepare works without");
 }
 
 static int method_unbind(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        struct act a = {};
+        struct bus_act a = {};
         TDI *t;
         int r;
 
         r = open_tdi(userdata, call, method_unbind, &a, &t, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
+        if (r != 0)
+                return r;
         return bus_error(e, TDI_ERROR_INVALID_STATE, "the function is not bound");
 }
 

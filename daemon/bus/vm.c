@@ -12,18 +12,18 @@
 /* Who owns a VM must not take all of the host's jobs with it. */
 #define JOBS_PER_VM 16
 
-struct act {
+struct destroy {
         bool async, abandon;
 };
 
-static const struct option act_options[] = {
-        { "async", 'b', offsetof(struct act, async), NULL },
+const struct option bus_act_options[] = {
+        { "async", 'b', offsetof(struct bus_act, async), NULL },
         {},
 };
 
 static const struct option destroy_options[] = {
-        { "async", 'b', offsetof(struct act, async), NULL },
-        { "abandon", 'b', offsetof(struct act, abandon), NULL },
+        { "async", 'b', offsetof(struct destroy, async), NULL },
+        { "abandon", 'b', offsetof(struct destroy, abandon), NULL },
         {},
 };
 
@@ -56,6 +56,23 @@ int bus_job_new(Manager *m, enum job_kind kind, VM *vm, bool (*settle)(Job *j), 
         return 0;
 }
 
+enum {
+        CLOSING_TOO, /* also while the VM closes */
+        OPEN_ONLY,
+};
+
+/* The VM of a call that its owner or root makes: 0 with it; anything else is what the method has to return. */
+static int open_vm(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, int when, VM **ret, uid_t *ret_uid, sd_bus_error *e) {
+        int r;
+
+        r = bus_vm_of_call(m, call, ret, e);
+        if (r >= 0)
+                r = access_owner(m, *ret, call, method, ret_uid, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        return when == OPEN_ONLY ? bus_vm_is_open(*ret, e) : 0;
+}
+
 static int check_seal(VM *vm, sd_bus_error *e) {
         if (vm->phase != TDI_VM_PREPARING)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "VM %s is %s: only a VM that is preparing can be sealed", vm->name,
@@ -78,22 +95,18 @@ static int check_seal(VM *vm, sd_bus_error *e) {
 }
 
 static int method_seal(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        struct act a = {};
+        struct bus_act a = {};
         uid_t uid;
         VM *vm;
         Job *j;
         int r;
 
-        r = options_read(call, act_options, &a, e);
+        r = options_read(call, bus_act_options, &a, e);
         if (r >= 0)
-                r = bus_vm_of_call(userdata, call, &vm, e);
-        if (r >= 0)
-                r = access_owner(userdata, vm, call, method_seal, &uid, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
-        r = bus_vm_is_open(vm, e);
-        if (r >= 0)
-                r = check_seal(vm, e);
+                r = open_vm(userdata, call, method_seal, OPEN_ONLY, &vm, &uid, e);
+        if (r != 0)
+                return r;
+        r = check_seal(vm, e);
         if (r >= 0)
                 r = bus_job_new(userdata, JOB_SEAL, vm, seal_settle, &j, e);
         if (r < 0)
@@ -104,7 +117,7 @@ static int method_seal(sd_bus_message *call, void *userdata, sd_bus_error *e) {
 }
 
 static int method_destroy(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        struct act a = {};
+        struct destroy a = {};
         uid_t uid;
         VM *vm;
         Job *j;
@@ -112,11 +125,9 @@ static int method_destroy(sd_bus_message *call, void *userdata, sd_bus_error *e)
 
         r = options_read(call, destroy_options, &a, e);
         if (r >= 0)
-                r = bus_vm_of_call(userdata, call, &vm, e);
-        if (r >= 0)
-                r = access_owner(userdata, vm, call, method_destroy, &uid, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
+                r = open_vm(userdata, call, method_destroy, CLOSING_TOO, &vm, &uid, e);
+        if (r != 0)
+                return r;
         r = bus_job_new(userdata, JOB_DESTROY, vm, destroy_settle, &j, e);
         if (r < 0)
                 return r;
@@ -146,13 +157,8 @@ static int method_set_kvm(sd_bus_message *call, void *userdata, sd_bus_error *e)
 
         r = sd_bus_message_read_basic(call, 'h', &fd);
         if (r >= 0)
-                r = bus_vm_of_call(m, call, &vm, e);
-        if (r >= 0)
-                r = access_owner(m, vm, call, method_set_kvm, &uid, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
-        r = bus_vm_is_open(vm, e);
-        if (r < 0)
+                r = open_vm(m, call, method_set_kvm, OPEN_ONLY, &vm, &uid, e);
+        if (r != 0)
                 return r;
         r = host_check_kvm_vm(m->host, fd, what, sizeof(what));
         if (r < 0)
@@ -226,14 +232,10 @@ static int method_set_pidfd(sd_bus_message *call, void *userdata, sd_bus_error *
 
         r = sd_bus_message_read_basic(call, 'h', &fd);
         if (r >= 0)
-                r = bus_vm_of_call(m, call, &vm, e);
-        if (r >= 0)
-                r = access_owner(m, vm, call, method_set_pidfd, &uid, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
-        r = bus_vm_is_open(vm, e);
-        if (r >= 0)
-                r = check_keepers(vm, e);
+                r = open_vm(m, call, method_set_pidfd, OPEN_ONLY, &vm, &uid, e);
+        if (r != 0)
+                return r;
+        r = check_keepers(vm, e);
         if (r < 0)
                 return r;
         r = host_check_pidfd(m->host, fd, &pid, what, sizeof(what));
@@ -249,7 +251,6 @@ static int method_set_pidfd(sd_bus_message *call, void *userdata, sd_bus_error *
 }
 
 static int method_hold(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        Manager *m = userdata;
         const char *label;
         uid_t uid;
         VM *vm;
@@ -260,14 +261,10 @@ static int method_hold(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 return r;
         if (!label_is_valid(label))
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "a label has at most %d bytes and no control characters", VM_LABEL_MAX);
-        r = bus_vm_of_call(m, call, &vm, e);
-        if (r >= 0)
-                r = access_owner(m, vm, call, method_hold, &uid, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
-        r = bus_vm_is_open(vm, e);
-        if (r >= 0)
-                r = check_keepers(vm, e);
+        r = open_vm(userdata, call, method_hold, OPEN_ONLY, &vm, &uid, e);
+        if (r != 0)
+                return r;
+        r = check_keepers(vm, e);
         if (r < 0)
                 return r;
         r = keeper_new_lease(vm, label, uid, on_kept, sd_bus_message_ref(call));
@@ -275,20 +272,14 @@ static int method_hold(sd_bus_message *call, void *userdata, sd_bus_error *e) {
 }
 
 static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        _cleanup_json_ struct json_object *o = NULL;
         uid_t uid;
         VM *vm;
         int r;
 
-        r = bus_vm_of_call(userdata, call, &vm, e);
-        if (r >= 0)
-                r = access_owner(userdata, vm, call, method_describe, &uid, e);
-        if (r <= 0)
-                return r < 0 ? r : 1;
-        o = json_new();
-        json_set_str(o, "schema", "tdid/1");
-        json_set_take(o, "vm", vm_record(vm, true));
-        return sd_bus_reply_method_return(call, "s", json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+        r = open_vm(userdata, call, method_describe, CLOSING_TOO, &vm, &uid, e);
+        if (r != 0)
+                return r;
+        return bus_reply_description(call, "vm", vm_record(vm, true));
 }
 
 static int get_text(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,

@@ -8,6 +8,9 @@
 #include <limits.h>
 #include <stdio.h>
 
+/* What the kernel shows of one is short; a whole answer must stay below IPC_SIZE_MAX. */
+#define FUNCTIONS_PER_ANSWER 128
+
 static int read_connect(struct work *w, const char *bdf, char *buf, size_t size) {
         char path[PATH_MAX];
         ssize_t n;
@@ -15,6 +18,33 @@ static int read_connect(struct work *w, const char *bdf, char *buf, size_t size)
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/connect", bdf);
         n = host_read_text(w->host, path, buf, size);
         return n < 0 ? (int) n : 0;
+}
+
+/*
+ * Whether a connection is ours must not be lost with tdid: the journal is written before, when nobody knows yet what will come of
+ * it. So the worker that connects leaves a mark of its own, one byte in the function's lock file, which only workers of this function
+ * have, one after the other. It is as lasting as the journal, and read only for a connect that tdid has not seen the end of.
+ */
+#define MARK_NONE '-'     /* nothing tried, or refused by the kernel: what is connected is another's */
+#define MARK_TRYING '?'   /* the kernel was asked, and the worker did not live to tell */
+#define MARK_CONNECTED '+'
+
+static int set_mark(struct work *w, char mark) {
+        ssize_t n;
+
+        /* An operator's own wish, outside any custody. */
+        if (w->lock < 0)
+                return 0;
+        n = pwrite(w->lock, &mark, 1, 0);
+        if (n != 1)
+                return work_fail(w, n < 0 ? -errno : -EIO, "is the state folder full?", "write to the lock file of %s", w->bdf);
+        return 0;
+}
+
+static char get_mark(struct work *w) {
+        char mark = MARK_NONE;
+
+        return w->lock >= 0 && pread(w->lock, &mark, 1, 0) < 0 ? MARK_TRYING : mark;
 }
 
 /* args: "dsm" (BDF). values: "connect_before": the TSM that it is connected to, "" when none. */
@@ -27,7 +57,7 @@ int connect_note_do(struct work *w) {
         if (r < 0)
                 return work_fail(w, r, "has the TSM driver gone?", "read tsm/connect of %s", dsm);
         json_set_str(w->values, "connect_before", now);
-        return 0;
+        return set_mark(w, MARK_NONE);
 }
 
 /* args: "dsm" (BDF), "tsm" (name). */
@@ -36,8 +66,12 @@ int connect_tsm_do(struct work *w) {
         char path[PATH_MAX], now[64];
         int r;
 
+        r = set_mark(w, MARK_TRYING);
+        if (r < 0)
+                return r;
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/connect", dsm);
         r = host_write_text(w->host, path, tsm);
+        (void) set_mark(w, r < 0 ? MARK_NONE : MARK_CONNECTED);
         if (r < 0)
                 return work_fail(w, r,
                                  r == -ENXIO ? "the TSM refused the device, or its driver has gone" :
@@ -51,11 +85,15 @@ int connect_tsm_do(struct work *w) {
         return 0;
 }
 
+/* args: "dsm", "tsm", "connected_by": "perhaps" where only the mark knows. values: "connected_by": "unknown" where that does not either. */
 int connect_tsm_undo(struct work *w) {
         const char *dsm = json_str_or(w->args, "dsm", ""), *tsm = json_str_or(w->args, "tsm", "");
+        bool in_doubt = streq(json_str_or(w->args, "connected_by", ""), "perhaps");
         char path[PATH_MAX], now[64];
         int r;
 
+        if (in_doubt && get_mark(w) == MARK_NONE)
+                return 0;
         r = read_connect(w, dsm, now, sizeof(now));
         /* The function or the TSM's driver has gone, and the connection with it. */
         if (r == -ENOENT || r == -ENODEV)
@@ -64,6 +102,12 @@ int connect_tsm_undo(struct work *w) {
                 return work_fail(w, r, NULL, "read tsm/connect of %s", dsm);
         if (!streq(now, tsm))
                 return 0;
+        if (in_doubt && get_mark(w) != MARK_CONNECTED) {
+                json_set_str(w->values, "connected_by", "unknown");
+                return work_fail(w, -EOWNERDEAD,
+                                 "tdictl device restore gives the function back and leaves the connection; tdictl device disconnect ends it then",
+                                 "tell whether tdid or somebody else connected %s to %s, as the worker that tried it was killed", dsm, tsm);
+        }
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/disconnect", dsm);
         r = host_write_text(w->host, path, tsm);
         if (r < 0 && r != -ENXIO && r != -ENOENT)
@@ -90,8 +134,20 @@ static void read_into(struct work *w, struct json_object *o, const char *key, co
         json_set_str(o, key, buf);
 }
 
+static int by_bdf(const void *a, const void *b) {
+        return strcmp(json_str_or(*(struct json_object *const *) a, "bdf", ""), json_str_or(*(struct json_object *const *) b, "bdf", ""));
+}
+
+/* The function of this name among those of the answer, which stand in the order of their names. */
+static struct json_object *find_function(struct json_object *functions, const char *bdf) {
+        _cleanup_json_ struct json_object *key = json_new();
+
+        json_set_str(key, "bdf", bdf);
+        return json_object_array_bsearch(key, functions, by_bdf);
+}
+
 /* The streamH.R.E links below a host bridge name the functions that a stream ends at (drivers/pci/ide.c). */
-static void read_streams(struct work *w, struct json_object *streams, const char *bridge) {
+static void read_streams(struct work *w, struct json_object *functions, const char *bridge) {
         _cleanup_(host_names_freep) char **names = NULL;
         char path[PATH_MAX], target[256];
 
@@ -99,40 +155,28 @@ static void read_streams(struct work *w, struct json_object *streams, const char
         if (host_list(w->host, path, &names) < 0)
                 return;
         for (char **n = names; *n; n++) {
-                struct json_object *o;
+                struct json_object *o, *streams;
 
                 if (!startswith(*n, "stream") || strchr(*n, '.') == NULL)
                         continue;
                 snprintf(path, sizeof(path), "/sys/devices/%s/%s", bridge, *n);
                 if (host_read_link_name(w->host, path, target, sizeof(target)) < 0)
                         continue;
-                o = json_new();
-                json_set_str(o, "bdf", target);
-                json_set_str(o, "name", *n);
-                json_push_take(streams, o);
+                o = find_function(functions, target);
+                if (!o)
+                        continue; /* in another answer */
+                if (json_get_array(o, "streams", &streams) < 0) {
+                        streams = json_new_array();
+                        json_set_take(o, "streams", streams);
+                }
+                json_push_str(streams, *n);
         }
 }
 
-/* values: "tsms": [{name, parent, driver}], "functions": [{bdf, connect, dsm, bound}], "streams": [{bdf, name}]. */
-int read_tsm_do(struct work *w) {
-        _cleanup_(host_names_freep) char **tsms = NULL, **functions = NULL, **bridges = NULL;
-        struct json_object *list, *fns, *streams;
+static bool read_tsms(struct work *w, char **names, struct json_object *list) {
         char path[PATH_MAX];
-        int r;
 
-        list = json_new_array();
-        fns = json_new_array();
-        streams = json_new_array();
-        json_set_take(w->values, "tsms", list);
-        json_set_take(w->values, "functions", fns);
-        json_set_take(w->values, "streams", streams);
-
-        r = host_list(w->host, "/sys/class/tsm", &tsms);
-        if (r == -ENOENT)
-                return 0;
-        if (r < 0)
-                return work_fail(w, r, NULL, "list /sys/class/tsm");
-        for (char **n = tsms; *n; n++) {
+        for (char **n = names; *n; n++) {
                 struct json_object *o = json_new();
                 char name[256];
 
@@ -143,32 +187,70 @@ int read_tsm_do(struct work *w) {
                 json_set_str(o, "driver", host_read_link_name(w->host, path, name, sizeof(name)) < 0 ? "" : name);
                 json_push_take(list, o);
         }
-        if (!tsms[0])
+        return names[0];
+}
+
+/* Only functions that a TSM manages have the folder. Listing it does not wait, reading in it does. */
+static struct json_object *read_function(struct work *w, const char *bdf) {
+        _cleanup_(host_names_freep) char **attributes = NULL;
+        struct json_object *o;
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm", bdf);
+        if (host_list(w->host, path, &attributes) < 0)
+                return NULL;
+        o = json_new();
+        json_set_str(o, "bdf", bdf);
+        for (char **a = attributes; *a; a++)
+                if (streq(*a, "connect"))
+                        json_set_bool(o, "dsm_capable", true);
+        read_into(w, o, "connect", bdf, "tsm/connect");
+        read_into(w, o, "dsm", bdf, "tsm/dsm");
+        read_into(w, o, "bound", bdf, "tsm/bound");
+        return o;
+}
+
+/*
+ * args: "after": BDF to read on after it, none from the start.
+ * values: "tsms": [{name, parent, driver}], "functions": [{bdf, connect, dsm, bound, dsm_capable, streams: [..]}] in the order of their
+ * names, "more": BDF to go on after, when an answer is full.
+ */
+int read_tsm_do(struct work *w) {
+        _cleanup_(host_names_freep) char **tsms = NULL, **all = NULL, **bridges = NULL;
+        const char *after = json_str_or(w->args, "after", "");
+        struct json_object *list, *functions, *o;
+        int r;
+
+        list = json_new_array();
+        functions = json_new_array();
+        json_set_take(w->values, "tsms", list);
+        json_set_take(w->values, "functions", functions);
+
+        r = host_list(w->host, "/sys/class/tsm", &tsms);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return work_fail(w, r, NULL, "list /sys/class/tsm");
+        if (!read_tsms(w, tsms, list))
                 return 0;
 
-        r = host_list(w->host, "/sys/bus/pci/devices", &functions);
+        r = host_list(w->host, "/sys/bus/pci/devices", &all);
         if (r < 0)
                 return work_fail(w, r, NULL, "list /sys/bus/pci/devices");
-        for (char **n = functions; *n; n++) {
-                _cleanup_(host_names_freep) char **attributes = NULL;
-                struct json_object *o;
-
-                snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm", *n);
-                if (host_list(w->host, path, &attributes) < 0)
+        for (char **n = all; *n; n++) {
+                if (strcmp(*n, after) <= 0)
                         continue;
-                o = json_new();
-                json_set_str(o, "bdf", *n);
-                for (char **a = attributes; *a; a++)
-                        if (streq(*a, "connect"))
-                                json_set_bool(o, "dsm_capable", true);
-                read_into(w, o, "connect", *n, "tsm/connect");
-                read_into(w, o, "dsm", *n, "tsm/dsm");
-                read_into(w, o, "bound", *n, "tsm/bound");
-                json_push_take(fns, o);
+                if (json_object_array_length(functions) == FUNCTIONS_PER_ANSWER) {
+                        json_set_str(w->values, "more", *(n - 1));
+                        break;
+                }
+                o = read_function(w, *n);
+                if (o)
+                        json_push_take(functions, o);
         }
-        if (host_list(w->host, "/sys/devices", &bridges) >= 0)
+        if (json_object_array_length(functions) > 0 && host_list(w->host, "/sys/devices", &bridges) >= 0)
                 for (char **n = bridges; *n; n++)
                         if (startswith(*n, "pci"))
-                                read_streams(w, streams, *n);
+                                read_streams(w, functions, *n);
         return 0;
 }

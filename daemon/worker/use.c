@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Is the host using this function? Mounted or swapped-on disks, members of md and dm devices, network interfaces that are
- * up with an address, VFs that live on it, another VFIO user. The first use found is named; nothing is changed.
+ * up with an address or in another namespace, VFs that live on it, another VFIO user. The first use found is named; nothing
+ * is changed.
  */
 #include "worker/work.h"
 
@@ -11,6 +12,7 @@
 #include <stdio.h>
 
 #define PROC_FILE_MAX (4UL * 1024 * 1024)
+#define DEPTH_MAX 8 /* a USB network adapter behind hubs stands deepest below its controller */
 
 struct use {
         struct work *w;
@@ -194,6 +196,41 @@ static int check_interfaces(struct work *w) {
         return 0;
 }
 
+/*
+ * The folder "net" of a device holds its interfaces, and is there while it has any (get_device_parent, cleanup_glue_dir); but only
+ * those of the network namespace that this sysfs belongs to can be seen in it. An empty one means that they live in another.
+ * Folders only, no links: what hangs below the function, as a virtio or USB device does, belongs to it.
+ */
+static bool has_hidden_interface(struct work *w, const char *dir, unsigned depth) { /* NOLINT(misc-no-recursion) */
+        _cleanup_(host_names_freep) char **names = NULL;
+        char path[PATH_MAX], target[PATH_MAX];
+
+        if (host_list(w->host, dir, &names) < 0)
+                return false;
+        for (char **n = names; *n; n++) {
+                _cleanup_(host_names_freep) char **inside = NULL;
+
+                if (snprintf(path, sizeof(path), "%s/%s", dir, *n) >= (int) sizeof(path) ||
+                    host_readlink(w->host, path, target, sizeof(target)) >= 0)
+                        continue;
+                if (streq(*n, "net")) {
+                        if (host_list(w->host, path, &inside) >= 0 && !inside[0])
+                                return true;
+                } else if (depth > 0 && has_hidden_interface(w, path, depth - 1))
+                        return true;
+        }
+        return false;
+}
+
+static int check_namespaces(struct work *w) {
+        char path[PATH_MAX];
+
+        snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s", w->bdf);
+        if (has_hidden_interface(w, path, DEPTH_MAX))
+                return in_use(w, "%s: a network interface of it is in another network namespace, as a container's; take it back, or use force", w->bdf);
+        return 0;
+}
+
 static int check_vfs(struct work *w) {
         char path[PATH_MAX];
         uint64_t n;
@@ -276,5 +313,7 @@ int check_use_do(struct work *w) {
         u.mounts = mounts;
         u.swaps = swaps;
         r = check_disks(&u);
-        return r < 0 ? r : check_interfaces(w);
+        if (r >= 0)
+                r = check_interfaces(w);
+        return r < 0 ? r : check_namespaces(w);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a worker is told and what it answers. A worker runs one operation at a time, each with only the descriptors that
- * came with it, and may sleep in the kernel for ever: nobody waits for it but its own function.
+ * What a worker is told and what it answers. A command is one operation with only the descriptors that it needs, or a few
+ * that need none and run one after the other. A worker may sleep in the kernel for ever: nobody waits for it but its function.
  *
  * An operation has three verbs. `do` and `undo` are idempotent: each first looks at the kernel, so that running one again after
  * a crash finishes what was begun. `probe` changes nothing and answers 1 (done) or 0 (not done).
@@ -19,6 +19,7 @@ struct work {
         struct json_object *args; /* what tdid knows of the function: "bdf" and the values of earlier operations */
         struct json_object *values; /* out: merged by tdid into the function's journal */
         struct ipc_fds fds;         /* in: descriptors of this operation */
+        int lock;                   /* the function's lock file, -EBADF for who works on none */
         struct ipc_fds out;         /* out: opened here, kept open until the next command acknowledges them */
         const char *bdf;
         char text[768];             /* out: what went wrong, for a person */

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * tdid-worker: runs the operations that may sleep in the kernel, for one function (or one reader) at a time. It talks to its
- * tdid over descriptor 3 and ends when that end is closed: what it was doing is then finished, and nothing else begun.
+ * tdid over descriptor 3 and ends when that end is closed: the command it was at is then finished, and nothing else begun.
+ *
+ * Between the work for one function and that for another it rests: only with no descriptor of the former left.
  */
 #include "worker/work.h"
 
-#include <limits.h>
+#include <dirent.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 
 #include "fault.h"
 
@@ -51,7 +52,7 @@ const char *work_path(struct work *w, char *buf, size_t size, const char *attrib
         return buf;
 }
 
-static int run(struct work *w, const char *name, const char *verb) {
+static int run_one(struct work *w, const char *name, const char *verb) {
         for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
                 work_func f;
                 int r;
@@ -69,9 +70,107 @@ static int run(struct work *w, const char *name, const char *verb) {
         return work_fail(w, -ENOSYS, "tdid and tdid-worker are of different versions", "find operation %s", name);
 }
 
+static const char *name_at(struct json_object *names, size_t i) {
+        return strempty(json_object_get_string(json_object_array_get_idx(names, i)));
+}
+
+/* All of a command up to the first that fails; *ret_ran is how many went well. */
+static int run_all(struct work *w, struct json_object *names, const char *verb, size_t *ret_ran) {
+        size_t n = json_object_array_length(names);
+        int r = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                const char *name = name_at(names, i);
+
+                /* The first point before and the last one after a command are tdid's own. */
+                if (i > 0)
+                        fault_point_within(name, verb, "before");
+                r = run_one(w, name, verb);
+                if (r < 0)
+                        return r;
+                *ret_ran = i + 1;
+                if (i + 1 < n)
+                        fault_point_within(name, verb, "after");
+        }
+        return r;
+}
+
+/* Nothing but standard input, output, error, socket and lock is open: of what was worked on nothing can be kept back or closed late. */
+static bool is_empty(int lock) {
+        DIR *d = opendir("/proc/self/fd");
+        struct dirent *e;
+        bool empty = d;
+
+        /* "." and ".." are 0. */
+        while (d && (e = readdir(d))) {
+                int fd = atoi(e->d_name);
+
+                empty &= fd <= SOCKET_FD || fd == lock || fd == dirfd(d);
+        }
+        if (d)
+                closedir(d);
+        return empty;
+}
+
+static int answer(struct work *w, int r, size_t ran) {
+        _cleanup_json_ struct json_object *o = json_new(), *ack = NULL;
+        struct ipc_fds none = {};
+
+        json_set_i64(o, "r", r);
+        json_set_u64(o, "ran", ran);
+        if (r < 0)
+                json_set_str(o, "text", w->text);
+        json_set_take(o, "values", TAKE_PTR(w->values));
+        r = ipc_send(SOCKET_FD, o, w->out.fd, r < 0 ? 0 : w->out.n);
+        if (r >= 0 && w->out.n > 0) {
+                /* What was opened here stays open here until tdid has given it to the holder. */
+                r = ipc_recv(SOCKET_FD, &ack, &none);
+                ipc_fds_close(&none);
+        }
+        ipc_fds_close(&w->out);
+        return r;
+}
+
+/* 1: go on; 0: end. */
+static int serve(TdiHost *host, int *lock) {
+        _cleanup_json_ struct json_object *command = NULL;
+        struct work w = { .host = host };
+        struct json_object *names, *args;
+        size_t ran = 0;
+        int r;
+
+        r = ipc_recv(SOCKET_FD, &command, &w.fds);
+        if (r < 0)
+                return r == -ECONNRESET ? 0 : r;
+        if (json_bool_or(command, "lock", false) && w.fds.n > 0) {
+                close_fd(*lock);
+                *lock = ipc_fds_take(&w.fds, 0);
+                memmove(w.fds.fd, w.fds.fd + 1, --w.fds.n * sizeof(*w.fds.fd));
+        }
+        w.lock = *lock;
+        w.values = json_new();
+        w.args = json_get_object(command, "args", &args) < 0 ? NULL : args;
+        w.bdf = json_str_or(w.args, "bdf", "");
+        if (json_get_array(command, "ops", &names) < 0)
+                r = work_fail(&w, -EBADMSG, NULL, "read a command");
+        else if (streq(name_at(names, 0), "rest")) {
+                /* Whoever still holds something closes it while the function is locked: by ending. */
+                if (!is_empty(*lock)) {
+                        json_object_put(w.values);
+                        return 0;
+                }
+                w.lock = *lock = close_fd(*lock);
+        } else
+                r = run_all(&w, names, json_str_or(command, "verb", ""), &ran);
+        ipc_fds_close(&w.fds);
+        r = answer(&w, r, ran);
+        return r < 0 ? r : 1;
+}
+
 int main(int argc, char **argv) {
         _cleanup_(tdi_host_freep) TdiHost *host = NULL;
         const char *spec = "linux";
+        int lock = -EBADF, r;
 
         for (int i = 1; i < argc; i++) {
                 if (startswith(argv[i], "--host="))
@@ -88,36 +187,8 @@ int main(int argc, char **argv) {
         (void) signal(SIGINT, SIG_IGN);
         (void) signal(SIGTERM, SIG_IGN);
 
-        for (;;) {
-                _cleanup_json_ struct json_object *command = NULL, *answer = NULL;
-                struct work w = { .host = host };
-                struct json_object *args;
-                int r;
-
-                r = ipc_recv(SOCKET_FD, &command, &w.fds);
-                if (r < 0)
-                        return r == -ECONNRESET ? 0 : 1;
-                answer = json_new();
-                w.values = json_new();
-                w.args = json_get_object(command, "args", &args) < 0 ? NULL : args;
-                w.bdf = json_str_or(w.args, "bdf", "");
-                r = run(&w, json_str_or(command, "op", ""), json_str_or(command, "verb", ""));
-                ipc_fds_close(&w.fds);
-                json_set_i64(answer, "r", r);
-                if (r < 0)
-                        json_set_str(answer, "text", w.text);
-                json_set_take(answer, "values", w.values);
-                r = ipc_send(SOCKET_FD, answer, w.out.fd, r < 0 ? 0 : w.out.n);
-                if (r >= 0 && w.out.n > 0) {
-                        _cleanup_json_ struct json_object *ack = NULL;
-                        struct ipc_fds none = {};
-
-                        /* What was opened here stays open here until tdid has given it to the holder. */
-                        r = ipc_recv(SOCKET_FD, &ack, &none);
-                        ipc_fds_close(&none);
-                }
-                ipc_fds_close(&w.out);
-                if (r < 0)
-                        return 1;
-        }
+        do
+                r = serve(host, &lock);
+        while (r > 0);
+        return r < 0;
 }

@@ -85,3 +85,22 @@ int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_
                 return client_fail_bus(c, r, &e, what);
         return 0;
 }
+
+int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, char **ret) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        const char *text;
+        char *copy;
+        int r;
+
+        r = client_call(c, call, what, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(reply, "s", &text);
+        if (r < 0)
+                return client_fail_answer(c, r, what);
+        copy = strdup(text);
+        if (!copy)
+                return -ENOMEM;
+        *ret = copy;
+        return 0;
+}

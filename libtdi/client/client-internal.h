@@ -48,6 +48,9 @@ int client_fail_answer(struct tdi_client *c, int r, const struct client_what *wh
 int client_new_call(struct tdi_client *c, const char *path, const char *interface, const char *member, sd_bus_message **ret);
 int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, sd_bus_message **ret_reply);
 
+/* Makes a call that answers with one string, the caller's. */
+int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, char **ret);
+
 /* Starts the job of a call whose options have async, and waits for its end. */
 int client_run_job(struct tdi_client *c, sd_bus_message *call, const struct client_what *what);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The calls that act on one function by its address: as a TDI of its VM, or as a device of the host. All are jobs. */
+/* The calls on one function by its address: as a TDI of its VM, or as a device of the host. All that act are jobs. */
 #include <stdio.h>
 
 #include "client-internal.h"
@@ -10,10 +10,15 @@ struct action {
         const char *missing; /* what is not there when the object is not: "attached function" */
 };
 
-static int act(struct tdi_client *c, const struct action *a, struct tdi_bdf bdf, const char *first_argument) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
-        char label[TDI_BDF_MAX], text[TDI_BDF_MAX], path[64], action[64], object[64];
-        const struct client_what what = { action, object };
+/* The action on a function, for errors. */
+struct function_what {
+        struct client_what what;
+        char action[64], object[64];
+};
+
+/* Begins the call. */
+static int function_call(struct tdi_client *c, const struct action *a, struct tdi_bdf bdf, struct function_what *w, sd_bus_message **ret) {
+        char label[TDI_BDF_MAX], text[TDI_BDF_MAX], path[64];
         int r;
 
         r = client_enter(c);
@@ -21,10 +26,18 @@ static int act(struct tdi_client *c, const struct action *a, struct tdi_bdf bdf,
                 return r;
         (void) tdi_bdf_format(bdf, text);
         snprintf(path, sizeof(path), "%s%s", a->prefix, tdi_bdf_to_label(bdf, label));
-        snprintf(action, sizeof(action), "%s %s", a->verb, text);
-        snprintf(object, sizeof(object), "%s %s", a->missing, text);
+        snprintf(w->action, sizeof(w->action), "%s %s", a->verb, text);
+        snprintf(w->object, sizeof(w->object), "%s %s", a->missing, text);
+        w->what = (struct client_what){ w->action, w->object };
+        return client_new_call(c, path, a->interface, a->member, ret);
+}
 
-        r = client_new_call(c, path, a->interface, a->member, &m);
+static int act(struct tdi_client *c, const struct action *a, struct tdi_bdf bdf, const char *first_argument) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        struct function_what w;
+        int r;
+
+        r = function_call(c, a, bdf, &w, &m);
         if (r < 0)
                 return r;
         if (first_argument) {
@@ -33,7 +46,7 @@ static int act(struct tdi_client *c, const struct action *a, struct tdi_bdf bdf,
                         return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The name of the TSM is not valid UTF-8.");
         }
         r = sd_bus_message_append(m, "a{sv}", 1, "async", "b", 1);
-        return r < 0 ? r : client_run_job(c, m, &what);
+        return r < 0 ? r : client_run_job(c, m, &w.what);
 }
 
 int tdi_client_detach(struct tdi_client *c, struct tdi_bdf bdf) {
@@ -70,4 +83,14 @@ int tdi_client_restore_device(struct tdi_client *c, struct tdi_bdf bdf) {
         static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Restore", "restore", "PCI function" };
 
         return act(c, &a, bdf, NULL);
+}
+
+int tdi_client_describe_device(struct tdi_client *c, struct tdi_bdf bdf, char **ret_json) {
+        static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Describe", "describe", "PCI function" };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        struct function_what w;
+        int r;
+
+        r = function_call(c, &a, bdf, &w, &m);
+        return r < 0 ? r : client_read_text(c, m, &w.what, ret_json);
 }

@@ -7,6 +7,7 @@
  * call count: any local user can send us a signal that claims to be Finished.
  */
 #include <inttypes.h>
+#include <json-c/json.h>
 #include <stdio.h>
 
 #include "client-internal.h"
@@ -152,6 +153,29 @@ static int job_start(struct tdi_client *c, struct job *j, sd_bus_message *call) 
         return 0;
 }
 
+/*
+ * Finished says what every user may know; the whole reason is for root and the VM's owner. Where it is refused, or tdid went
+ * meanwhile, the short one has to do.
+ */
+static void job_read_reason(struct tdi_client *c, struct job *j) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        json_object *o, *job, *v;
+        const char *json;
+
+        if (job_call(c, j, TDI_IFACE_JOB, "Describe", &reply) < 0 || sd_bus_message_read(reply, "s", &json) < 0)
+                return;
+        o = json_tokener_parse(json);
+        if (json_object_object_get_ex(o, "job", &job) && json_object_object_get_ex(job, "text", &v) && json_object_is_type(v, json_type_string) &&
+            json_object_get_string_len(v) > 0)
+                (void) free_and_strdup(&j->text, json_object_get_string(v));
+        json_object_put(o);
+}
+
+static int job_failed(struct tdi_client *c, struct job *j) {
+        job_read_reason(c, j);
+        return client_fail_named(c, j->error, j->text, j->what);
+}
+
 /* 1: the callback wants to leave. */
 static int job_report(struct tdi_client *c, struct job *j, uint64_t now) {
         struct tdi_progress p = {
@@ -199,7 +223,7 @@ static int job_wait(struct tdi_client *c, struct job *j) {
                         return client_fail(c, -ECONNRESET, TDI_ERROR_NONE, "The connection to %s was lost during job %s (%s); the job may go on: look with 'tdictl status'.",
                                            c->bus_label, j->id, j->what->action);
                 if (j->error)
-                        return isempty(j->error) ? 0 : client_fail_named(c, j->error, j->text, j->what);
+                        return isempty(j->error) ? 0 : job_failed(c, j);
                 if (j->lost)
                         return client_fail(c, -ECONNRESET, TDI_ERROR_NONE, "tdid went away during job %s (%s); the job may go on: look with 'tdictl status'.",
                                            j->id, j->what->action);

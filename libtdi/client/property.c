@@ -55,6 +55,12 @@ static int read_string_or_null(sd_bus_message *m, const struct property *p, json
         return r < 0 ? r : *s ? json_add_string(o, p->key, s) : json_add_null(o, p->key);
 }
 
+static int read_bool(sd_bus_message *m, const struct property *p, json_object *o) {
+        int b, r = sd_bus_message_read(m, "b", &b);
+
+        return r < 0 ? r : json_add(o, p->key, json_object_new_boolean(b));
+}
+
 static int read_number(sd_bus_message *m, const struct property *p, json_object *o) {
         uint32_t u;
         int r = sd_bus_message_read(m, "u", &u);
@@ -216,6 +222,7 @@ static const struct property tdi_properties[] = {
 
 static const struct property device_properties[] = {
         { "BDF", "s", "bdf", read_string },
+        { "Present", "b", "present", read_bool },
         { "IDs", "(qqqq)", NULL, read_ids },
         { "Class", "u", "class", read_class },
         { "ClassName", "s", "class_name", read_string_or_null },

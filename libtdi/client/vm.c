@@ -18,10 +18,14 @@ static int copy_struct(void *to, size_t to_size, const void *from, size_t from_s
         return 0;
 }
 
-/* A call on a VM by its id. The id becomes a part of a path: only what can stand there is let through. */
+/* Begins a call on a VM by its id. The id becomes a part of a path: only what can stand there is let through. */
 static int vm_call(struct tdi_client *c, const char *id, const char *member, sd_bus_message **ret) {
         char path[sizeof(TDI_PATH_VM) + 64];
+        int r;
 
+        r = client_enter(c);
+        if (r < 0)
+                return r;
         if (isempty(id) || strlen(id) > 64 ||
             strspn(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") != strlen(id))
                 return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "'%s' is not the id of a VM.", strempty(id));
@@ -40,6 +44,36 @@ static const struct client_what *vm_what(struct vm_what *w, const char *action, 
         snprintf(w->action, sizeof(w->action), "%s %s", action, w->object);
         w->what = (struct client_what){ .action = w->action, .object = w->object };
         return &w->what;
+}
+
+/* The next argument of an answer, a VM's path, as its id. */
+static int read_vm_id(struct tdi_client *c, sd_bus_message *reply, const struct client_what *what, char **ret) {
+        const char *path;
+        char *id;
+        int r;
+
+        r = sd_bus_message_read(reply, "o", &path);
+        if (r < 0 || !client_path_id(path, TDI_PATH_VM))
+                return client_fail_answer(c, r < 0 ? r : -EBADMSG, what);
+        id = strdup(client_path_id(path, TDI_PATH_VM));
+        if (!id)
+                return -ENOMEM;
+        *ret = id;
+        return 0;
+}
+
+/* The next argument of an answer, a lease, as a descriptor of ours. */
+static int read_lease(struct tdi_client *c, sd_bus_message *reply, const struct client_what *what, const char *vm, int *ret) {
+        int r, fd;
+
+        r = sd_bus_message_read(reply, "h", &fd);
+        if (r < 0)
+                return client_fail_answer(c, r, what);
+        fd = fd_dup(fd);
+        if (fd < 0)
+                return client_fail(c, fd, TDI_ERROR_NONE, "Could not keep the lease of VM %s: %s. It is closed again.", vm, strerror(-fd));
+        *ret = fd;
+        return 0;
 }
 
 static int append_number(sd_bus_message *m, const char *key, uint32_t value, bool given) {
@@ -81,9 +115,7 @@ int tdi_client_create_vm(struct tdi_client *c, const char *name, const struct td
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         struct tdi_vm_options o = {};
         _cleanup_free_ char *id = NULL;
-        _cleanup_close_ int lease = -EBADF;
-        const char *path;
-        int r, fd;
+        int r, lease = -EBADF;
 
         r = client_enter(c);
         if (r < 0)
@@ -105,27 +137,20 @@ int tdi_client_create_vm(struct tdi_client *c, const char *name, const struct td
         r = client_call(c, m, &what, &reply);
         if (r < 0)
                 return r;
-        r = sd_bus_message_read(reply, "oh", &path, &fd);
-        if (r < 0 || !client_path_id(path, TDI_PATH_VM))
-                return client_fail_answer(c, r < 0 ? r : -EBADMSG, &what);
-        id = strdup(client_path_id(path, TDI_PATH_VM));
-        if (!id)
-                return -ENOMEM;
-        lease = fd_dup(fd);
-        if (lease < 0)
-                return client_fail(c, lease, TDI_ERROR_NONE, "Could not keep the lease of VM %s: %s. It is closed again.", name, strerror(-lease));
-
+        r = read_vm_id(c, reply, &what, &id);
+        if (r >= 0)
+                r = read_lease(c, reply, &what, name, &lease);
+        if (r < 0)
+                return r;
         if (ret_id)
                 *ret_id = TAKE_PTR(id);
-        *ret_lease = TAKE_FD(lease);
+        *ret_lease = lease;
         return 0;
 }
 
 int tdi_client_find_vm(struct tdi_client *c, const char *vm, char **ret_id) {
         static const struct client_what what = { "find a VM", NULL };
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        const char *path;
-        char *id;
         int r;
 
         r = client_enter(c);
@@ -140,16 +165,7 @@ int tdi_client_find_vm(struct tdi_client *c, const char *vm, char **ret_id) {
         if (r < 0)
                 return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The VM's name is not valid UTF-8.");
         r = client_call(c, m, &what, &reply);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_read(reply, "o", &path);
-        if (r < 0 || !client_path_id(path, TDI_PATH_VM))
-                return client_fail_answer(c, r < 0 ? r : -EBADMSG, &what);
-        id = strdup(client_path_id(path, TDI_PATH_VM));
-        if (!id)
-                return -ENOMEM;
-        *ret_id = id;
-        return 0;
+        return r < 0 ? r : read_vm_id(c, reply, &what, ret_id);
 }
 
 static int append_function(sd_bus_message *m, const struct tdi_function *f) {
@@ -174,14 +190,11 @@ int tdi_client_attach(struct tdi_client *c, const char *id, const struct tdi_fun
         struct vm_what w;
         int r;
 
-        r = client_enter(c);
+        r = vm_call(c, id, "Attach", &m);
         if (r < 0)
                 return r;
         if (!functions || n == 0)
                 return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "Attach needs at least one function.");
-        r = vm_call(c, id, "Attach", &m);
-        if (r < 0)
-                return r;
         r = sd_bus_message_open_container(m, 'a', "(sa{sv})");
         for (size_t i = 0; r >= 0 && i < n; i++) {
                 /* The caller's structs may be longer or shorter than ours: their own size is the stride. */
@@ -208,9 +221,6 @@ static int vm_job(struct tdi_client *c, const char *id, const char *member, cons
         struct vm_what w;
         int r;
 
-        r = client_enter(c);
-        if (r < 0)
-                return r;
         r = vm_call(c, id, member, &m);
         if (r < 0)
                 return r;
@@ -232,11 +242,8 @@ int tdi_client_destroy(struct tdi_client *c, const char *id, uint64_t flags) {
 int tdi_client_hold(struct tdi_client *c, const char *id, const char *label, int *ret_lease) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         struct vm_what w;
-        int r, fd;
+        int r;
 
-        r = client_enter(c);
-        if (r < 0)
-                return r;
         r = vm_call(c, id, "Hold", &m);
         if (r < 0)
                 return r;
@@ -244,16 +251,7 @@ int tdi_client_hold(struct tdi_client *c, const char *id, const char *label, int
         if (r < 0)
                 return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The lease's label is not valid UTF-8.");
         r = client_call(c, m, vm_what(&w, "hold", id), &reply);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_read(reply, "h", &fd);
-        if (r < 0)
-                return client_fail_answer(c, r, &w.what);
-        fd = fd_dup(fd);
-        if (fd < 0)
-                return client_fail(c, fd, TDI_ERROR_NONE, "Could not keep the lease of VM %s: %s.", id, strerror(-fd));
-        *ret_lease = fd;
-        return 0;
+        return r < 0 ? r : read_lease(c, reply, &w.what, id, ret_lease);
 }
 
 static int vm_give_fd(struct tdi_client *c, const char *id, const char *member, int fd, const char *action) {
@@ -261,9 +259,6 @@ static int vm_give_fd(struct tdi_client *c, const char *id, const char *member, 
         struct vm_what w;
         int r;
 
-        r = client_enter(c);
-        if (r < 0)
-                return r;
         r = vm_call(c, id, member, &m);
         if (r < 0)
                 return r;
@@ -282,27 +277,10 @@ int tdi_client_set_pidfd(struct tdi_client *c, const char *id, int fd) {
 }
 
 int tdi_client_describe(struct tdi_client *c, const char *id, char **ret_json) {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        const char *text;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         struct vm_what w;
-        char *json;
         int r;
 
-        r = client_enter(c);
-        if (r < 0)
-                return r;
         r = vm_call(c, id, "Describe", &m);
-        if (r < 0)
-                return r;
-        r = client_call(c, m, vm_what(&w, "describe", id), &reply);
-        if (r < 0)
-                return r;
-        r = sd_bus_message_read(reply, "s", &text);
-        if (r < 0)
-                return client_fail_answer(c, r, &w.what);
-        json = strdup(text);
-        if (!json)
-                return -ENOMEM;
-        *ret_json = json;
-        return 0;
+        return r < 0 ? r : client_read_text(c, m, vm_what(&w, "describe", id), ret_json);
 }

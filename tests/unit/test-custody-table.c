@@ -30,6 +30,12 @@ static void test_rows(void) {
                 check(row->fds <= 2 && row->fds_undo <= 2);
                 check(row->do_ == RUNS_WORKER || row->fds == 0);
                 check(row->undo == RUNS_WORKER || row->fds_undo == 0);
+                /* What runs in one command gets no descriptors, opens none, and knows only what is in the journal. */
+                if (row->joins && check(a > 0)) {
+                        check(row->step == row[-1].step && row->do_ == RUNS_WORKER && row[-1].do_ == RUNS_WORKER);
+                        check(row->fds + row->fds_undo + row[-1].fds + row[-1].fds_undo == 0);
+                        check(row->deadline == row[-1].deadline && row->deadline_undo == row[-1].deadline_undo);
+                }
         }
 }
 
@@ -61,6 +67,8 @@ static void test_order(void) {
         test_about("%s", "order");
         /* What was there before is noted before the first change, and the function is found free before that. */
         check(ACTION_CLAIM_CHECK < ACTION_CLAIM_NOTE && ACTION_CLAIM_NOTE < ACTION_CLAIM_PM);
+        /* And is in the journal by then. */
+        check(!custody_table[ACTION_CLAIM_PM].joins);
         /* BIND resets the function: a connected TSM would lose it. */
         check(ACTION_OPEN_BIND < ACTION_CONNECT_TSM);
         check(ACTION_CONNECT_NOTE < ACTION_CONNECT_TSM);

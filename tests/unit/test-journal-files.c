@@ -70,7 +70,7 @@ static void test_round_trip(void) {
         c[1]->sequence = UINT64_C(1) << 62;
         c[2] = custody_new(m, bdf("0000:0a:00.0"), 0);
         c[2]->done = 1u << ACTION_CLAIM_CHECK;
-        c[2]->begun = ACTION_CLAIM_NOTE;
+        c[2]->begun = 1u << ACTION_CLAIM_NOTE | 1u << ACTION_CLAIM_PM;
         c[2]->sequence = 7;
         require(free_and_strdup(&c[2]->vm_id, "1763000000123") == 0);
         require(free_and_strdup(&c[2]->quarantine, "could not \"give\" it back: \\ \xe2\x80\xa6\n") == 0);

@@ -16,7 +16,7 @@ static const struct {
         { "sequence", "12" },
         { "group", "7" },
         { "done", "[\"claim.check\",\"claim.note\",\"claim.pm\"]" },
-        { "begun", "\"claim.override\"" },
+        { "begun", "[\"claim.override\",\"claim.rebind\"]" },
         { "values", "{\"driver\":\"nvme\",\"pm\":\"auto\"}" },
         { "quarantine", "\"the kernel said no\"" },
 };
@@ -87,7 +87,7 @@ static void test_good(void) {
         check_int(e.sequence, 12);
         check_int(e.group, 7);
         check_int(e.done, 1 << ACTION_CLAIM_CHECK | 1 << ACTION_CLAIM_NOTE | 1 << ACTION_CLAIM_PM);
-        check_int(e.begun, ACTION_CLAIM_OVERRIDE);
+        check_int(e.begun, 1 << ACTION_CLAIM_OVERRIDE | 1 << ACTION_CLAIM_REBIND);
         check_str(e.quarantine, "the kernel said no");
         check_str(json_str_or(e.values, "driver", ""), "nvme");
         check_int(json_object_object_length(e.values), 2);
@@ -97,7 +97,7 @@ static void test_good(void) {
 
         make(&f, "begun", NULL);
         require(parse(f.text, f.size, &e) == 0);
-        check_int(e.begun, ACTION_NONE);
+        check_int(e.begun, 0);
         journal_entry_clear(&e);
 
         make(&f, "quarantine", NULL);
@@ -111,11 +111,13 @@ static void test_good(void) {
         journal_entry_clear(&e);
 
         for (int a = 0; a < ACTION_MAX; a++) {
-                char list[80], name[64];
+                char list[80];
 
-                snprintf(name, sizeof(name), "\"%s\"", custody_table[a].name);
-                snprintf(list, sizeof(list), "[%s]", name);
-                check_parse("begun", name, 0);
+                snprintf(list, sizeof(list), "[\"%s\"]", custody_table[a].name);
+                make(&f, "begun", list);
+                require(parse(f.text, f.size, &e) == 0);
+                check_int(e.begun, 1 << a);
+                journal_entry_clear(&e);
                 make(&f, "done", list);
                 require(parse(f.text, f.size, &e) == 0);
                 check_int(e.done, 1 << a);
@@ -141,7 +143,7 @@ static void test_members(void) {
                                 expected = -ESTALE;
                         else if ((streq(key, "sequence") && (streq(v, "1") || strlen(v) == 20)) ||
                                  (streq(key, "group") && (streq(v, "1") || streq(v, "-1"))) || (streq(key, "version") && streq(v, "1")) ||
-                                 (streq(key, "done") && streq(v, "[]")) || (streq(key, "values") && streq(v, "{}")))
+                                 ((streq(key, "done") || streq(key, "begun")) && streq(v, "[]")) || (streq(key, "values") && streq(v, "{}")))
                                 expected = 0;
                         else if (streq(key, "version") && strlen(v) == 20)
                                 expected = -EPROTONOSUPPORT;
@@ -167,8 +169,10 @@ static void test_other(void) {
         check_parse("done", "[\"claim.check\",0]", -EBADMSG);
         check_parse("done", "\"claim.check\"", -EBADMSG);
         check_parse("done", "{\"claim.check\":true}", -EBADMSG);
-        check_parse("begun", "\"prepare.everything\"", -EBADMSG);
-        check_parse("begun", "\"\"", -EBADMSG);
+        check_parse("begun", "[\"prepare.everything\"]", -EBADMSG);
+        check_parse("begun", "[\"\"]", -EBADMSG);
+        check_parse("begun", "\"claim.check\"", -EBADMSG);
+        check_parse("begun", "{\"claim.check\":true}", -EBADMSG);
         check_parse("group", "2147483647", 0);
         check_parse("group", "2147483648", -EBADMSG);
         check_parse("group", "-2", -EBADMSG);

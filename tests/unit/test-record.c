@@ -163,8 +163,9 @@ static void test_describe(void) {
                 "id", "name", "uuid", "phase", "platform", "owner_uid", "vmm_uid", "vmm_gid", "seclabel", "hotplug", "bind", "await_vmm", "created",
                 "holder", "kvm", "guard", "vIOMMU", "keepers", "limits", "tdis",
         };
-        static const char *const tdi_keys[] = { "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group" };
-        static const char *const keeper_keys[] = { "kind", "label", "uid", "given" };
+        static const char *const tdi_keys[] = { "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "quarantine" };
+        static const char *const keeper_keys[] = { "kind", "label", "number", "uid", "given" };
+        static const char *const await_keys[] = { "kind", "label", "seconds_left" };
         _cleanup_json_ struct json_object *o = NULL;
         struct json_object *sub = NULL;
         VM *vm = new_vm();
@@ -175,14 +176,24 @@ static void test_describe(void) {
         o = through_text(vm_record(vm, true));
         has_exactly(o, vm_keys, ARRAY_SIZE(vm_keys));
         has_exactly(first(o, "tdis"), tdi_keys, ARRAY_SIZE(tdi_keys));
-        for (size_t i = 0; i < ARRAY_SIZE(keeper_keys); i++)
-                check(json_object_object_get_ex(first(o, "keepers"), keeper_keys[i], &sub));
+        has_exactly(first(o, "keepers"), keeper_keys, ARRAY_SIZE(keeper_keys));
         check_str(json_str_or(first(o, "tdis"), "bdf", ""), "0000:01:00.0");
         check_str(json_str_or(first(o, "keepers"), "label", ""), "CreateVM");
         check_int(json_get_object(o, "holder", &sub), 0);
         has_exactly(sub, (const char *const[]){ "pid", "unit" }, 2);
         check_int(json_get_object(o, "limits", &sub), 0);
         has_exactly(sub, (const char *const[]){ "functions" }, 1);
+        json_putp(&o);
+
+        vm->keepers[0]->ended = true;
+        vm->await_deadline = now_monotonic() + 90500000;
+        o = through_text(vm_record(vm, true));
+        has_exactly(first(o, "keepers"), await_keys, ARRAY_SIZE(await_keys));
+        check_int(json_u64_or(first(o, "keepers"), "seconds_left", 0), 90);
+        require(free_and_strdup(&vm->tdis[0]->custody->quarantine, "process 7 (nosy) holds it") == 0);
+        json_putp(&o);
+        o = through_text(vm_record(vm, true));
+        check_str(json_str_or(first(o, "tdis"), "quarantine", ""), "process 7 (nosy) holds it");
         release_functions(vm);
         vm_free(vm);
 }

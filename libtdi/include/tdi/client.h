@@ -279,9 +279,19 @@ int tdi_client_disconnect_device(struct tdi_client *client, struct tdi_bdf bdf);
 /**
  * tdi_client_restore_device() - try again to give back a quarantined function; a job
  *
+ * One that has gone from the host is forgotten.
+ *
  * Return: 0 or a negative errno.
  */
 int tdi_client_restore_device(struct tdi_client *client, struct tdi_bdf bdf);
+
+/**
+ * tdi_client_describe_device() - what only root, and the owner of the VM that has it, may know of a function
+ * @ret_json: {"schema": "tdid/1", "device": {…}} as docs/dbus-api.md says; the caller's, free()
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_DENIED for others.
+ */
+int tdi_client_describe_device(struct tdi_client *client, struct tdi_bdf bdf, char **ret_json);
 
 /* ---- looking and watching ---- */
 

@@ -4,10 +4,13 @@
 # sub-action made to fail once. The points come from tdid itself, so that none is forgotten.
 
 import errno
+import os
+import signal
 import subprocess
 
 from kit.checks import Failure, check, contains, equal, eventually
 from kit.client import Lost, Refused, refused
+from kit.daemon import process_state, processes
 from kit.registry import scenario
 
 HAS_UNDO_WORK = ("claim.pm", "claim.override", "claim.rebind", "open.cdev", "connect.tsm", "prepare.attach")
@@ -147,6 +150,59 @@ def kill_points_nvme(t):
     reached = run_points(t, bdf, chosen)
     equal(set(chosen) - reached, set(), "points that were never reached")
     equal(t.host.tsm_connected(bdf), "", "connection of the nvme")
+
+
+@scenario("nvme", start=False, timeout=600, tsm=("nvme",))
+def kill_points_foreign(t):
+    """tdid dies when it is about to connect a DSM, and somebody else connects that: the connection is not tdid's to end."""
+    bdf = t.host.bdf("nvme")
+    need_kill_points(t, bdf)
+    t.daemon.stop()
+    for point in ("connect.note:do:after", "connect.tsm:do:before"):
+        t.daemon.start({"TDID_TEST_KILL": point})
+        vm = t.vm()
+        try:
+            vm.attach(bdf)
+            raise Failure(f"tdid did not die at {point}")
+        except Lost:
+            t.daemon.wait_exit()
+        t.host.tsm_connect(bdf, t.tsm_name)
+        t.daemon.start()
+        equal(settle(t, bdf), "undone", f"the attach that died at {point}")
+        equal(t.host.tsm_connected(bdf), t.tsm_name, f"the foreign connection after {point}")
+        t.host.tsm_disconnect(bdf, t.tsm_name)
+        end(t, bdf)
+        t.daemon.stop()
+        vm.lease.close()
+
+
+@scenario("nvme", timeout=300, tsm=("nvme",))
+def connect_in_doubt(t):
+    """tdid and the worker that connects die together: nobody knows whose connection it is. Withheld, until somebody says so."""
+    bdf = t.host.bdf("nvme")
+    t.tsm.rule("connect", bdf, delay=60000, count=1)
+    vm = t.vm()
+    vm.attach(bdf, async_=True)
+    eventually(lambda: t.tsm.running("connect", bdf), "the handshake is under way")
+    workers = [pid for pid in processes("tdid-worker") if process_state(pid) == "D"]
+    t.daemon.kill()
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    t.tsm.release()
+    eventually(lambda: t.host.tsm_connected(bdf), "the kernel has finished the connect")
+    for _ in range(2):
+        t.daemon.start()
+        eventually(lambda: t.device(bdf).text("Quarantine"), f"quarantine of {bdf}")
+        contains(t.device(bdf).text("Quarantine"), "tdid or somebody else", "text of the quarantine")
+        equal(t.host.tsm_connected(bdf), t.tsm_name, "the connection in quarantine")
+        t.daemon.kill()
+    t.daemon.start()
+    t.device(bdf).restore()
+    t.free(bdf)
+    equal(t.host.tsm_connected(bdf), t.tsm_name, "the connection after Restore")
+    eventually(lambda: t.device(bdf).text("TSM") == t.tsm_name, "tdid sees the connection")
+    t.device(bdf).disconnect()
+    t.unchanged(bdf)
 
 
 @scenario("group-nvme", "group-edu", start=False, timeout=1200)

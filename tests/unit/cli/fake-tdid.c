@@ -8,7 +8,7 @@
  * Jobs of 0000:BB:00.0 by BB:
  *   01  end before the reply to the call that started them
  *   02  take 400 ms and two steps
- *   03  fail as Quarantined
+ *   03  fail as Quarantined; Describe() tells more than Finished. Of other jobs it is denied.
  *   04  go on until cancelled, then take 100 ms to undo
  *   05  tdid exits 50 ms into them
  *   06  are refused at once as InUse
@@ -124,7 +124,7 @@ static int on_timer(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
                 changed(j->path, "org.tdid1.Job", "Step");
                 job_arm(j, 200000);
         } else if (n == 3)
-                job_finish(j, "failed", "org.tdid1.Error.Quarantined", "0000:03:00.0 is withheld: its reset set is not clean.");
+                job_finish(j, "failed", "org.tdid1.Error.Quarantined", "0000:03:00.0: Quarantined");
         else if (n == 4 || n == 12)
                 job_arm(j, 10000000);
         else if (n == 5)
@@ -156,6 +156,15 @@ static int job_cancel(sd_bus_message *m, void *userdata, _unused_ sd_bus_error *
         return sd_bus_reply_method_return(m, "");
 }
 
+static int job_describe(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        struct job *j = userdata;
+
+        if (!j->function || j->function->number != 3)
+                return sd_bus_error_set(e, "org.tdid1.Error.Denied", "Not for you.");
+        return sd_bus_reply_method_return(m, "s", "{\"schema\":\"tdid/1\",\"job\":{\"error\":\"org.tdid1.Error.Quarantined\","
+                                                  "\"text\":\"0000:03:00.0 is withheld: its reset set is not clean.\"}}");
+}
+
 static int job_objects(_unused_ sd_bus *b, _unused_ const char *path, _unused_ const char *interface, _unused_ const char *property, sd_bus_message *reply,
                        void *userdata, _unused_ sd_bus_error *e) {
         struct job *j = userdata;
@@ -178,6 +187,7 @@ static int get_zero(_unused_ sd_bus *b, _unused_ const char *path, _unused_ cons
 static const sd_bus_vtable job_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("Cancel", "", "", job_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Describe", "", "s", job_describe, SD_BUS_VTABLE_UNPRIVILEGED),
         TEXT("Kind", job, kind),
         TEXT("Step", job, step),
         TEXT("State", job, state),
@@ -314,12 +324,23 @@ static int device_disconnect(sd_bus_message *m, void *userdata, sd_bus_error *e)
         return job_start(m, "disconnect", userdata, NULL, disconnected, NULL, e);
 }
 
+static int device_describe(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        struct function *f = userdata;
+
+        if (f->number != 3)
+                return sd_bus_error_set(e, "org.tdid1.Error.Denied", "Not for you.");
+        return sd_bus_reply_method_return(m, "s", "{\"schema\":\"tdid/1\",\"device\":{\"bdf\":\"0000:03:00.0\","
+                                                  "\"quarantine\":\"undo of open failed: process 7 (nosy) holds it\"}}");
+}
+
 static int device_value(_unused_ sd_bus *b, _unused_ const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,
                         void *userdata, _unused_ sd_bus_error *e) {
         struct function *f = userdata;
 
         if (streq(property, "IDs"))
                 return sd_bus_message_append(reply, "(qqqq)", 0x8086, 0x10d3, 0x8086, (int) f->number);
+        if (streq(property, "Present"))
+                return sd_bus_message_append(reply, "b", f->number != 12);
         if (streq(property, "Class"))
                 return sd_bus_message_append(reply, "u", 0x010802);
         if (streq(property, "IOMMUGroup"))
@@ -339,7 +360,9 @@ static const sd_bus_vtable device_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("Connect", "sa{sv}", "o", device_connect, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Disconnect", "a{sv}", "o", device_disconnect, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Describe", "", "s", device_describe, SD_BUS_VTABLE_UNPRIVILEGED),
         TEXT("BDF", function, bdf),
+        SD_BUS_PROPERTY("Present", "b", device_value, 0, 0),
         SD_BUS_PROPERTY("IDs", "(qqqq)", device_value, 0, 0),
         SD_BUS_PROPERTY("Class", "u", device_value, 0, 0),
         SD_BUS_PROPERTY("Name", "s", device_value, 0, 0),

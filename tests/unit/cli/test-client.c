@@ -423,7 +423,7 @@ static void test_daemon_goes(void) {
 /* ---- looking and watching ---- */
 
 static const char *const snapshot_device =
-        "{\"bdf\":\"0000:01:00.0\",\"vendor\":\"0x8086\",\"device\":\"0x10d3\",\"subsystem_vendor\":\"0x8086\",\"subsystem_device\":\"0x0001\","
+        "{\"bdf\":\"0000:01:00.0\",\"present\":true,\"vendor\":\"0x8086\",\"device\":\"0x10d3\",\"subsystem_vendor\":\"0x8086\",\"subsystem_device\":\"0x0001\","
         "\"class\":\"0x010802\",\"class_name\":\"NVMe\",\"name\":\"Made-up controller\",\"driver\":\"nvme\",\"iommu_group\":1,"
         "\"tee\":[\"tee-io\",\"ide\"],\"phys_fn\":null,\"dsm\":null,\"tsm\":null,\"bound\":null,\"tsm_read\":0,\"streams\":[],"
         "\"custody\":\"prepare\",\"vm_id\":\"1\",\"quarantine\":null,\"vm\":\"watched\"}";

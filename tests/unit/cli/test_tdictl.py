@@ -123,6 +123,10 @@ class Looking(Case):
             self.assertEqual(self.json("device", "show", form)["devices"][0]["bdf"], "0000:01:00.0")
         self.assertEqual(len(self.json("device", "show", "1:00.0".zfill(7), "02:00.0")["devices"]), 2)
         self.assertIn("driver: nvme", self.run_tdictl("device", "show", "01:00.0").stdout)
+        # The whole reason where tdid tells it, the one for everybody in lists.
+        self.assertIn("process 7 (nosy)", self.json("device", "show", "03:00.0")["devices"][0]["quarantine"])
+        self.assertEqual([d["quarantine"] for d in self.json("device", "list")["devices"] if d["quarantine"]], ["undo of open failed"])
+        self.assertEqual([d["bdf"] for d in self.json("device", "list")["devices"] if not d["present"]], ["0000:0c:00.0"])
         self.assertEqual(self.json("tsm", "show", "tsm0")["tsms"][0]["parent"], "0000:00:01.0")
         self.error("device", "show", "7f:00.0", expect=3, name="NotFound")
         self.error("device", "show", "1:0", expect=2, name="InvalidArgument")

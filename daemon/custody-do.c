@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One command on the way up. */
+#include "custody-engine.h"
+
+#include <stdio.h>
+
+#include "custody-rules.h"
+#include "fault.h"
+#include "journal.h"
+#include "vm.h"
+
+static void on_request_held(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        if (c->worker)
+                (void) worker_acknowledge(c->worker);
+        if (r < 0)
+                custody_failed(c, ACTION_OPEN_BIND, false, r, "could not give the request interrupt to the VM's holder");
+        else
+                custody_ended(c, ACTION_OPEN_BIND, false);
+}
+
+static int hold(Custody *c, const char *kind, int fd, holder_done done) {
+        struct json_object *put;
+        char key[64];
+
+        if (!c->vm || !holder_alive(c->vm->holder))
+                return -ENOTCONN;
+        snprintf(key, sizeof(key), "%s:%s", kind, c->name);
+        put = json_new();
+        json_set_str(put, "op", "put");
+        json_set_str(put, "key", key);
+        return holder_call(c->vm->holder, put, &fd, 1, done, c);
+}
+
+static void on_held(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        if (r < 0) {
+                /* Its copy goes with the worker; ours is taken over by the next one, which closes last. */
+                c->worker = worker_free(c->worker);
+                custody_failed(c, ACTION_OPEN_CDEV, false, r, "could not give the device to the VM's holder");
+                return;
+        }
+        if (c->worker)
+                (void) worker_acknowledge(c->worker);
+        custody_ended(c, ACTION_OPEN_CDEV, false);
+}
+
+static void on_done(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+        enum custody_action a = custody_highest(c->command);
+
+        if (r >= 0 && a == ACTION_OPEN_BIND && fds->n == 1) {
+                custody_merge(c, values);
+                custody_take_request(c, ipc_fds_take(fds, 0));
+                r = hold(c, "request", c->request, on_request_held);
+                if (r >= 0)
+                        return;
+                custody_idle(c);
+                c->worker = worker_free(c->worker);
+                custody_failed(c, a, false, r, "could not give the request interrupt to the VM's holder");
+                return;
+        }
+        if (r >= 0 && a == ACTION_OPEN_CDEV && fds->n == 1) {
+                custody_merge(c, values);
+                c->device = ipc_fds_take(fds, 0);
+                /* It goes to the holder before the worker lets go of its copy: there is no moment at which only tdid has it. */
+                r = hold(c, "cdev", c->device, on_held);
+                if (r >= 0)
+                        return; /* on_held() goes on */
+                custody_idle(c);
+                /* The worker still has it: the last close stays out of this process. */
+                c->device = close_fd(c->device);
+                c->worker = worker_free(c->worker);
+                custody_failed(c, a, false, r, "could not give the device to the VM's holder");
+                return;
+        }
+        custody_idle(c);
+        custody_merge(c, values);
+        if (r >= 0 && a == ACTION_CONNECT_TSM)
+                json_set_str(c->values, "connected_by", "tdid");
+        if (r == -ECONNRESET) {
+                c->worker = worker_free(c->worker);
+                custody_failed(c, a, false, r, text);
+                return;
+        }
+        a = custody_command_ended(c, false, worker_ran(w));
+        if (r < 0) {
+                /* One that opened something waits for an answer to that; any other can go on. */
+                if (a == ACTION_OPEN_CDEV)
+                        c->worker = worker_free(c->worker);
+                custody_failed(c, a, false, r, text);
+        }
+}
+
+static int make_ioas(Custody *c) {
+        uint32_t ioas;
+        int r;
+
+        r = vm_ioas(c->vm, c->group, &ioas);
+        if (r >= 0)
+                json_set_u64(c->values, "ioas", ioas);
+        return r;
+}
+
+/* This sub-action, and those after it that run in the same command. */
+static uint32_t command_from(Custody *c, enum custody_action a) {
+        uint32_t command = BIT(a);
+
+        for (int b = a + 1; b < ACTION_MAX && custody_table[b].joins && !custody_is_done(c, b) && custody_may_do(c, b); b++)
+                command |= BIT(b);
+        return command;
+}
+
+bool custody_run_do(Custody *c, enum custody_action a) {
+        bool local = custody_is_local(c, a, false);
+        int r;
+
+        r = local ? 0 : custody_need_worker(c);
+        if (r == -EWOULDBLOCK)
+                return false;
+        if (r < 0) {
+                custody_failed(c, a, false, r, "could not start a worker");
+                return true;
+        }
+        r = a == ACTION_PREPARE_ATTACH ? make_ioas(c) : 0;
+        if (r < 0) {
+                custody_failed(c, a, false, r, "IOMMU_IOAS_ALLOC failed");
+                return true;
+        }
+        c->begun = c->command = local ? BIT(a) : command_from(c, a);
+        r = custody_needs_journal(c, a, local) ? journal_write(c) : 0;
+        if (r < 0) {
+                char text[160];
+
+                c->begun = 0;
+                snprintf(text, sizeof(text), "could not write the journal below %s: %s; nothing is begun without it", c->manager->state_dir,
+                         strerror(-r));
+                custody_failed(c, a, false, r, text);
+                return true;
+        }
+        fault_point(custody_table[a].name, "do", "before");
+        if (local) {
+                custody_ended(c, a, false);
+                return true;
+        }
+        r = custody_call(c, false, (int[]){ c->device, c->vm->iommufd }, custody_table[a].fds, on_done);
+        if (r < 0)
+                return custody_call_failed(c, a, false, r);
+        custody_arm(c, custody_highest(c->command), false);
+        return true;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One command on the way down, and the last close of the device. */
+#include "custody-engine.h"
+
+#include <stdio.h>
+
+#include "custody-rules.h"
+#include "fault.h"
+#include "journal.h"
+#include "vm.h"
+
+static void undo_failed(Custody *c, enum custody_action a, int r, const char *text) {
+        c->worker = worker_free(c->worker);
+        c->given_to_worker = false;
+        /* A worker that was killed has failed at nothing: the undo is idempotent, so another one goes on. */
+        if (r == -ECONNRESET && !c->retried) {
+                c->retried = true;
+                return;
+        }
+        custody_failed(c, a, true, r, text);
+}
+
+static void on_undone(Worker *w, int r, const char *text, struct json_object *values, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+        enum custody_action a = custody_highest(c->command);
+
+        custody_idle(c);
+        custody_merge(c, values);
+        if (r >= 0 && a == ACTION_OPEN_CDEV) {
+                c->given_to_worker = false;
+                c->request_source = sd_event_source_disable_unref(c->request_source);
+                c->request = close_fd(c->request);
+        }
+        if (r != -ECONNRESET)
+                a = custody_command_ended(c, true, worker_ran(w));
+        if (r < 0)
+                undo_failed(c, a, r, text);
+        else
+                c->retried = false;
+}
+
+/* Nothing was sent, or nobody was there to answer. */
+static void not_undone(Custody *c, int r, const char *text) {
+        custody_idle(c);
+        undo_failed(c, custody_highest(c->command), r, text);
+}
+
+static void on_dropped(_unused_ int result, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+        int r;
+
+        if (!worker_alive(c->worker)) {
+                not_undone(c, -ECONNRESET, "the worker process died");
+                return;
+        }
+        /* Even when the holder died: its copy is gone. Now the worker's is the last, and tdid's own goes first. */
+        c->device = close_fd(c->device);
+        r = custody_call(c, true, NULL, 0, on_undone);
+        if (r < 0)
+                not_undone(c, r, "could not talk to the worker");
+}
+
+static void on_taken(_unused_ Worker *w, int r, const char *text, _unused_ struct json_object *values, _unused_ struct ipc_fds *fds,
+                     void *userdata) {
+        Custody *c = userdata;
+        struct json_object *drop;
+        char key[64], also[64];
+
+        if (r < 0) {
+                not_undone(c, r, text);
+                return;
+        }
+        c->given_to_worker = true;
+        if (c->vm && holder_alive(c->vm->holder)) {
+                snprintf(key, sizeof(key), "cdev:%s", c->name);
+                snprintf(also, sizeof(also), "request:%s", c->name);
+                drop = json_new();
+                json_set_str(drop, "op", "drop");
+                json_set_str(drop, "key", key);
+                json_set_str(drop, "also", also);
+                if (holder_call(c->vm->holder, drop, NULL, 0, on_dropped, c) >= 0)
+                        return;
+        }
+        on_dropped(0, NULL, NULL, c);
+}
+
+static void write_down(Custody *c) {
+        int r = journal_write(c);
+
+        /* The file on disk still has these rows as done, which is as good: an undo may run twice. */
+        if (r < 0)
+                log_warning("%s: could not write its journal: %s", c->name, strerror(-r));
+}
+
+/* This sub-action, and those before it that are undone in the same command. */
+static uint32_t command_from(Custody *c, enum custody_action a) {
+        uint32_t command = BIT(a);
+
+        for (int b = a; custody_table[b].joins && custody_touched(c, b - 1) && !custody_is_local(c, b - 1, true) && custody_may_undo(c, b - 1);
+             b--)
+                command |= BIT(b - 1);
+        return command;
+}
+
+bool custody_run_undo(Custody *c, enum custody_action a) {
+        bool local = custody_is_local(c, a, true);
+        int r;
+
+        r = local ? 0 : custody_need_worker(c);
+        if (r == -EWOULDBLOCK)
+                return false;
+        if (r < 0) {
+                custody_failed(c, a, true, r, "could not start a worker");
+                return true;
+        }
+        c->command = local ? BIT(a) : command_from(c, a);
+        c->begun |= c->command;
+        if (!local)
+                write_down(c);
+        fault_point(custody_table[a].name, "undo", "before");
+        if (local) {
+                custody_ended(c, a, true);
+                /* That a connection is another function's from now on has to be known before anything else happens to it. */
+                if (custody_needs_journal(c, a, true))
+                        write_down(c);
+                return true;
+        }
+        if (a != ACTION_OPEN_CDEV)
+                r = custody_call(c, true, &c->device, c->device >= 0 ? custody_table[a].fds_undo : 0, on_undone);
+        else if (c->given_to_worker)
+                r = custody_call(c, true, NULL, 0, on_undone);
+        else {
+                _cleanup_json_ struct json_object *args = custody_arguments(c);
+
+                r = worker_call(c->worker, "take", "do", args, &c->device, 1, on_taken, c);
+        }
+        if (r < 0)
+                return custody_call_failed(c, a, true, r);
+        custody_arm(c, a, true);
+        return true;
+}
+
+static void on_left(_unused_ Worker *w, int r, _unused_ const char *text, _unused_ struct json_object *values, _unused_ struct ipc_fds *fds,
+                    void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        c->given_to_worker = r >= 0;
+        if (r >= 0)
+                c->device = close_fd(c->device);
+}
+
+void custody_leave(Custody *c) {
+        _cleanup_json_ struct json_object *args = NULL;
+
+        custody_set_vm(c, NULL);
+        if (c->device < 0 || c->busy || c->frozen || custody_need_worker(c) < 0)
+                return;
+        args = custody_arguments(c);
+        if (worker_call(c->worker, "take", "do", args, &c->device, 1, on_left, c) >= 0)
+                custody_arm(c, ACTION_OPEN_CDEV, true);
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What doing and undoing have in common: the worker, its time limit, and what comes of a sub-action. */
+#include "custody-engine.h"
+
+#include <stdio.h>
+
+#include "bus/bus.h"
+#include "custody-rules.h"
+#include "device.h"
+#include "fault.h"
+#include "journal.h"
+#include "tsm.h"
+#include "vm.h"
+
+/* An earlier worker that is just ending takes less. */
+#define LOCKED_OUT_USEC 1000000ULL
+
+void custody_failed(Custody *c, enum custody_action a, bool undo, int r, const char *text) {
+        const char *name = a == ACTION_NONE ? "an answer" : custody_table[a].name;
+
+        if (undo) {
+                char reason[900];
+
+                snprintf(reason, sizeof(reason), "%s", isempty(text) ? name : text);
+                c->goal = GOAL_KEEP;
+                custody_set_quarantine(c, reason);
+                return;
+        }
+        if (c->error == TDI_ERROR_NONE) {
+                c->error = r == -EUSERS ? TDI_ERROR_IN_USE : r == -ETIMEDOUT ? TDI_ERROR_TIMEOUT : TDI_ERROR_KERNEL;
+                if (free_and_strdup(&c->error_text, isempty(text) ? strerror(-r) : text) < 0)
+                        log_oom();
+        }
+        log_warning("%s: %s: %s", c->name, name, strempty(c->error_text));
+        /* What was begun is undone from here; the job that watches turns the others round. */
+        c->goal = GOAL_DOWN;
+}
+
+enum custody_action custody_highest(uint32_t actions) {
+        return actions ? 31 - __builtin_clz(actions) : ACTION_NONE;
+}
+
+static enum custody_action lowest(uint32_t actions) {
+        return actions ? __builtin_ctz(actions) : ACTION_NONE;
+}
+
+void custody_ended(Custody *c, enum custody_action a, bool undo) {
+        /* Those between two of one command are the worker's. */
+        if (undo ? !(c->command & (BIT(a) - 1)) : !(c->command >> a >> 1))
+                fault_point(custody_table[a].name, undo ? "undo" : "do", "after");
+        if (undo)
+                c->done &= ~BIT(a);
+        else
+                c->done |= BIT(a);
+        c->begun &= ~BIT(a);
+        c->retried = false;
+        if (a == ACTION_CLAIM_REBIND)
+                inventory_refresh(c->manager, c->bdf);
+        if (a == ACTION_CONNECT_TSM || (a == ACTION_OPEN_BIND && c->manager->n_tsms > 0))
+                (void) inventory_refresh_tsm(c->manager);
+        if (undo && a == ACTION_PREPARE_ATTACH && c->vm)
+                vm_group_settle(c->vm, c->group);
+        if (custody_step(c) != c->announced)
+                custody_announce(c);
+        manager_touch(c->manager);
+}
+
+enum custody_action custody_command_ended(Custody *c, bool undo, size_t ran) {
+        uint32_t left = c->command;
+
+        while (left && ran-- > 0) {
+                enum custody_action a = undo ? custody_highest(left) : lowest(left);
+
+                left &= ~BIT(a);
+                custody_ended(c, a, undo);
+        }
+        /* What comes after the one that failed was not begun. On the way down it still is done, or in doubt from before. */
+        if (!undo)
+                c->begun &= ~left | (left & -left);
+        return undo ? custody_highest(left) : lowest(left);
+}
+
+void custody_idle(Custody *c) {
+        c->busy = false;
+        c->deadline = 0;
+        c->timer = sd_event_source_disable_unref(c->timer);
+        if (c->stuck) {
+                c->stuck = false;
+                log_notice("%s: %s has come back from the kernel", c->name, custody_action_name(c));
+                custody_announce(c);
+        }
+        manager_touch(c->manager);
+}
+
+void custody_merge(Custody *c, struct json_object *values) {
+        if (!values)
+                return;
+        json_object_object_foreach(values, key, v)
+                json_set_take(c->values, key, json_object_get(v));
+}
+
+static int on_deadline(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        Custody *c = userdata;
+
+        c->timer = sd_event_source_disable_unref(c->timer);
+        c->stuck = true;
+        log_warning("%s: %s has not come back from the kernel in time: it is left there", c->name, custody_action_name(c));
+        if (c->goal == GOAL_UP) {
+                char text[160];
+
+                snprintf(text, sizeof(text), "%s of %s did not come back in time; it is undone when it does", custody_action_name(c), c->name);
+                custody_failed(c, custody_highest(c->begun), false, -ETIMEDOUT, text);
+        }
+        custody_announce(c);
+        return 0;
+}
+
+void custody_arm(Custody *c, enum custody_action a, bool undo) {
+        size_t offset = undo ? custody_table[a].deadline_undo : custody_table[a].deadline;
+        uint64_t seconds = *(const unsigned *) (const void *) ((const char *) &c->manager->config + offset);
+        int r;
+
+        c->busy = true;
+        c->deadline = now_monotonic() + seconds * 1000000;
+        r = sd_event_add_time(c->manager->event, &c->timer, CLOCK_MONOTONIC, c->deadline, 0, on_deadline, c);
+        if (r < 0)
+                log_oom();
+}
+
+int custody_need_worker(Custody *c) {
+        _cleanup_close_ int lock = -EBADF;
+        int r;
+
+        if (worker_alive(c->worker))
+                return 0;
+        c->worker = worker_free(c->worker);
+        lock = journal_lock(c->manager, c->bdf);
+        r = lock >= 0 ? worker_new(c->manager, lock, &c->worker) : lock;
+        if (r == -EWOULDBLOCK && lock < 0 && !c->locked_out) {
+                /* Mostly one that is just ending; only what lasts is worth a word. */
+                if (c->locked_since == 0)
+                        c->locked_since = now_monotonic();
+                if (now_monotonic() - c->locked_since > LOCKED_OUT_USEC) {
+                        c->locked_out = true;
+                        log_notice("%s: an earlier worker is still at it", c->name);
+                        custody_announce(c);
+                }
+        }
+        if (r == -EWOULDBLOCK) {
+                manager_retry(c->manager);
+                return r;
+        }
+        if (c->locked_out) {
+                log_notice("%s: the earlier worker has ended", c->name);
+                custody_announce(c);
+        }
+        c->locked_out = false;
+        c->locked_since = 0;
+        return r;
+}
+
+struct json_object *custody_arguments(Custody *c) {
+        struct json_object *args = json_new();
+
+        json_object_object_foreach(c->values, key, v)
+                json_set_take(args, key, json_object_get(v));
+        json_set_str(args, "bdf", c->name);
+        return args;
+}
+
+bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
+        const struct custody_row *row = &custody_table[a];
+
+        if ((undo ? row->undo : row->do_) == RUNS_LOCAL)
+                return true;
+        if (a == ACTION_CONNECT_NOTE)
+                return isempty(custody_dsm(c));
+        if (a == ACTION_CONNECT_TSM && !undo) {
+                if (isempty(custody_dsm(c))) {
+                        json_set_str(c->values, "connected_by", "");
+                        return true;
+                }
+                if (custody_shares_connection(c)) {
+                        json_set_str(c->values, "connected_by", "tdid");
+                        return true;
+                }
+                if (!isempty(json_str_or(c->values, "connect_before", ""))) {
+                        json_set_str(c->values, "connected_by", "other");
+                        return true;
+                }
+                /* Written down before it is done: if we die now, the worker's own mark tells whether it is ours to undo. */
+                json_set_str(c->values, "connected_by", "perhaps");
+                return false;
+        }
+        if (a == ACTION_CONNECT_TSM) {
+                const char *by = json_str_or(c->values, "connected_by", "");
+
+                return isempty(by) || streq(by, "other") || custody_shares_connection(c);
+        }
+        if (a == ACTION_OPEN_CDEV && undo)
+                return c->device < 0 && !c->given_to_worker;
+        return false;
+}
+
+bool custody_needs_journal(const Custody *c, enum custody_action a, bool local) {
+        return !local || (a == ACTION_CONNECT_TSM && !isempty(custody_dsm(c)));
+}
+
+int custody_call(Custody *c, bool undo, const int *fds, size_t n_fds, worker_done done) {
+        _cleanup_json_ struct json_object *args = custody_arguments(c);
+        const char *names[ACTION_MAX], *verb = undo ? "undo" : "do";
+        uint32_t left = c->command;
+        size_t n = 0;
+
+        while (left) {
+                enum custody_action a = undo ? custody_highest(left) : lowest(left);
+
+                left &= ~BIT(a);
+                names[n++] = custody_table[a].name;
+        }
+        if (n == 1)
+                return worker_call(c->worker, names[0], verb, args, fds, n_fds, done, c);
+        return worker_call_all(c->worker, names, n, verb, args, done, c);
+}
+
+bool custody_call_failed(Custody *c, enum custody_action a, bool undo, int r) {
+        c->worker = worker_free(c->worker);
+        if (c->retried)
+                custody_failed(c, a, undo, r, "could not talk to the worker");
+        c->retried = true;
+        return true;
+}
