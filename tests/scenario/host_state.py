@@ -186,7 +186,8 @@ def canonical_config(data):
     if data[0x0e] & 0x7f == 1:
         mask(data, 0x1e, 2, 0x0fff)                          # bridge, secondary status: error bits
     seen, at = set(), data[0x34] & 0xfc
-    while 0x40 <= at < 0xff and at not in seen:
+    # Who is not root sees the header only.
+    while 0x40 <= at < min(0xff, len(data) - 1) and at not in seen:
         seen.add(at)
         if data[at] == 0x01:
             mask(data, at + 4, 2, 0x7fff)                    # power management: PME status

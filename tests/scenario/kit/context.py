@@ -198,9 +198,8 @@ class Context:
 
     # ---- the end ----
 
-    def finish(self):
-        """Closes all that the scenario left open and stops tdid; whatever is left then is a failure."""
-        problems = []
+    def end_keepers(self):
+        """Ends all that keeps a VM or holds something up."""
         self._calm_tsm()
         for process in self._keepers:
             if process.poll() is None:
@@ -209,7 +208,17 @@ class Context:
         for vm in self._vms:
             if vm.lease:
                 vm.lease.close()
-        problems += self._undo(self._deferred)
+        return self._undo(self._deferred)
+
+    def drop_client(self):
+        """Our connection may have seen a tdid that is no more."""
+        if self._client:
+            self._client.close()
+            self._client = None
+
+    def finish(self):
+        """Closes all that the scenario left open and stops tdid; whatever is left then is a failure."""
+        problems = self.end_keepers()
         if self.daemon.alive():
             problems += self._stop()
         elif self.daemon.process is not None:
@@ -248,9 +257,7 @@ class Context:
 
     def kill_bus(self):
         """The bus dies, with our connection to it."""
-        if self._client:
-            self._client.close()
-            self._client = None
+        self.drop_client()
         self.bus.process.kill()
         self.bus.process.wait()
         os.unlink(self.bus.socket)

@@ -106,6 +106,7 @@ class SimHost(Host):
         self.stick_users = set()
         self.busy = SimBusy(self)
         self._said = 0
+        self._tracing = 0
         super().__init__(topology, SimFiles(self.client))
 
     def has(self, feature):
@@ -187,6 +188,20 @@ class SimHost(Host):
         return self.client.ioctl(vm, KVM_CREATE_DEVICE, struct.pack("=III", KVM_DEV_TYPE_VFIO, 0, 0))[3][0]
 
     # ---- what the simulation says ----
+
+    def start_trace(self):
+        """Has every call written down from now on: in which file, and from where there."""
+        path = self.simulation.socket + ".trace"
+        if not self._tracing:
+            self.client.control("trace", path=path)
+        self._tracing += 1
+        return path, os.path.getsize(path)
+
+    def end_trace(self):
+        self._tracing -= 1
+        if not self._tracing:
+            self.client.control("trace", path=None)
+            os.unlink(self.simulation.socket + ".trace")
 
     def kernel_log(self):
         """What the simulation has said since the last call, a list of lines."""

@@ -50,12 +50,12 @@ class SimTsm:
         self.host = host
         self.client = host.client
         self.rules = Rules(host.client)
-        self.log = host.simulation.socket + ".trace"
+        self.log = None
         self.loaded = False
         self.begin = 0
 
     def load(self, devs=(), parent="tdid_test_tsm"):
-        self.client.control("trace", path=self.log)
+        self.log, self.begin = self.host.start_trace()
         self.client.control("tsm-load", name=self.name, options={"accepts": list(devs), "marks": True, "parent": parent})
         self.loaded = True
         eventually(self.host.tsms, "a TSM in /sys/class/tsm")
@@ -65,8 +65,7 @@ class SimTsm:
         if self.loaded:
             self.rules.clear()
             self.client.control("tsm-unload", name=self.name)
-            self.client.control("trace", path=None)
-            os.unlink(self.log)
+            self.host.end_trace()
             self.loaded = False
 
     def rule(self, op, bdf="*", err=0, delay=0, skip=0, count=0):
