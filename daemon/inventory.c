@@ -170,7 +170,9 @@ static void take_function(Manager *m, struct json_object *o) {
         d->subsystem_device = (uint16_t) json_u64_or(o, "subsystem_device", 0);
         d->class = (uint32_t) json_u64_or(o, "class", 0);
         d->group = (int32_t) json_i64_or(o, "iommu_group", -1);
-        d->tee = (uint8_t) (json_bool_or(o, "dsm", false) ? d->tee | DEVICE_DSM : d->tee & ~DEVICE_DSM);
+        /* Once the reader of tsm/ knows it, a long batch that began before the TSM came has nothing to say. */
+        if (d->tsm_read == 0)
+                d->tee = (uint8_t) (json_bool_or(o, "dsm", false) ? d->tee | DEVICE_DSM : d->tee & ~DEVICE_DSM);
         d->phys_fn = number_or_none(json_str_or(o, "phys_fn", ""));
         if (json_get_array(o, "tee", &fixed) >= 0) {
                 take_fixed(d, o);

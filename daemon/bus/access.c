@@ -151,7 +151,7 @@ int access_job(Manager *m, const Job *j, sd_bus_message *call, sd_bus_message_ha
         r = access_caller(m, call, method, &uid, e);
         if (r <= 0)
                 return r;
-        if (uid != 0 && uid != j->owner)
+        if (!is_master(uid) && uid != j->owner)
                 return bus_error(e, TDI_ERROR_DENIED, "only root and the owner of the job's VM may do this; uid %u asked", uid);
         return 1;
 }

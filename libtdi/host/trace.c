@@ -3,9 +3,9 @@
  * A host around another one, for tests: `trace:FOLDER:SPEC` does what SPEC does and writes every call as one line of JSON to
  * FOLDER/PID.jsonl. It changes no answer.
  *
- * A file is told from others by a number that travels with the open file through fork(), dup() and SCM_RIGHTS: the signal of
- * F_SETSIG, which is sent to nobody while O_ASYNC is off. It counts from 1 to 64 and round again, over all processes that trace
- * into the folder; together with the file's name that is enough to follow it.
+ * A file is told from others by a mark that travels with the open file through fork(), dup() and SCM_RIGHTS: the signal of
+ * F_SETSIG and the kind of owner of F_SETOWN_EX, to whom nothing is sent while O_ASYNC is off. It counts from 1 to 192 and round again,
+ * over all processes that trace into the folder; together with the file's name that is enough to follow it.
  *
  * A call that changes something also has a line before it ("begin"): what was under way when its process died is known then.
  */
@@ -23,6 +23,7 @@
 #define DATA_MAX 4096
 #define PACKED_MAX 65536
 #define SIGNALS 64
+#define MARKS (SIGNALS * 3)
 
 struct trace_host {
         TdiHost host;
@@ -105,33 +106,52 @@ static void put_data(FILE *f, const void *data, size_t n) {
                 put_hex(f, "data", data, n);
 }
 
-/* Which file that is: number, signal, name. One that has no signal yet came from somebody who does not trace: "foreign". */
+/* 0: none yet; -1: no descriptor. The owner's kinds (F_OWNER_TID, _PID, _PGRP) are 0 to 2. */
+static int get_mark(int fd) {
+        struct f_owner_ex owner = {};
+        int sig;
+
+        sig = fcntl(fd, F_GETSIG);
+        if (sig > 0)
+                (void) fcntl(fd, F_GETOWN_EX, &owner);
+        return sig > 0 ? sig + SIGNALS * (int) owner.type : sig;
+}
+
+static int set_mark(struct trace_host *t, int fd) {
+        uint32_t n = __atomic_fetch_add(t->count, 1, __ATOMIC_RELAXED) % MARKS;
+        struct f_owner_ex owner = { .type = (int) (n / SIGNALS), .pid = 1 };
+
+        (void) fcntl(fd, F_SETSIG, (int) (n % SIGNALS) + 1);
+        (void) fcntl(fd, F_SETOWN_EX, &owner);
+        return (int) n + 1;
+}
+
+/* Which file that is: number, mark, name. One that has no mark yet came from somebody who does not trace: "foreign". */
 static void put_file(struct trace_host *t, FILE *f, int fd) {
         char what[4200] = "?";
         struct stat st = {};
         int sig;
 
-        sig = fcntl(fd, F_GETSIG);
+        sig = get_mark(fd);
         if (sig < 0) {
-                fprintf(f, "\"fd\":%d,\"sig\":-1,\"what\":\"?\"", fd);
+                fprintf(f, "\"fd\":%d,\"mark\":-1,\"what\":\"?\"", fd);
                 return;
         }
         (void) host_identify(t->inner, fd, what, sizeof(what));
         (void) fstat(fd, &st);
         fprintf(f, "\"fd\":%d", fd);
         if (sig == 0) {
-                sig = (int) (__atomic_fetch_add(t->count, 1, __ATOMIC_RELAXED) % SIGNALS) + 1;
-                (void) fcntl(fd, F_SETSIG, sig);
+                sig = set_mark(t, fd);
                 fprintf(f, ",\"foreign\":true");
         }
-        fprintf(f, ",\"sig\":%d,\"ino\":%llu", sig, (unsigned long long) st.st_ino);
+        fprintf(f, ",\"mark\":%d,\"ino\":%llu", sig, (unsigned long long) st.st_ino);
         put_text(f, "what", what, strlen(what));
         if (startswith(what, "/memfd:"))
                 fprintf(f, ",\"length\":%lld,\"seals\":%d", (long long) st.st_size, fcntl(fd, F_GET_SEALS));
 }
 
 static void put_made(struct trace_host *t, FILE *f, int fd) {
-        (void) fcntl(fd, F_SETSIG, (int) (__atomic_fetch_add(t->count, 1, __ATOMIC_RELAXED) % SIGNALS) + 1);
+        (void) set_mark(t, fd);
         fprintf(f, ",\"made\":{");
         put_file(t, f, fd);
         fprintf(f, "}");

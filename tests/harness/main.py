@@ -20,6 +20,7 @@ from pathlib import Path
 
 import builds
 import child
+import conformance
 import fuzz
 import lint
 import sim
@@ -40,9 +41,12 @@ SUITES = (
     Suite("sim", "scenarios on the simulation", sim.run_plain, (), False),
     Suite("sim-asan", "the same scenarios, with ASan and UBSan", sim.run_asan, (), False),
     Suite("sim-tsan", "the same scenarios, with the thread sanitizer", sim.run_tsan, (), False),
+    Suite("sim-matrix", "host calls that fail, and processes that die at one", sim.run_matrix, (), False),
+    Suite("conformance", "calls recorded on the real kernel, on the simulation", conformance.run_corpus, (), False),
     Suite("modules", "the test kernel modules compile without a warning", vm.run_modules, ("build-kernel",), True),
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),
+    Suite("conformance-vm", "the same calls on the real kernel, and new ones", conformance.run_vm, VM_NEEDS, True, "a"),
     Suite("vm-systemd", "scenarios under systemd", vm.run_systemd, VM_NEEDS, True, "b"),
 )
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -92,6 +96,8 @@ def list_tests(suites, made):
             names = ["clang-tidy", "cppcheck"]
         elif suite.name == "modules":
             names = ["build"]
+        elif suite.name.startswith(("conformance", "sim-matrix")):
+            names = []
         elif suite.name == "unit":
             for variant in builds.VARIANTS:
                 folder = made.folder(variant)

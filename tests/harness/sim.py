@@ -9,6 +9,7 @@ from builds import ASAN, DEFAULT, TSAN
 from vm import Lines, scenarios
 
 RUNNER = "tests/scenario/run"
+MATRIX = "tests/scenario/matrix"
 
 
 def run_sim(report, builds, full, seed, suite, variant, timeout=600):
@@ -28,10 +29,32 @@ def run_sim(report, builds, full, seed, suite, variant, timeout=600):
     if variant is not DEFAULT and not full and report.selection.whole:
         # Sanitizers see every kind of scenario here, and every scenario with --full.
         env["TDID_QUICK"] = "1"
-    command = [*variant.wrapper, root / RUNNER, "--host=sim", "--build", builds.folder(variant), "--seed", seed, "--jobs", os.cpu_count()]
+    command = [*variant.wrapper, root / RUNNER, "--host=sim", "--build", builds.folder(variant), "--seed", seed, "--jobs", 2 * os.cpu_count()]
     lines = Lines(report, suite)
     timeout *= 6 if full else 1
     ended = child.run([*command, *([] if report.selection.whole else wanted)], log, timeout=timeout, env=env, on_line=lines.line)
+    lines.flush()
+    if ended.code not in (0, 1) or (ended.code == 1 and not lines.failed):
+        report.failed("run", ended.seconds, f"the runner ended with code {ended.code} after {lines.seen} results\n{ended.tail(80)}", log)
+    elif not lines.seen:
+        report.failed("run", ended.seconds, f"no scenario has reported\n{ended.tail()}", log)
+
+
+def run_matrix(report, builds, full, seed, **_):
+    """Host calls that fail, and processes that die at one: a sample of each, all of them with --full."""
+    suite = "sim-matrix"
+    if not builds.possible:
+        report.skipped("*", "there is no meson.build in the tree")
+        return
+    ended, log = builds.compile(DEFAULT)
+    if ended.code != 0:
+        report.failed("*", 0, f"not run: {builds.folder(DEFAULT)} does not build", log)
+        return
+    log = builds.logs / f"{suite}.log"
+    lines = Lines(report, suite)
+    command = [builds.root / MATRIX, "--build", builds.folder(DEFAULT), "--seed", seed, *(["--all"] if full else ["--sample", "3"])]
+    ended = child.run([*command, *([] if report.selection.whole else [report.selection.test])], log, timeout=36000 if full else 600,
+                      on_line=lines.line)
     lines.flush()
     if ended.code not in (0, 1) or (ended.code == 1 and not lines.failed):
         report.failed("run", ended.seconds, f"the runner ended with code {ended.code} after {lines.seen} results\n{ended.tail(80)}", log)

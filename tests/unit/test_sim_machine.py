@@ -636,8 +636,8 @@ class Users(Machine):
         self.assertEqual(int.from_bytes(self.config(NVME)[4:6], "little") & 4, 0, "a reset asked for in config space restores nothing")
 
     def test_errors_are_counted(self):
-        self.c.control("aer", device=NVME, fatal=True)
-        self.assertEqual(self.attr(NVME, "aer_dev_fatal").splitlines()[-1], "TOTAL_ERR_FATAL 1")
+        self.c.control("aer", device=E1000E, fatal=True)
+        self.assertEqual(self.attr(E1000E, "aer_dev_fatal").splitlines()[-1], "TOTAL_ERR_FATAL 1")
 
 
 class Multipath(Machine):
