@@ -118,6 +118,21 @@ bool custody_may_do(Custody *c, enum custody_action a) {
         return true;
 }
 
+/* Does a member of its group still have the device open, and with it the group's DMA? */
+static bool keeps_group(const Custody *c, const Custody *o) {
+        return o != c && c->group >= 0 && o->group == c->group && custody_touched(o, ACTION_OPEN_CDEV);
+}
+
+bool custody_waits_in_vain(const Custody *c, enum custody_action a) {
+        for (size_t i = 0; a == ACTION_CLAIM_REBIND && i < c->manager->n_custodies; i++) {
+                const Custody *o = c->manager->custodies[i];
+
+                if (keeps_group(c, o) && (o->quarantine || o->stuck || o->frozen || o->locked_out))
+                        return true;
+        }
+        return false;
+}
+
 bool custody_may_undo(Custody *c, enum custody_action a) {
         /* Guest memory is unmapped before anything that may sleep in a reset. */
         if (c->vm && c->vm->phase == TDI_VM_CLOSING && c->vm->close < CLOSE_UNMAPPED && a < ACTION_PREPARE_ATTACH &&
@@ -126,14 +141,8 @@ bool custody_may_undo(Custody *c, enum custody_action a) {
         if (a == ACTION_CONNECT_TSM && dsm_is_busy(c))
                 return false;
         /* A host driver cannot take a function whose group still belongs to an iommufd. */
-        if (a == ACTION_CLAIM_REBIND && c->group >= 0)
-                for (size_t i = 0; i < c->manager->n_custodies; i++) {
-                        Custody *o = c->manager->custodies[i];
-
-                        if (o != c && o->group == c->group && custody_touched(o, ACTION_OPEN_CDEV)) {
-                                custody_set_blocked(c, o->quarantine || o->stuck || o->frozen || o->locked_out);
-                                return false;
-                        }
-                }
+        for (size_t i = 0; i < c->manager->n_custodies; i++)
+                if (a == ACTION_CLAIM_REBIND && keeps_group(c, c->manager->custodies[i]))
+                        return false;
         return true;
 }

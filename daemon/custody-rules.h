@@ -8,6 +8,8 @@
 /* May this sub-action be done, undone, now? False is no failure: the engine asks again when anything has moved. */
 bool custody_may_do(Custody *c, enum custody_action a);
 bool custody_may_undo(Custody *c, enum custody_action a);
+/* Does its undo wait for a member of its group that will not move by itself? */
+bool custody_waits_in_vain(const Custody *c, enum custody_action a);
 /* The DSM that was chosen for the function, "" for none or not yet. */
 const char *custody_dsm(const Custody *c);
 /* Has tdid connected the DSM, for this function among others? */

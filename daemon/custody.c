@@ -244,7 +244,7 @@ bool custody_kick(Custody *c) {
         if (c->recovered && custody_need_worker(c) < 0)
                 return false;
         c->recovered = false;
-        custody_set_blocked(c, false);
+        custody_set_blocked(c, c->goal == GOAL_DOWN && custody_waits_in_vain(c, a));
         if (c->goal == GOAL_UP ? custody_may_do(c, a) : custody_may_undo(c, a))
                 return c->goal == GOAL_UP ? custody_run_do(c, a) : custody_run_undo(c, a);
         /* Whoever waits here must not keep a place from those who would go on. */

@@ -257,11 +257,19 @@ int journal_load(Manager *m) {
                 char form[64], label[TDI_BDF_MAX], *dot = strrchr(*n, '.');
                 struct tdi_bdf bdf;
 
-                if (!dot || !streq(dot, ".json"))
+                if (!dot || (!streq(dot, ".json") && !streq(dot, ".new")))
                         continue;
                 snprintf(form, sizeof(form), "pci_%.*s", (int) (dot - *n), *n);
                 if (tdi_bdf_parse(form, &bdf) < 0 || !streq(tdi_bdf_to_label(bdf, label), form + 4)) {
                         log_warning("%s/%s is no journal of ours: left alone", dir, *n);
+                        continue;
+                }
+                /* A tdid was killed while it wrote: what it was about to do was not begun. */
+                if (streq(dot, ".new")) {
+                        char path[PATH_MAX];
+
+                        path_of(m, bdf, ".new", path);
+                        (void) unlink(path);
                         continue;
                 }
                 load_one(m, files, bdf);

@@ -111,7 +111,7 @@ static void write_default(struct sim_call *c, struct sim_vfio *v, unsigned at, c
                 g->value[at + i] = (uint8_t) ((g->value[at + i] & ~kept) | (data[i] & kept));
                 reaches = reaches || g->writable[at + i] & (uint8_t) ~g->kept[at + i];
         }
-        if (!reaches)
+        if (!reaches || size > sizeof(hardware))
                 return;
         user_read(c, v, at, hardware, size);
         for (size_t i = 0; i < size; i++) {

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Every row of the marshalling table there and back, what single rows do with lengths and descriptors, and bytes that nobody packs. */
+#ifdef __clang__
+/* A struct with what trails it, side by side: that is what these calls take. */
+#pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end"
+#endif
+
 #include <sys/eventfd.h>
 
 #include "host/abi/dmabuf.h"

@@ -27,7 +27,7 @@ ALLOWED = {
     ("daemon/journal.c", "open"): (3, "journal and lock files, the journal's folder"),
     ("daemon/journal.c", "write"): (1, "journal file"),
     ("daemon/journal.c", "rename"): (1, "journal file"),
-    ("daemon/journal.c", "unlink"): (2, "journal files"),
+    ("daemon/journal.c", "unlink"): (3, "journal files"),
     ("daemon/holder.c", "unlink"): (1, "the socket of a holder that has died"),
     ("daemon/tdid.c", "mkdir"): (1, "the state folder"),
     ("daemon/tdid.c", "open"): (1, "the lock of the state folder"),

@@ -321,3 +321,18 @@ def unplugged(t):
     eventually(lambda: t.device(gone).text("BDF") == gone, "tdid knows the function again")
     vm.attach(gone)
     t.attached(vm, gone, stays)
+
+
+@scenario("edu", tags=("quick",))
+def power_control(t):
+    """A function that may sleep is held awake while a VM has it, and may sleep again afterwards."""
+    bdf = t.host.bdf("edu")
+    before = t.host.power_control(bdf)
+    t.host.write(bdf, "power/control", "auto")
+    t.after(lambda: t.host.write(bdf, "power/control", before))
+    vm = t.vm()
+    vm.attach(bdf)
+    t.attached(vm, bdf)
+    vm.destroy()
+    t.free(bdf)
+    equal(t.host.power_control(bdf), "auto", "power/control afterwards")

@@ -3,9 +3,11 @@
 # Functions that belong together: an IOMMU group goes whole or not at all, and an attach of several is one transaction.
 
 import errno
+import time
 
 from kit.checks import check, contains, equal, eventually
 from kit.client import refused
+from kit.daemon import cpu_ticks
 from kit.registry import scenario
 
 GROUP = ("group-nvme", "group-edu")
@@ -122,3 +124,28 @@ def all_or_none_fails(t):
     equal(vm.describe()["tdis"], [], "functions of the VM")
     vm.attach(first)
     t.attached(vm, first)
+
+
+@scenario(*GROUP, start=False)
+def group_member_quarantined(t):
+    """One member cannot be detached: the other says that it waits in vain, tdid comes to rest, and Restore ends it for both."""
+    nvme, edu = (t.host.bdf(r) for r in GROUP)
+    where = edu.replace(":", "_").replace(".", "_")
+    t.start({"TDID_TEST_FAIL": f"prepare.attach:undo:{errno.ENOMEM}:{where}"})
+    vm = t.vm()
+    vm.attach(nvme, edu)
+    try:
+        refused("Quarantined", t.client.tdi(nvme).detach)
+    except AssertionError:
+        t.skip("tdid was built without -Dkill_points=true")
+    check(t.device(edu).text("Quarantine"), "the function is not quarantined")
+    before = cpu_ticks(t.daemon.pid)
+    time.sleep(1)
+    spent = cpu_ticks(t.daemon.pid) - before
+    check(spent < 50, f"tdid spent {spent} of some 100 ticks of a second on nothing")
+    t.daemon.restart()
+    t.device(edu).restore()
+    vm.lease.close()
+    t.gone(vm)
+    t.free(nvme, edu)
+    t.unchanged(nvme, edu)

@@ -184,12 +184,16 @@ def strange_state(t):
     t.daemon.stop()
     journal = os.path.join(t.daemon.state, "journal")
     holder = os.path.join(t.daemon.state, "holder")
-    made = [os.path.join(journal, "README.json"), os.path.join(journal, escape(bdf) + ".new"), os.path.join(journal, "ffff_ff_ff_9.json"),
+    made = [os.path.join(journal, "README.json"), os.path.join(journal, "ffff_ff_ff_9.json"),
             os.path.join(holder, "x.sock"), os.path.join(holder, "7.sock")]
     for path in made:
         write(path, b"strange")
     os.mkdir(os.path.join(journal, "0000_01_00_0.d"))
+    # But what a tdid wrote when it was killed is nobody else's.
+    unfinished = os.path.join(journal, escape(bdf) + ".new")
+    write(unfinished, b"{\"versi")
     t.start()
+    check(not os.path.exists(unfinished), "an unfinished journal was left")
     vm = t.vm()
     vm.attach(bdf)
     t.attached(vm, bdf)

@@ -44,6 +44,8 @@ def tdictl_verbs(t):
     equal((shown["name"], shown["described"], shown["owner_uid"]), ("by-hand", True, 0), "vm show")
     equal({x["bdf"]: x["guest_rid"] for x in shown["tdis"]}[first], 0x100, "guest RID in vm show")
     equal([v["name"] for v in t.tdictl.json("vm", "list")["vms"]], ["by-hand"], "vm list")
+    # Reading tsm/ again comes after the attach.
+    eventually(lambda: t.device(nvme).text("TSM") == t.tsm_name, "property TSM")
     device = t.tdictl.json("device", "show", nvme)["devices"][0]
     equal((device["vm"], device["custody"], device["tsm"]), ("by-hand", "prepare", t.tsm_name), "device show")
     t.tdictl("vm", "seal", "by-hand")

@@ -162,6 +162,13 @@ def memory_kib(pid):
     raise Failure(f"no Pss of process {pid}")
 
 
+def cpu_ticks(pid):
+    """Processor time of a process, of which a second has 100."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def fd_count(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 

@@ -110,7 +110,7 @@ class SimHost(Host):
         super().__init__(topology, SimFiles(self.client))
 
     def has(self, feature):
-        if feature in ("tsm", "stick", "programs", "dm", "md"):
+        if feature in ("tsm", "stick", "programs", "dm", "md", "trace"):
             return True
         if feature == "kvm":
             return self.files.exists("/dev/kvm")
