@@ -132,6 +132,7 @@ static int raise_fd(int fd) {
 static int start(Manager *m, Worker **ret) {
         _cleanup_(worker_freep) Worker *w = NULL;
         _cleanup_close_ int theirs = -EBADF;
+        sd_event_source *child = NULL; /* frees itself: on_exit_() */
         int pair[2], r;
         pid_t pid = 0;
 
@@ -154,7 +155,10 @@ static int start(Manager *m, Worker **ret) {
         r = spawn(m, theirs, &pid);
         if (r < 0)
                 return r;
-        r = sd_event_add_child(m->event, &(sd_event_source *){ NULL }, pid, WEXITED, on_exit_, m);
+        r = sd_event_add_child(m->event, &child, pid, WEXITED, on_exit_, m);
+        /* One-shot, as it comes, the event is lost where the dead process cannot be waited for at once: while somebody traces it. */
+        if (r >= 0)
+                r = sd_event_source_set_enabled(child, SD_EVENT_ON);
         if (r < 0)
                 return r;
         m->n_workers++;

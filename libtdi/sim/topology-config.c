@@ -167,9 +167,9 @@ static void add_sriov(struct build *b, const struct topology_function *f) {
 
                 if (!bar->size)
                         continue;
-                cfg_put32(c + SRIOV_BAR + 4 * i, (uint32_t) bar->address | bar_bits(bar));
+                cfg_put32(c + SRIOV_BAR + 4UL * i, (uint32_t) bar->address | bar_bits(bar));
                 if (bar->wide)
-                        cfg_put32(c + SRIOV_BAR + 4 * i + 4, (uint32_t) (bar->address >> 32));
+                        cfg_put32(c + SRIOV_BAR + 4UL * i + 4, (uint32_t) (bar->address >> 32));
         }
 }
 
@@ -223,9 +223,9 @@ static void put_bars(const struct topology_function *f, uint8_t *c) {
 
                 if (!bar->size)
                         continue;
-                cfg_put32(c + CFG_BAR + 4 * i, (uint32_t) bar->address | bar_bits(bar));
+                cfg_put32(c + CFG_BAR + 4UL * i, (uint32_t) bar->address | bar_bits(bar));
                 if (bar->wide)
-                        cfg_put32(c + CFG_BAR + 4 * i + 4, (uint32_t) (bar->address >> 32));
+                        cfg_put32(c + CFG_BAR + 4UL * i + 4, (uint32_t) (bar->address >> 32));
         }
 }
 

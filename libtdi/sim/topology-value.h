@@ -47,7 +47,8 @@ struct value {
         struct json_object *o;
 };
 
-#define bad(v, ...) topology_bad((v)->r->why, &(v)->at, __VA_ARGS__)
+/* In sight of the caller, so that a compiler sees that it is an error. */
+#define bad(v, ...) ((void) topology_bad((v)->r->why, &(v)->at, __VA_ARGS__), -EINVAL)
 
 bool value_member(const struct value *in, const char *key, struct value *ret);
 struct value value_element(const struct value *in, size_t i);

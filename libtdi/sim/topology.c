@@ -48,10 +48,10 @@ static int check_msix(const struct topology_function *f, const uint8_t *config, 
         pba = cfg_get32(config + at + 8);
         if ((table & 7) >= SIM_BARS || (pba & 7) >= SIM_BARS)
                 return topology_bad_function(why, f, "msix", "the table is in no BAR");
-        if (!f->bar[table & 7].size || f->bar[table & 7].io || (uint64_t) (table & ~7u) + f->msix * 16 > f->bar[table & 7].size)
+        if (!f->bar[table & 7].size || f->bar[table & 7].io || (uint64_t) (table & ~7u) + f->msix * 16UL > f->bar[table & 7].size)
                 return topology_bad_function(why, f, "msix", "a table of %u vectors does not fit into BAR %u", f->msix, table & 7);
-        if (!f->bar[pba & 7].size || f->bar[pba & 7].io || (uint64_t) (pba & ~7u) + (f->msix + 63) / 64 * 8 > f->bar[pba & 7].size ||
-            ((table & 7) == (pba & 7) && (pba & ~7u) < (table & ~7u) + f->msix * 16 && (pba & ~7u) >= (table & ~7u)))
+        if (!f->bar[pba & 7].size || f->bar[pba & 7].io || (uint64_t) (pba & ~7u) + (f->msix + 63UL) / 64 * 8 > f->bar[pba & 7].size ||
+            ((table & 7) == (pba & 7) && (pba & ~7u) < (table & ~7u) + f->msix * 16UL && (pba & ~7u) >= (table & ~7u)))
                 return topology_bad_function(why, f, "msix", "the pending bits of %u vectors do not fit into BAR %u", f->msix, pba & 7);
         return 0;
 }

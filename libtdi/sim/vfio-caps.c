@@ -317,7 +317,7 @@ int vfio_config_init(struct sim_vfio *v) {
         (void) add_cap(v, 0, 0, PCI_STD_HEADER_SIZEOF, false);
         header_rules(g);
         for (unsigned i = 0; i < 6; i++)
-                memcpy(&g->bars[i], g->value + PCI_BASE_ADDRESS_0 + 4 * i, 4);
+                memcpy(&g->bars[i], g->value + PCI_BASE_ADDRESS_0 + 4UL * i, 4);
         memcpy(&g->bars[6], g->value + PCI_ROM_ADDRESS, 4);
         g->bars_written = true;
         if (fn->physfn) {

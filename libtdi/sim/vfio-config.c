@@ -49,19 +49,19 @@ static void fix_bars(struct sim_vfio *v) {
                 uint64_t mask = ~(bar->size - 1);
                 uint32_t low, high, flags = bar->io ? PCI_BASE_ADDRESS_SPACE_IO : 0;
 
-                memcpy(&low, g->value + PCI_BASE_ADDRESS_0 + 4 * i, 4);
+                memcpy(&low, g->value + PCI_BASE_ADDRESS_0 + 4UL * i, 4);
                 if (!bar->io && bar->prefetchable)
                         flags |= PCI_BASE_ADDRESS_MEM_PREFETCH;
                 if (!bar->io && bar->wide)
                         flags |= PCI_BASE_ADDRESS_MEM_TYPE_64;
                 low = bar->size ? (low & (uint32_t) mask) | flags : 0;
-                memcpy(g->value + PCI_BASE_ADDRESS_0 + 4 * i, &low, 4);
+                memcpy(g->value + PCI_BASE_ADDRESS_0 + 4UL * i, &low, 4);
                 if (!bar->size || !(flags & PCI_BASE_ADDRESS_MEM_TYPE_64) || i + 1 == SIM_BARS)
                         continue;
                 i++;
-                memcpy(&high, g->value + PCI_BASE_ADDRESS_0 + 4 * i, 4);
+                memcpy(&high, g->value + PCI_BASE_ADDRESS_0 + 4UL * i, 4);
                 high &= (uint32_t) (mask >> 32);
-                memcpy(g->value + PCI_BASE_ADDRESS_0 + 4 * i, &high, 4);
+                memcpy(g->value + PCI_BASE_ADDRESS_0 + 4UL * i, &high, 4);
         }
         memset(g->value + PCI_ROM_ADDRESS, 0, 4); /* no ROM */
         g->bars_written = false;
@@ -69,7 +69,7 @@ static void fix_bars(struct sim_vfio *v) {
 
 static bool bars_were_lost(struct sim_vfio *v) {
         for (unsigned i = 0; i < 6; i++)
-                if (v->config->bars[i] && vfio_get32(v->fn, PCI_BASE_ADDRESS_0 + 4 * i) != v->config->bars[i])
+                if (v->config->bars[i] && vfio_get32(v->fn, PCI_BASE_ADDRESS_0 + 4UL * i) != v->config->bars[i])
                         return true;
         return false;
 }
@@ -80,7 +80,7 @@ static void restore_bars(struct sim_call *c, struct sim_vfio *v) {
                 return;
         sim_log(v->sim, "vfio-pci %s: vfio_bar_restore: reset recovery - restoring BARs", v->fn->bdf);
         for (unsigned i = 0; i < 6; i++)
-                sim_config_write(c, v->fn, PCI_BASE_ADDRESS_0 + 4 * i, &v->config->bars[i], 4);
+                sim_config_write(c, v->fn, PCI_BASE_ADDRESS_0 + 4UL * i, &v->config->bars[i], 4);
         sim_config_write(c, v->fn, PCI_ROM_ADDRESS, &v->config->bars[6], 4);
 }
 

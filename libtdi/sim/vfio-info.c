@@ -75,7 +75,7 @@ bool vfio_msix_table(struct sim_function *fn, unsigned *ret_bar, uint64_t *ret_s
         table = vfio_get32(fn, cap + PCI_MSIX_TABLE);
         *ret_bar = table & PCI_MSIX_TABLE_BIR;
         *ret_start = table & PCI_MSIX_TABLE_OFFSET;
-        *ret_end = *ret_start + ((vfio_get16(fn, cap + PCI_MSIX_FLAGS) & PCI_MSIX_FLAGS_QSIZE) + 1u) * PCI_MSIX_ENTRY_SIZE;
+        *ret_end = *ret_start + ((vfio_get16(fn, cap + PCI_MSIX_FLAGS) & PCI_MSIX_FLAGS_QSIZE) + 1UL) * PCI_MSIX_ENTRY_SIZE;
         return true;
 }
 

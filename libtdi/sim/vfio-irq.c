@@ -26,7 +26,7 @@ unsigned vfio_irq_count(const struct sim_vfio *v, unsigned index) {
 }
 
 static int triggers_alloc(struct sim_vfio *v, unsigned n) {
-        v->trigger = malloc(n * sizeof(*v->trigger));
+        v->trigger = calloc(n ? n : 1, sizeof(*v->trigger));
         if (!v->trigger)
                 return -ENOMEM;
         for (unsigned i = 0; i < n; i++)

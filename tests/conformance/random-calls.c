@@ -316,7 +316,7 @@ void one_call(struct run *r) {
         };
 
         if (chance(r, 58)) {
-                size_t room = dice(r, ARRAY_SIZE(rooms));
+                size_t room;
                 uint32_t n = dice(r, 93);
                 int fd;
 

@@ -259,7 +259,7 @@ static void test_dmabufs(void) {
         check_int(host_close(host, buffer), 0);
 
         for (unsigned i = 0; i < 2; i++)
-                u.list.list[i] = (struct tdi_udmabuf_create_item) { .memfd = (uint32_t) sealed, .offset = i * 0x1000, .size = 0x1000 };
+                u.list.list[i] = (struct tdi_udmabuf_create_item) { .memfd = (uint32_t) sealed, .offset = i * 0x1000UL, .size = 0x1000 };
         buffer = CALL(node, UDMABUF_CREATE_LIST, &u);
         check(buffer >= 0);
         check_int(host_close(host, buffer), 0);
