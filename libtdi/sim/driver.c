@@ -281,6 +281,8 @@ static void driver_module(struct sim_machine *m, const struct sim_driver *driver
         (void) sim_dir(module, "parameters");
         if (!sim_child(module, "uevent"))
                 sim_file_node(module, "uevent", 0200, &uevent_ops, NULL);
+        if (streq(driver->name, "nvme") && !sim_child(module, "version"))
+                sim_text(module, "version", "1.0"); /* MODULE_VERSION() */
         sim_link(driver->node, "module", module);
 }
 

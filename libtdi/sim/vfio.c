@@ -359,8 +359,15 @@ static int index_take(struct vfio_machine *m, unsigned *ret) {
         return 0;
 }
 
+/* autosuspend_delay_ms_show() without autosuspend. */
+static ssize_t no_autosuspend_show(_unused_ struct sim_call *c, _unused_ struct sim_node *n, _unused_ char *buf, _unused_ size_t size) {
+        return -EIO;
+}
+static const struct sim_node_ops no_autosuspend_ops = { .show = no_autosuspend_show };
+
 static void publish(struct sim_vfio *v) {
         struct vfio_machine *m = vfio_machine(v->sim);
+        struct sim_node *power;
         char name[24];
 
         snprintf(name, sizeof(name), "vfio%u", v->index);
@@ -369,6 +376,17 @@ static void publish(struct sim_vfio *v) {
         sim_text(v->node, "dev", "511:%u", v->index);
         sim_link(v->node, "device", v->fn->node);
         sim_link(v->node, "subsystem", m->class);
+        sim_text(v->node, "uevent", "MAJOR=511\nMINOR=%u\nDEVNAME=vfio/devices/%s", v->index, name);
+        /* Without runtime power management of its own: dpm_sysfs_add(). */
+        power = sim_dir(v->node, "power");
+        sim_file_node(power, "autosuspend_delay_ms", 0644, &no_autosuspend_ops, v);
+        sim_text(power, "control", "auto");
+        sim_text(power, "runtime_active_kids", "0");
+        sim_text(power, "runtime_active_time", "0");
+        sim_text(power, "runtime_enabled", "disabled");
+        sim_text(power, "runtime_status", "unsupported");
+        sim_text(power, "runtime_suspended_time", "0");
+        sim_text(power, "runtime_usage", "0");
         v->class_link = sim_link(m->class, name, v->node);
         v->device_node = sim_device_node(sim_dirs(v->sim, "dev/vfio/devices"), name, &vfio_node_ops, v);
         v->device_node->device = v->fn->bdf;

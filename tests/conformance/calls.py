@@ -299,7 +299,7 @@ class Calls:
                 self.busy.pop(key).__exit__(None, None, None)
         elif what == "dma":
             pid, bdf, ioas = args
-            device = next(f for f in reversed(self.bound) if self.paths[f] == self.host.vfio_node(bdf))
+            device = next(f for f in reversed(self.bound) if f in self.files and self.paths[f] == self.host.vfio_node(bdf))
             Edu(self.client, self.files[device], self.files[self.bound[device]]).prove(ioas, pid)
         elif what == "start_remove":
             self.host.start_remove(*args)

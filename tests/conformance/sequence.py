@@ -103,6 +103,8 @@ class Builder:
     def flush(self, pid):
         pending = self.pending.pop(pid, None)
         if pending:
+            if any("r" not in call for call in pending["calls"]):
+                del pending["r"]
             self.steps.append(pending)
 
     @staticmethod

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import child
 from builds import DEFAULT
-from vm import Lines
+from vm import QEMU_CRASH, QEMU_RETRIES, Lines
 
 RUNNER = "tests/conformance/run"
 # Of the scenarios those that take the VM least time for what they do; with --full all.
@@ -63,8 +63,13 @@ def run_vm(report, builds, full, seed, **_):
                          --scenarios {"" if full else " ".join(SCENARIOS)}"""
         timeout = 7200 if full else 900
         log = builds.logs / f"{suite}-record.log"
-        ended = child.run([builds.root / "tests/vm/boot", "--build", builds.folder(DEFAULT), "--timeout", timeout, "--share", share, "--",
-                           "/bin/sh", "-c", script], log, timeout=timeout + 120)
+        for _ in range(QEMU_RETRIES + 1):
+            shutil.rmtree(share / "new", ignore_errors=True)
+            ended = child.run([builds.root / "tests/vm/boot", "--build", builds.folder(DEFAULT), "--timeout", timeout, "--share", share, "--",
+                               "/bin/sh", "-c", script], log, timeout=timeout + 120)
+            if not QEMU_CRASH.search(ended.output):
+                break
+            report.say(f"        {suite}: QEMU itself crashed: recording again")
         report.result("record", ended, log)
         replay(report, builds, suite + "-same", ["--same", share], 300)
         replay(report, builds, suite, [*arguments, "--raw", share / "new"], 1800)
