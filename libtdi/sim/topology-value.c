@@ -381,7 +381,7 @@ int member_reserved(const struct value *in, struct topology_reserved *w, unsigne
                 return 0;
         r = value_array(&list, max, &n);
         *n_windows = 0;
-        for (size_t i = 0; i < n && r >= 0; i++) {
+        for (size_t i = 0; r >= 0 && i < n; i++) {
                 struct value v = value_element(&list, i), unused;
 
                 w[i].start = w[i].end = 0;
