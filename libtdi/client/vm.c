@@ -40,6 +40,7 @@ struct vm_what {
 };
 
 static const struct client_what *vm_what(struct vm_what *w, const char *action, const char *id) {
+        *w = (struct vm_what){};
         snprintf(w->object, sizeof(w->object), "VM %s", strempty(id));
         snprintf(w->action, sizeof(w->action), "%s %s", action, w->object);
         w->what = (struct client_what){ .action = w->action, .object = w->object };

@@ -221,13 +221,15 @@ int iommufd_hwpt_invalidate(struct iommufd_ctx *x, struct sim_ioctl *io) {
         if (cmd->data_type != 1 || (n > 0 && cmd->entry_len < 16))
                 return -EINVAL;
         for (; done < n; done++) {
-                const uint8_t *command = io->blob[0].data + (size_t) done * cmd->entry_len;
+                const uint8_t *command;
+                size_t at = (size_t) done * cmd->entry_len;
                 const struct viommu *v = (struct viommu *) pt;
                 uint32_t stream;
                 bool found = false;
 
-                if (!io->blob[0].data || (size_t) (done + 1) * cmd->entry_len > io->blob[0].size)
+                if (!io->blob[0].data || at + cmd->entry_len > io->blob[0].size)
                         return -EFAULT;
+                command = io->blob[0].data + at;
                 switch (command[0]) {
                 case 0x10: /* TLBI_NH_ALL, _ASID, _VA, _VAA, TLBI_NSNH_ALL */
                 case 0x11:

@@ -374,11 +374,12 @@ static int rwsem_down(struct sim_call *c, struct sim_rwsem *l, bool write, bool 
                 rwsem_take(l, write);
                 return 0;
         }
+        /* It stands in the queue no longer than this call lasts. */
         if (l->last)
                 l->last->next = &w;
         else
-                l->first = &w;
-        l->last = &w;
+                l->first = &w; // cppcheck-suppress autoVariables
+        l->last = &w; // cppcheck-suppress autoVariables
         if (write)
                 l->waiting_writers++;
         while (!w.granted && r != -EINTR)

@@ -134,7 +134,7 @@ static ssize_t numvfs_store(struct sim_call *c, struct sim_node *n, const char *
 }
 
 static ssize_t autoprobe_show(_unused_ struct sim_call *c, struct sim_node *n, char *buf, size_t size) {
-        return snprintf(buf, size, "%u\n", FN(n)->pci->autoprobe ? 1 : 0);
+        return snprintf(buf, size, "%d\n", FN(n)->pci->autoprobe ? 1 : 0);
 }
 
 /* kstrtobool() */

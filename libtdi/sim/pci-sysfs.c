@@ -54,7 +54,7 @@ RO(subsystem_device, "0x%04x\n", fn->is_bridge ? 0 : cfg_get16(fn->config + CFG_
 RO(revision, "0x%02x\n", fn_plan(fn)->revision)
 RO(class, "0x%06x\n", fn_plan(fn)->class)
 RO(irq, "%u\n", fn->pci->msi_count ? fn->pci->msi_first : fn->pci->irq)
-RO(ari_enabled, "%u\n", fn_plan(fn)->ari || fn_is_vf(fn) ? 1 : 0)
+RO(ari_enabled, "%d\n", fn_plan(fn)->ari || fn_is_vf(fn) ? 1 : 0)
 RO(dma_mask_bits, "%d\n", fn->pci->wide_dma ? 64 : 32)
 RO(local_cpus, "3\n")
 RO(local_cpulist, "0-1\n")

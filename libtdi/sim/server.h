@@ -139,6 +139,11 @@ struct call {
         TAILQ_ENTRY(call) link, queue;
 };
 TAILQ_HEAD(call_list, call);
+TAILQ_HEAD(fault_list, fault);
+LIST_HEAD(worker_list, worker);
+LIST_HEAD(connection_list, connection);
+LIST_HEAD(stuck_list, stuck);
+LIST_HEAD(listener_list, listener);
 TAILQ_HEAD(file_list, open_file);
 
 struct fault;
@@ -159,7 +164,7 @@ struct sim {
         struct call_list queue;    /* wait for a thread */
         struct call_list calls;    /* have one */
         struct call_list done;     /* were listened to: freed by the loop, which may still have an event of theirs */
-        LIST_HEAD(, worker) idle;  /* the one that was busy last is first */
+        struct worker_list idle;  /* the one that was busy last is first */
         pthread_cond_t ended, settled;
         unsigned n_threads, n_idle, n_queued, n_sleeping, n_unsettled;
         bool ending;
@@ -168,7 +173,7 @@ struct sim {
         size_t n_files;
         struct endpoint *endpoints[ENDPOINT_BUCKETS];
         size_t n_endpoints;
-        LIST_HEAD(, connection) connections;
+        struct connection_list connections;
         size_t n_connections;
         struct peer *peers[PEER_BUCKETS];
         size_t fd_limit;
@@ -189,11 +194,11 @@ struct sim {
         uint8_t *packet;
         uint64_t sequence, served;
 
-        LIST_HEAD(, stuck) stuck;
+        struct stuck_list stuck;
         bool stuck_refused;
-        LIST_HEAD(, listener) listeners;
+        struct listener_list listeners;
 
-        TAILQ_HEAD(, fault) faults;
+        struct fault_list faults;
         unsigned next_fault;
         int trace;                 /* -1: none */
         struct trace_entry *ring;

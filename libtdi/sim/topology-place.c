@@ -83,7 +83,7 @@ static bool is_port(const struct topology_function *f) {
 }
 
 static const char *bdf_text(const struct topology_function *f, char buf[16]) {
-        snprintf(buf, 16, "%04x:%02x:%02x.%u", f->segment, f->bus, f->devfn >> 3, f->devfn & 7);
+        snprintf(buf, 16, "%04x:%02x:%02x.%d", f->segment, f->bus, f->devfn >> 3, f->devfn & 7);
         return buf;
 }
 

@@ -9,7 +9,7 @@
 
 #include "model/json.h"
 
-#define MAJOR_EXTENDED 259
+#define MAJOR_EXTENDED 259u
 #define SECTOR 512u
 #define WRITTEN_MAX 65536 /* sectors of one disk that may be written */
 
