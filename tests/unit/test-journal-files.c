@@ -188,7 +188,7 @@ static void test_distrust(void) {
 
 static void test_strangers(void) {
         static const char *const names[] = {
-                "x.json", "0000_01_00_0.new", "0000_01_00_0.lock", "0000:01:00.0.json", "0000_01_00_8.json", "0000_01_20_0.json", ".json",
+                "x.json", "x.new", "0000_01_00_0.lock", "0000:01:00.0.json", "0000_01_00_8.json", "0000_01_20_0.json", ".json",
                 "json", "0000_01_00_0.json.bak", "pci_0000_01_00_0.json", "00000_01_00_0.json", "0000_01_00_0x.json", "0000_01_00_0",
                 /* A name that tdid never writes: it would look for the other spelling of it. */
                 "0000_0A_00_0.json",
@@ -207,6 +207,21 @@ static void test_strangers(void) {
                 manager_free(m);
                 test_remove_dir(dir);
         }
+}
+
+/* A tdid was killed while it wrote its journal. */
+static void test_unfinished(void) {
+        char dir[64];
+        Manager *m;
+
+        test_make_dir(dir);
+        m = new_manager(dir, BOOT);
+        write_name(dir, "0000_01_00_0.new", "{\"versi");
+        check_int(journal_load(m), 0);
+        check_int(m->n_custodies, 0);
+        check(!exists(dir, "0000_01_00_0.new"));
+        manager_free(m);
+        test_remove_dir(dir);
 }
 
 static void test_no_folder(void) {
@@ -267,6 +282,7 @@ int main(void) {
         test_round_trip();
         test_distrust();
         test_strangers();
+        test_unfinished();
         test_no_folder();
         test_lock();
         return test_end();
