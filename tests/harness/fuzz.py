@@ -41,7 +41,7 @@ def run_fuzz(report, builds, full, seed, **_):
     if not targets:
         report.skipped("*", f"no fuzz target in {folder}")
         return
-    seconds = 600 if full else 6
+    seconds = 600 if full else 4
 
     def fuzz(name):
         report.for_thread("fuzz")
