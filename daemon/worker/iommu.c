@@ -23,8 +23,7 @@ int prepare_attach_do(struct work *w) {
         r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
         if (r < 0)
                 return work_fail(w, r,
-                                 r == -EADDRINUSE ? "a reserved window of the function meets memory that is mapped already" :
-                                 r == -EPERM ? "interrupt remapping is missing (iommufd.allow_unsafe_interrupts)" : NULL,
+                                 r == -EADDRINUSE ? "a reserved window of the function meets memory that is mapped already" : NULL,
                                  "VFIO_DEVICE_ATTACH_IOMMUFD_PT of %s", w->bdf);
         json_set_u64(w->values, "hwpt", attach.pt_id);
         return 0;

@@ -134,7 +134,10 @@ int open_bind_do(struct work *w) {
                 if (r == -EINVAL)
                         hint = "somebody else has this function bound or a BAR of it mapped: look for users of its VFIO node";
                 else if (r == -EBUSY)
-                        hint = "another function of its IOMMU group is on a host driver, or the VFIO group is open";
+                        hint = "its VFIO group is open";
+                else if (r == -EPERM) /* iommufd_device_bind() */
+                        hint = "another function of its IOMMU group is on a host driver, or interrupt remapping is missing "
+                               "(iommufd.allow_unsafe_interrupts)";
                 else if (r == -EACCES)
                         hint = "its physical function is on vfio-pci: give the VF token";
                 return work_fail(w, r, hint, "VFIO_DEVICE_BIND_IOMMUFD on %s of %s", json_str_or(w->args, "cdev", "?"), w->bdf);

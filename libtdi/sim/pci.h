@@ -138,7 +138,7 @@ struct sim_machine {
         struct sim_topology *plan;       /* of topology.c */
         void *vfio, *iommufd;            /* of vfio.c and iommufd.c */
         unsigned next_vfio, next_tsm;
-        bool unsafe_interrupts;       /* no interrupt remapping: attach is -EPERM */
+        bool unsafe_interrupts;       /* no interrupt remapping: BIND is -EPERM */
 };
 
 /* ---- topology.c ---- */
