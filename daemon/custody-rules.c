@@ -49,7 +49,7 @@ static bool dsm_is_busy(const Custody *c) {
         return job_acts_on_dsm(c->manager, custody_dsm(c));
 }
 
-/* An earlier tdid may have connected it: it may yet be disconnected again, so nobody looks for now. */
+/* A connect that an earlier tdid began is being settled, perhaps by a disconnect: what tsm/connect says now may not last. */
 static bool connection_is_in_doubt(const Custody *c) {
         for (size_t i = 0; i < c->manager->n_custodies; i++) {
                 Custody *o = c->manager->custodies[i];
@@ -84,14 +84,6 @@ static void choose_tsm(Custody *c) {
         dsm = d && c->manager->n_tsms > 0 && !streq(json_str_or(c->values, "connect", "auto"), "no") ? device_dsm(d) : NULL;
         json_set_str(c->values, "dsm", dsm ? tdi_bdf_format(dsm->bdf, buf) : "");
         json_set_str(c->values, "tsm", dsm ? c->manager->tsms[0]->name : "");
-}
-
-/* Waiting for one that will not move is as good as being stuck: nobody must wait for us. */
-void custody_set_blocked(Custody *c, bool blocked) {
-        if (c->blocked == blocked)
-                return;
-        c->blocked = blocked;
-        custody_announce(c);
 }
 
 bool custody_may_do(Custody *c, enum custody_action a) {

@@ -16,7 +16,5 @@ const char *custody_dsm(const Custody *c);
 bool custody_connected_by_us(const Custody *c);
 /* Does another function in custody use the connection that tdid made? */
 bool custody_shares_connection(const Custody *c);
-/* Waiting for one that will not move is as good as being stuck: nobody must wait for us. */
-void custody_set_blocked(Custody *c, bool blocked);
 
 #endif

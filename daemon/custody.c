@@ -229,6 +229,14 @@ static bool reached(Custody *c) {
         return true;
 }
 
+/* Waiting for one that will not move is as good as being stuck: nobody must wait for us. */
+static void set_blocked(Custody *c, bool blocked) {
+        if (c->blocked == blocked)
+                return;
+        c->blocked = blocked;
+        custody_announce(c);
+}
+
 bool custody_kick(Custody *c) {
         enum custody_action a;
 
@@ -244,7 +252,7 @@ bool custody_kick(Custody *c) {
         if (c->recovered && custody_need_worker(c) < 0)
                 return false;
         c->recovered = false;
-        custody_set_blocked(c, c->goal == GOAL_DOWN && custody_waits_in_vain(c, a));
+        set_blocked(c, c->goal == GOAL_DOWN && custody_waits_in_vain(c, a));
         if (c->goal == GOAL_UP ? custody_may_do(c, a) : custody_may_undo(c, a))
                 return c->goal == GOAL_UP ? custody_run_do(c, a) : custody_run_undo(c, a);
         /* Whoever waits here must not keep a place from those who would go on. */

@@ -116,7 +116,7 @@ static const struct sim_node_ops regions_ops = { .show = regions_show };
 /* ---- coming and going ---- */
 
 /* The group with this number, made when there is none. */
-struct sim_group *sim_group_get(struct sim_machine *m, unsigned id) {
+static struct sim_group *group_get(struct sim_machine *m, unsigned id) {
         struct sim_group *g;
         char name[16];
 
@@ -165,7 +165,7 @@ static void add_windows(struct sim_group *g, const struct topology_function *p) 
         g->no_coherency |= p->no_coherency;
 }
 
-void sim_group_add(struct sim_group *g, struct sim_function *fn) {
+static void group_add(struct sim_group *g, struct sim_function *fn) {
         struct sim_machine *m = sim_machine(fn->sim);
 
         g->members = reallocarray(g->members, g->n_members + 1, sizeof(*g->members));
@@ -189,11 +189,11 @@ void group_attach(_unused_ struct sim_call *c, struct sim_function *fn) {
         if (!g) {
                 while (id < m->n_groups && m->groups[id])
                         id++;
-                g = sim_group_get(m, id);
+                g = group_get(m, id);
                 if (word)
                         g->word = machine_strdup(word);
         }
-        sim_group_add(g, fn);
+        group_add(g, fn);
 }
 
 static void drop_link(struct sim_call *c, struct sim_node *dir, const char *name) {

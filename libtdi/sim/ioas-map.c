@@ -218,10 +218,22 @@ static int check_map(uint32_t flags, uint64_t iova, uint64_t length) {
         return flags & MAP_RIGHTS ? 0 : -EINVAL;
 }
 
+/* Takes the part's pages. ret_iova: in and out, unchanged on failure. */
+static int map_pages(struct sim_call *c, struct iommufd_ctx *x, struct ioas *a, struct part *part, uint32_t flags, uint64_t *ret_iova) {
+        uint64_t iova = *ret_iova;
+        int r;
+
+        part->pages->mm_accounting = x->mm_accounting;
+        r = map_parts(c, a, part, 1, part->length, flags, &iova);
+        ioas_pages_put(c, part->pages);
+        if (r == 0)
+                *ret_iova = iova;
+        return r;
+}
+
 int iommufd_ioas_map(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io) {
         struct tdi_iommu_ioas_map *cmd = (void *) io->arg;
         struct part part = { .length = cmd->length };
-        uint64_t iova = cmd->iova;
         struct ioas *a;
         int r;
 
@@ -234,20 +246,12 @@ int iommufd_ioas_map(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl
         if (!a)
                 return -ENOENT;
         r = ioas_pages_user(c, cmd->user_va, cmd->length, cmd->flags & TDI_IOMMU_IOAS_MAP_WRITEABLE, &part.pages, &part.offset);
-        if (r < 0)
-                return r;
-        part.pages->mm_accounting = x->mm_accounting;
-        r = map_parts(c, a, &part, 1, cmd->length, cmd->flags, &iova);
-        ioas_pages_put(c, part.pages);
-        if (r == 0)
-                cmd->iova = iova;
-        return r;
+        return r < 0 ? r : map_pages(c, x, a, &part, cmd->flags, &cmd->iova);
 }
 
 int iommufd_ioas_map_file(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io) {
         struct tdi_iommu_ioas_map_file *cmd = (void *) io->arg;
         struct part part = { .length = cmd->length };
-        uint64_t iova = cmd->iova;
         struct ioas *a;
         int r;
 
@@ -258,14 +262,7 @@ int iommufd_ioas_map_file(struct sim_call *c, struct iommufd_ctx *x, struct sim_
         if (!a)
                 return -ENOENT;
         r = ioas_pages_file(c, io, cmd->fd, cmd->start, cmd->length, cmd->flags & TDI_IOMMU_IOAS_MAP_WRITEABLE, &part.pages, &part.offset);
-        if (r < 0)
-                return r;
-        part.pages->mm_accounting = x->mm_accounting;
-        r = map_parts(c, a, &part, 1, cmd->length, cmd->flags, &iova);
-        ioas_pages_put(c, part.pages);
-        if (r == 0)
-                cmd->iova = iova;
-        return r;
+        return r < 0 ? r : map_pages(c, x, a, &part, cmd->flags, &cmd->iova);
 }
 
 /* iopt_get_pages(): areas without a gap between them. */

@@ -287,10 +287,6 @@ void sim_wait(struct sim_call *c, struct sim_wait *w) {
         (void) call_sleep(c, &w->cond, false, 0);
 }
 
-int sim_wait_interruptible(struct sim_call *c, struct sim_wait *w) {
-        return call_sleep(c, &w->cond, true, 0);
-}
-
 int sim_wait_timeout(struct sim_call *c, struct sim_wait *w, uint64_t milliseconds) {
         return call_sleep(c, &w->cond, false, sim_now_us() + milliseconds * 1000);
 }

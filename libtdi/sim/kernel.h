@@ -59,7 +59,6 @@ struct sim_wait {
 void sim_wait_init(struct sim_wait *w);
 void sim_wait_done(struct sim_wait *w);
 void sim_wait(struct sim_call *c, struct sim_wait *w);                                      /* sleeps */
-int sim_wait_interruptible(struct sim_call *c, struct sim_wait *w);                         /* sleeps; -EINTR */
 int sim_wait_timeout(struct sim_call *c, struct sim_wait *w, uint64_t milliseconds);        /* sleeps; -ETIMEDOUT */
 void sim_wake(struct sim_wait *w);
 void sim_sleep(struct sim_call *c, uint64_t milliseconds); /* sleeps, and not even the caller's death ends it */
@@ -143,7 +142,6 @@ struct sim_node {
         bool drained;                /* and nobody is inside any more */
 };
 
-struct sim_node *sim_root(struct sim *sim);
 /* The child, made if it is not there. Out of memory ends the simulation, here and below: it has nothing to say then. */
 struct sim_node *sim_dir(struct sim_node *parent, const char *name);
 /* sim_dir() of every component: "sys/bus/pci/devices". */

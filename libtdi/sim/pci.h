@@ -180,8 +180,6 @@ void sim_driver_detach(struct sim_call *c, struct sim_function *fn);            
 int sim_device_probe(struct sim_call *c, struct sim_function *fn); /* whatever matches; 0 also when none does */
 
 /* ---- group.c ---- */
-struct sim_group *sim_group_get(struct sim_machine *m, unsigned id);
-void sim_group_add(struct sim_group *g, struct sim_function *fn);
 void sim_group_remove(struct sim_call *c, struct sim_function *fn);
 int sim_group_use_default(struct sim_group *g);   /* a host driver: -EBUSY while owned */
 void sim_group_unuse_default(struct sim_group *g);

@@ -20,10 +20,6 @@ static void *must(void *p) {
         return p;
 }
 
-struct sim_node *sim_root(struct sim *sim) {
-        return sim->root;
-}
-
 struct sim *node_sim(struct sim_node *n) {
         while (n->parent)
                 n = n->parent;
