@@ -95,21 +95,31 @@ static int run_all(struct work *w, struct json_object *names, const char *verb, 
         return r;
 }
 
-/* Nothing but standard input, output, error, socket and lock is open: of what was worked on nothing can be kept back or closed late. */
-static bool is_empty(int lock) {
+/* Open before the first command: standard input, output, error, the socket, and what the host needs for itself. */
+static uint64_t own;
+
+/* What else is open, as bits; all of them when that cannot be told. */
+static uint64_t look_at_descriptors(void) {
         DIR *d = opendir("/proc/self/fd");
+        uint64_t found = d ? 0 : UINT64_MAX;
         struct dirent *e;
-        bool empty = d;
 
-        /* "." and ".." are 0. */
         while (d && (e = readdir(d))) {
-                int fd = atoi(e->d_name);
+                int fd = e->d_name[0] == '.' ? 0 : atoi(e->d_name);
 
-                empty &= fd <= SOCKET_FD || fd == lock || fd == dirfd(d);
+                if (fd != dirfd(d))
+                        found |= fd < 63 ? 1ULL << fd : 1ULL << 63;
         }
         if (d)
                 closedir(d);
-        return empty;
+        return found;
+}
+
+/* Nothing but its own and the lock is open: of what was worked on nothing can be kept back or closed late. */
+static bool is_empty(int lock) {
+        uint64_t allowed = own | (lock >= 0 && lock < 63 ? 1ULL << lock : 0);
+
+        return (look_at_descriptors() & ~allowed) == 0;
 }
 
 static int answer(struct work *w, int r, size_t ran) {
@@ -187,6 +197,10 @@ int main(int argc, char **argv) {
         (void) signal(SIGINT, SIG_IGN);
         (void) signal(SIGTERM, SIG_IGN);
 
+        own = look_at_descriptors();
+        /* More than there are bits for: it then never rests, but ends. */
+        if (own >> 63)
+                own = 0;
         do
                 r = serve(host, &lock);
         while (r > 0);

@@ -164,3 +164,23 @@ def churn(t):
         t.attached(vm, bdf)
         os.close(vm.lease.take())
     t.free(*bdfs)
+
+
+@scenario("edu", tags=("quick",))
+def workers_rest(t):
+    """A worker whose work ended well is used again: a VM's whole life can pass without a new process."""
+    bdf = t.host.bdf("edu")
+
+    def life():
+        before = set(processes("tdid-worker"))
+        vm = t.vm()
+        vm.attach(bdf)
+        vm.destroy()
+        t.free(bdf)
+        t.quiet()
+        # The spare ones are made up for a while after one was handed out.
+        time.sleep(3)
+        return before == set(processes("tdid-worker"))
+    life()
+    # Where a life takes longer than that, one more is made and then not needed.
+    check(any(life() for _ in range(4)), "each life of a VM had processes of its own")
