@@ -123,12 +123,16 @@ def _meson_results(folder):
             yield name, test["result"], test["duration"], output
 
 
+# Takes a tdi-sim through its whole machine for many seconds: as it is, and under sanitizers, is enough.
+ONCE = ("sim-machine",)
+
+
 def _run_unit(report, builds, variant, prefix, wrapper, slowness, seed):
     folder, log = builds.folder(variant), builds.logs / f"unit-{prefix}.log"
     listed = child.run(["meson", "test", "-C", folder, "--no-rebuild", "--list"])
     names = [line.split(" / ")[-1].strip() for line in listed.output.split("\n")
              if line.strip() and not line.startswith(("ninja:", "WARNING", "No tests"))]
-    wanted = [n for n in names if report.selection.wants("unit", f"{prefix}:{n}")]
+    wanted = [n for n in names if report.selection.wants("unit", f"{prefix}:{n}") and (variant.env or variant is DEFAULT or n not in ONCE)]
     if not wanted:
         if not names:
             report.skipped(f"{prefix}:*", "meson knows no tests")

@@ -30,7 +30,7 @@ from report import Report, Selection
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 # needs: the parts of the cache that must be there before the suite starts. slow: left out by --quick. lane: suites run one
-# after another, but the two lanes of the VM run side by side, because a VM spends half of its time waiting.
+# after another, but two lanes, that of the VM and what goes well beside it, run side by side: a VM spends half of its time waiting.
 Suite = namedtuple("Suite", "name about function needs slow lane", defaults=("",))
 VM_NEEDS = ("fetch-qemu", "build-root", "build-kernel")
 SUITES = (
@@ -41,8 +41,8 @@ SUITES = (
     Suite("sim", "scenarios on the simulation", sim.run_plain, (), False),
     Suite("sim-asan", "the same scenarios, with ASan and UBSan", sim.run_asan, (), False),
     Suite("sim-tsan", "the same scenarios, with the thread sanitizer", sim.run_tsan, (), False),
-    Suite("sim-matrix", "host calls that fail, and processes that die at one", sim.run_matrix, (), False),
-    Suite("conformance", "calls recorded on the real kernel, on the simulation", conformance.run_corpus, (), False),
+    Suite("sim-matrix", "host calls that fail, and processes that die at one", sim.run_matrix, (), False, "b"),
+    Suite("conformance", "calls recorded on the real kernel, on the simulation", conformance.run_corpus, (), False, "b"),
     Suite("modules", "the test kernel modules compile without a warning", vm.run_modules, ("build-kernel",), True),
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),

@@ -57,7 +57,8 @@ def run_matrix(report, builds, full, seed, **_):
         return
     log = builds.logs / f"{suite}.log"
     lines = Lines(report, suite)
-    command = [builds.root / MATRIX, "--build", builds.folder(DEFAULT), "--seed", seed, *(["--all"] if full else ["--sample", "1"])]
+    # Beside a VM, which must not be starved: an emulated kernel complains when it does not get on.
+    command = ["nice", "-n", "5", builds.root / MATRIX, "--build", builds.folder(DEFAULT), "--seed", seed, *(["--all"] if full else ["--sample", "1"])]
     ended = child.run([*command, *([] if report.selection.whole else [report.selection.test])], log, timeout=36000 if full else 600,
                       on_line=lines.line)
     lines.flush()
