@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The guest's memory, as its functions reach it: a table of maps for each I/O address space (one an IOMMU group, which is all that the
+ * kernel gives: iommufd_hw_pagetable_attach), filled by IOMMU_IOAS_MAP_FILE from the memfds that the VMM sends, and shared between spaces
+ * by IOMMU_IOAS_COPY. Our processes are not in the path of any DMA.
+ *
+ * What a VMM sends is not trusted: range, alignment, the file's kind, mode and seals, its size, and that the peer itself maps it
+ * shared (/proc/PID/maps), are checked before the kernel sees anything. Guest RAM is charged to whom the helper process belongs to.
+ *
+ * A map may take seconds (pages are allocated and pinned): one that would is accepted at once and made by a thread of its own, in the
+ * order in which they came; until it is done, and after one has failed, the function must not be bus master (dma_allows_master()).
+ *
+ * Any thread may call anything here, except that calls for one client must not overlap each other. Calls may sleep, but for those marked
+ * "quick", which a supervisor may use.
+ */
+#ifndef TDID_VPCI_DMA_H
+#define TDID_VPCI_DMA_H
+
+#include "host/host.h"
+#include "model/json.h"
+
+/* All spaces of a VM. */
+struct dma;
+/* One function's socket: what it has mapped. */
+struct dma_client;
+
+struct dma_limits {
+        uint64_t bytes; /* pinned, of the whole VM */
+        uint64_t maps;  /* entries in all tables of the VM */
+};
+
+/* Something that tdid shall hear of; @text is for people. Called from any thread, without a lock held that dma_ calls take. */
+enum dma_event {
+        DMA_EVENT_FAILED,   /* a map failed: the function is kept from bus mastering */
+        DMA_EVENT_UNBACKED, /* the first range without a descriptor, of this connection */
+        DMA_EVENT_MASTER,   /* dma_allows_master() has changed; @text is NULL */
+};
+typedef void (*dma_notify)(enum dma_event event, const char *text, void *userdata);
+
+int dma_new(TdiHost *host, const struct dma_limits *limits, struct dma **ret);
+struct dma *dma_free(struct dma *d);
+/* The VM's iommufd, which stays the caller's. Once, before the first client. */
+void dma_set_iommufd(struct dma *d, int iommufd);
+/*
+ * Who the peer is: its open /proc/PID/maps, and a socket to the helper process that maps in the peer's memory cgroup (dma-helper.h),
+ * or -EBADF where there is none, and this process maps. Takes both; replaces what was there. Without it every map with a descriptor
+ * waits for it up to 2 s and fails then. Quick.
+ */
+void dma_set_peer(struct dma *d, int maps, int helper);
+
+/* A client of the IOAS @ioas, shared with the other clients of that number. Reads the space's IOVA windows (IOMMU_IOAS_IOVA_RANGES). */
+int dma_client_new(struct dma *d, uint32_t ioas, dma_notify notify, void *userdata, struct dma_client **ret);
+/* Drops all that it has mapped, and waits for what is being mapped. */
+struct dma_client *dma_client_free(struct dma_client *c);
+/* The connection has ended: drops all that it has mapped. */
+void dma_client_clear(struct dma_client *c);
+
+/**
+ * dma_map() - make [@iova, @iova + @size) of the guest's memory reachable
+ * @fd:       taken, whatever the result; -EBADF: memory without a descriptor (a VMM's ROM), which is recorded as unbacked
+ * @offset:   into the file
+ * @readable: by the device
+ * @writable: by the device
+ *
+ * The same range of the same file again from another client of the space is counted; a different one that overlaps waits for its end up
+ * to 3 s. Ranges of one client never overlap.
+ *
+ * Return: 0, also when it is made later; -EINVAL (empty, unaligned, wraps round, no access), -EEXIST, -EADDRNOTAVAIL (outside the IOVA
+ * windows), -EBADF/-EACCES (not a file for this: no memfd or hugetlbfs file, read-only, sealed against writing, not mapped shared by the peer),
+ * -ENXIO (beyond the file), -EDQUOT (pinned bytes), -ENOSPC (too many maps), or what the kernel says. After any error of a map
+ * with or without a descriptor the range counts as failed until it is unmapped: QEMU ignores the error.
+ */
+int dma_map(struct dma_client *c, uint64_t iova, uint64_t size, int fd, uint64_t offset, bool readable, bool writable);
+
+/**
+ * dma_unmap() - the opposite, of one map or of all that lie wholly in the range
+ *
+ * Every reference is dropped before it returns. Waits for maps under way up to 3 s, then -EBUSY.
+ *
+ * Return: 0; -EINVAL when the range is empty or wraps round, or cuts a map in two (nothing is changed then); -ENOENT when nothing is there.
+ */
+int dma_unmap(struct dma_client *c, uint64_t iova, uint64_t size, uint64_t *ret_unmapped);
+/* Everything of the client's. */
+int dma_unmap_all(struct dma_client *c, uint64_t *ret_unmapped);
+
+/* No map is under way or has failed. Quick. */
+bool dma_allows_master(const struct dma_client *c);
+/*
+ * {"ioas", "maps", "bytes", "pending", "failed": [{"iova", "size", "errno", "error"}…], "unbacked": {"ranges", "bytes", "first": […]}, "windows": […]}.
+ * Lists hold the first 16, counts are whole. Quick.
+ */
+struct json_object *dma_client_describe(struct dma_client *c);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The configuration space as the VMM sees it: the kernel's virtual one (vfio_pci_config.c) behind a filter that keeps a prepared or
+ * bound TDI stable. What a write may do depends on the register and on the TDI's TDISP state, by one table; a write that is not passed is shadowed
+ * or refused, counted, and logged with the register's name.
+ *
+ * One thread at a time reads and writes; set_state() and set_master() may come from any thread, and only the second may sleep.
+ */
+#ifndef TDID_VPCI_VCONFIG_H
+#define TDID_VPCI_VCONFIG_H
+
+#include "host/host.h"
+#include "model/json.h"
+
+struct vconfig;
+
+/* TDISP states (PCIe 6, 11.2), as far as this VM's function can know them. */
+enum vconfig_state {
+        VCONFIG_UNLOCKED,
+        VCONFIG_LOCKED,
+        VCONFIG_RUN,
+        VCONFIG_ERROR,
+};
+
+/* What writing would do besides storing bits: the caller chooses how to wait for it. */
+enum vconfig_effect {
+        VCONFIG_PLAIN,
+        VCONFIG_SLOW, /* a reset or a change of power: may take as long as the device likes */
+};
+
+/* @device: the function's VFIO descriptor, stays the caller's; @offset, @size: of its config region. Reads the capabilities once. */
+int vconfig_new(TdiHost *host, int device, uint64_t offset, uint64_t size, struct vconfig **ret);
+struct vconfig *vconfig_free(struct vconfig *c);
+
+/* As pread/pwrite of the region; ranges have been checked by the caller. Returns the size, or a negative errno. */
+ssize_t vconfig_read(struct vconfig *c, void *buf, size_t size, uint64_t offset);
+/* Quick: looks at the bytes alone. */
+enum vconfig_effect vconfig_effect(struct vconfig *c, const void *buf, size_t size, uint64_t offset);
+/* What is refused is dropped, as hardware does, and counts as written. */
+ssize_t vconfig_write(struct vconfig *c, const void *buf, size_t size, uint64_t offset);
+/* The function has been reset by other means (VFIO_DEVICE_RESET): shadows are as after a reset. */
+void vconfig_was_reset(struct vconfig *c);
+
+/* Quick. */
+void vconfig_set_state(struct vconfig *c, enum vconfig_state state);
+/* May the function be bus master? What the guest wants is kept, shown to it, and done when this turns true. */
+void vconfig_set_master(struct vconfig *c, bool allowed);
+
+/* Where a region holds the MSI-X table or PBA, from the capability: may [offset, offset + size) of BAR @bar be written now? Quick. */
+bool vconfig_may_write_bar(struct vconfig *c, uint32_t bar, uint64_t offset, uint64_t size);
+/* May interrupts be set up anew in this state (MSI-X is part of what is locked)? Quick. */
+bool vconfig_may_set_irqs(struct vconfig *c);
+
+/* {"state", "bus_master": {"wanted", "allowed"}, "dropped": {register name: count}}. Quick. */
+struct json_object *vconfig_describe(struct vconfig *c);
+
+#endif

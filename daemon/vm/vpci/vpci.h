@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The VM's vPCI functions: each is served on a socket of its own in the vfio-user protocol, backed by its VFIO device.
+ *
+ * Two kinds of threads. The holder's own is the supervisor: it accepts, watches how long each request takes, and never makes a call that
+ * can sleep. A function's thread receives, executes and answers; nobody else is in its path. When a request has been in the kernel for
+ * 1 s, the supervisor reads that socket in its place: reads return all ones, writes are dropped, as of a device that is being reset;
+ * at 3.5 s it answers the request itself. When the thread comes back, it takes the socket back and drops its late answer.
+ */
+#ifndef TDID_VPCI_VPCI_H
+#define TDID_VPCI_VPCI_H
+
+#include <poll.h>
+
+#include "host/host.h"
+#include "ipc.h"
+
+struct vpci;
+struct store;
+
+/* Sends something to tdid that it did not ask for. Called in the supervisor's thread; takes @event, not the descriptors. */
+typedef void (*vpci_tell)(struct json_object *event, const int *fds, size_t n_fds, void *userdata);
+
+int vpci_new(TdiHost *host, vpci_tell tell, void *userdata, struct vpci **ret);
+/* Ends every thread that can be ended. */
+struct vpci *vpci_free(struct vpci *v);
+
+/* The most descriptors that vpci_poll() fills in. */
+#define VPCI_POLL_MAX 520
+/* What the supervisor has to wait for: fills @p, returns how many; lowers *timeout (ms, -1 = none). */
+size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout);
+void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
+
+/*
+ * Requests of tdid, called by serve_request() for ops that begin with "vpci.":
+ *
+ *   vpci.serve {bdf, ioas, info, uid, gid?, seclabel?, limits?} +listening socket → {}
+ *   vpci.stop  {bdf}                       → {stuck}   answered when its thread has ended, or is given up after 2 s
+ *   vpci.peer  {serial} +maps, helper?     → {}        the descriptors of dma_set_peer()
+ *   vpci.lock  {bdf, state}                → {}        "unlocked", "locked", "run", "error"
+ *   vpci.state {}                          → {functions: […]}
+ *
+ * info: {"flags", "regions": [{"size", "flags", "offset"}…], "irqs": [{"count", "flags"}…]}, the numbers of VFIO_DEVICE_GET_INFO,
+ * GET_REGION_INFO and GET_IRQ_INFO in the order of their indexes.
+ *
+ * Events: {"event": "vpci", "what", "bdf", …}; "connected" {pid, uid, serial} +pidfd of the peer, "disconnected" {why},
+ * "failed" {text}, "dma" {text}, "unbacked" {text}, "refused" {text}: somebody else tried to connect.
+ *
+ * Return: 0 or an errno for the answer; 1: the answer comes later, by vpci_answer_later.
+ */
+int vpci_request(struct vpci *v, struct store *s, const char *op, struct json_object *request, struct ipc_fds *fds,
+                 struct json_object *answer);
+/* The answer of a request that was put off; NULL while it is still put off. Owned by the caller. */
+struct json_object *vpci_take_answer(struct vpci *v);
+
+#endif
