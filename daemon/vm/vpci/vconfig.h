@@ -28,9 +28,16 @@ enum vconfig_effect {
         VCONFIG_SLOW, /* a reset or a change of power: may take as long as the device likes */
 };
 
-/* @device: the function's VFIO descriptor, stays the caller's; @offset, @size: of its config region. Reads the capabilities once. */
+/*
+ * @device: the function's VFIO descriptor, stays the caller's; @offset, @size: of its config region. Reads the capabilities once.
+ *
+ * Return: 0; -EINVAL (a size that no config space has), -EOPNOTSUPP (a bridge), -ENODEV (reads as ones: not there), -ENOMEM, or what the
+ * kernel says.
+ */
 int vconfig_new(TdiHost *host, int device, uint64_t offset, uint64_t size, struct vconfig **ret);
 struct vconfig *vconfig_free(struct vconfig *c);
+/* What log lines call it (a BDF), copied. Before any other thread knows it. */
+void vconfig_set_name(struct vconfig *c, const char *name);
 
 /* As pread/pwrite of the region; ranges have been checked by the caller. Returns the size, or a negative errno. */
 ssize_t vconfig_read(struct vconfig *c, void *buf, size_t size, uint64_t offset);
@@ -38,12 +45,18 @@ ssize_t vconfig_read(struct vconfig *c, void *buf, size_t size, uint64_t offset)
 enum vconfig_effect vconfig_effect(struct vconfig *c, const void *buf, size_t size, uint64_t offset);
 /* What is refused is dropped, as hardware does, and counts as written. */
 ssize_t vconfig_write(struct vconfig *c, const void *buf, size_t size, uint64_t offset);
-/* The function has been reset by other means (VFIO_DEVICE_RESET): shadows are as after a reset. */
+/* The function has been reset by other means (VFIO_DEVICE_RESET): shadows are as after a reset, and bus mastering is off. May sleep. */
 void vconfig_was_reset(struct vconfig *c);
 
-/* Quick. */
+/*
+ * Quick. A write is judged by the state that it finds when it begins: who locks sees to it that none is under way. Shadows that the new
+ * state lets pass are written by the next call that may sleep.
+ */
 void vconfig_set_state(struct vconfig *c, enum vconfig_state state);
-/* May the function be bus master? What the guest wants is kept, shown to it, and done when this turns true. */
+/*
+ * May the function be bus master? What the guest wants is kept, shown to it, and done when this turns true. In LOCKED and RUN a bit that
+ * is on stays on until the state changes: clearing it would end the TDI.
+ */
 void vconfig_set_master(struct vconfig *c, bool allowed);
 
 /* Where a region holds the MSI-X table or PBA, from the capability: may [offset, offset + size) of BAR @bar be written now? Quick. */
@@ -51,7 +64,7 @@ bool vconfig_may_write_bar(struct vconfig *c, uint32_t bar, uint64_t offset, uin
 /* May interrupts be set up anew in this state (MSI-X is part of what is locked)? Quick. */
 bool vconfig_may_set_irqs(struct vconfig *c);
 
-/* {"state", "bus_master": {"wanted", "allowed"}, "dropped": {register name: count}}. Quick. */
+/* {"state", "bus_master": {"wanted", "allowed"}, "dropped": {register name: count}, "shadowed": {register name: count}}. Quick. */
 struct json_object *vconfig_describe(struct vconfig *c);
 
 #endif
