@@ -199,6 +199,8 @@ int ioas_pages_file(struct sim_call *c, const struct sim_ioctl *io, int fd, uint
         } else {
                 p->kind = PAGES_FILE;
                 p->fd = f ? -EBADF : fd_dup(io->in[0].fd);
+                /* Any file is kept: a device that is mapped into the address space that it is attached to is never closed again. */
+                p->file = f ? sim_file_get(f) : NULL;
                 r = f || p->fd >= 0 ? 0 : p->fd;
         }
         if (r < 0) {
@@ -219,7 +221,7 @@ struct ioas_pages *ioas_pages_put(struct sim_call *c, struct ioas_pages *p) {
                 (void) munmap(p->map, p->map_size);
         close_fd(p->fd);
         f = p->file;
-        if (f)
+        if (p->kind == PAGES_DMABUF)
                 sim_dmabuf_unimport(&p->import);
         free(p);
         if (f)

@@ -54,7 +54,7 @@ struct ioas_pages {
         uint64_t start;        /* offset of the first page in it */
         uint8_t *map;          /* made by the first DMA; the first page is skew bytes into it */
         size_t map_size, skew;
-        struct sim_file *file; /* of PAGES_DMABUF */
+        struct sim_file *file; /* of PAGES_DMABUF, or of PAGES_FILE when it is a file of the simulation */
         struct sim_dmabuf_import import;
         bool revoked;
 };

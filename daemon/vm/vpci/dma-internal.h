@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the files of the DMA room share.
+ *
+ * One lock for all tables of a VM; it is never held across a call into the kernel. What is under way without it is marked instead:
+ * a range that is being mapped by its state (QUEUED, RUNNING), one that is being unmapped or copied from by a guard. Whoever meets a mark waits on
+ * dma.changed. Nothing that is marked waits for anything but the kernel, and a job that is RUNNING for no other job: so no two can
+ * wait for each other.
+ *
+ * Events and descriptors to close gather in struct dma and are dealt with by dma_unlock(), outside the lock: a callback may call
+ * dma_allows_master(), and the last close of a memfd frees a guest's memory.
+ */
+#ifndef TDID_VPCI_DMA_INTERNAL_H
+#define TDID_VPCI_DMA_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "host/abi/iommufd.h"
+#include "vm/vpci/dma-helper.h"
+#include "vm/vpci/dma.h"
+#include "vm/vpci/ranges.h"
+
+/* A map of more than this is made later. */
+#define DMA_LONG_PAGES (UINT64_C(256) * 1024 * 1024 / RANGE_PAGE)
+#define DMA_QUEUE_MAX 4096
+#define DMA_WAIT_MSEC 3000
+#define DMA_PEER_WAIT_MSEC 2000
+#define DMA_CLIENTS_MAX 64 /* of one space: bits of range.holders */
+#define DMA_FILES_MAX 1024 /* of a VM; below 1 << 12, what range.file holds */
+#define DMA_WHY 256        /* room for the reason of a failure */
+#define DMA_FIRST 16       /* of a list that is shown */
+
+/* range.state */
+enum {
+        DMA_QUEUED,   /* the kernel has not been asked yet */
+        DMA_RUNNING,  /* it is being asked */
+        DMA_MAPPED,   /* nobody holds it: the kernel would not let go of it */
+        DMA_UNBACKED, /* memory without a descriptor: the kernel knows nothing of it */
+};
+
+/* Pages of a file that the peer maps shared; also IOVA windows, in bytes. Ends belong to it. */
+struct dma_span {
+        uint64_t first, last;
+};
+
+/* A file that some map is of; the kernel keeps it as long as there is one, so its numbers stay its own. */
+struct dma_file {
+        dev_t dev;
+        ino_t ino;
+        uint64_t entries;       /* of the tables */
+        int fd;                 /* while jobs need it: iommufd looks at neither mode nor owner, one serves all */
+        unsigned jobs;
+        uint64_t serial;        /* of the peer of which the spans are known */
+        struct dma_span *spans; /* sorted */
+        size_t n_spans;
+};
+
+struct dma_peer {
+        unsigned refs;
+        uint64_t serial;
+        int maps;
+        pthread_mutex_t reading; /* the file has one position, in the kernel's view: readers in turns would each begin anew */
+        struct dma_helper *helper;
+        struct dma_peer *next;   /* of those whose helper is to be freed */
+};
+
+/* On the stack of a call, or in a job. */
+struct dma_guard {
+        struct dma_guard *next;
+        uint64_t first, last;
+        bool unmaps; /* nothing may begin here; else: is copied from, must not go */
+};
+
+struct dma_space {
+        struct dma_space *next;
+        struct dma *d;
+        uint32_t ioas;
+        unsigned refs;
+        struct ranges table;
+        struct dma_client *clients[DMA_CLIENTS_MAX];
+        struct dma_guard *guards;
+        struct dma_job *running;
+        struct dma_span *windows;
+        size_t n_windows;
+};
+
+/* A map to be made. Its range is in the space's table as QUEUED or RUNNING. */
+struct dma_job {
+        struct dma_job *next;         /* in the client's queue */
+        struct dma_job *next_running; /* in the space's list */
+        struct dma_client *client;
+        struct range r;               /* as it was inserted */
+        int fd;                       /* the file's */
+        struct dma_space *source;     /* while it is copied from there */
+        struct dma_guard guard;       /* of the source */
+        bool background;              /* the client has been told that it is mapped later */
+        bool left;                    /* nobody waits for it: frees itself */
+        bool done;
+        int result;
+        char why[DMA_WHY];
+};
+
+struct dma_client {
+        struct dma *d;
+        struct dma_space *space;
+        unsigned slot;
+        dma_notify notify;
+        void *userdata;
+
+        uint64_t maps, bytes;         /* that have a descriptor, with those under way */
+        uint64_t unbacked, unbacked_bytes;
+        uint64_t pending;             /* of the maps: those in the background */
+        struct ranges failed;         /* offset: errno */
+        bool failed_lost;             /* more than could be noted */
+        bool allowed;                 /* as last told */
+        bool told_unbacked;
+        unsigned told_failed;
+        time_t told_time;
+        unsigned telling;             /* events that are being told */
+
+        struct dma_job *queue, **queue_end;
+        size_t n_queue;
+        uint64_t background;          /* own jobs that are not done */
+        pthread_t thread;
+        bool has_thread, stop;
+        pthread_cond_t work;          /* for the thread, when its queue is empty */
+};
+
+struct dma_said {
+        struct dma_said *next;
+        struct dma_client *client;
+        enum dma_event event;
+        bool has_text;
+        char text[];
+};
+
+struct dma_closing {
+        struct dma_closing *next;
+        int fd;
+};
+
+struct dma {
+        TdiHost *host;
+        struct dma_limits limits;
+        int iommufd;
+        pthread_mutex_t lock;
+        pthread_cond_t changed;
+        unsigned waiters;
+        uint64_t bytes;               /* of the maps that are counted */
+        uint64_t maps;                /* entries of all tables, those of the clients' failed ones too */
+        struct dma_space *spaces;
+        struct dma_file *files[DMA_FILES_MAX]; /* [0] is no file */
+        struct dma_peer *peer;
+        uint64_t last_serial;
+        struct dma_peer *retired;
+        struct dma_said *said, **said_end;
+        struct dma_closing *closing;
+};
+
+static inline uint64_t dma_bit(const struct dma_client *c) {
+        return UINT64_C(1) << c->slot;
+}
+
+static inline uint64_t range_bytes(const struct range *r) {
+        return (uint64_t) r->pages << RANGE_SHIFT;
+}
+
+static inline uint64_t range_iova(const struct range *r) {
+        return (uint64_t) r->first << RANGE_SHIFT;
+}
+
+/* The same memory at the same address; access and holders aside. */
+static inline bool range_same(const struct range *a, const struct range *b) {
+        return a->first == b->first && a->pages == b->pages && a->file == b->file && (a->file == 0 || a->offset == b->offset);
+}
+
+/* ---- dma-event.c: waiting, telling, and what has failed. Lock held, unless it says otherwise ---- */
+
+void dma_lock(struct dma *d);
+/* Unlocks, closes what is to be closed, tells what is to be told. Only where a callback may be called. */
+void dma_unlock(struct dma *d);
+struct timespec dma_deadline(unsigned msec);
+bool dma_is_over(const struct timespec *deadline);
+/* Sleeps until something has changed; may return without. -ETIMEDOUT; never with a NULL @deadline. The lock is let go meanwhile. */
+int dma_wait(struct dma *d, const struct timespec *deadline);
+void dma_changed(struct dma *d);
+void dma_say(struct dma_client *c, enum dma_event event, const char *text);
+void dma_close_later(struct dma *d, int fd);
+/* A map of @c's failed: noted, told. @r: negative errno. */
+void dma_fail(struct dma_client *c, uint64_t iova, uint64_t size, int r, const char *why);
+/* [@first, @last] is no longer failed; whether any of it was, in pages. */
+uint64_t dma_unfail(struct dma_client *c, uint64_t first, uint64_t last);
+void dma_update_master(struct dma_client *c);
+
+/* ---- dma-check.c: is it a file for this? ---- */
+
+/* 0; 1 for memory that no IOMMU can reach (guest_memfd); or why not. No lock. @ret_dev, @ret_ino: which file. */
+int dma_check_file(TdiHost *host, int fd, uint64_t offset, uint64_t size, bool readable, bool writable, dev_t *ret_dev, ino_t *ret_ino,
+                   char why[static DMA_WHY]);
+/* 0; -EACCES when writing to it has been forbidden. No lock. */
+int dma_check_seals(int fd, char why[static DMA_WHY]);
+/* What one line of /proc/PID/maps says of a mapping that is shared and of a file; -ENOENT for any other. */
+int dma_maps_line(const char *line, dev_t *ret_dev, ino_t *ret_ino, uint64_t *ret_offset, uint64_t *ret_size);
+/* All that /proc/PID/maps shows of the file, merged and sorted; the caller frees *ret. No lock. */
+int dma_read_maps(TdiHost *host, int maps, dev_t dev, ino_t ino, struct dma_span **ret, size_t *ret_n);
+bool dma_spans_cover(const struct dma_span *spans, size_t n, uint64_t first, uint64_t last);
+
+/* ---- dma-space.c: tables, what is in them, and the kernel's view. Lock held, unless it says otherwise ---- */
+
+int dma_space_get(struct dma *d, uint32_t ioas, struct dma_space **ret);
+void dma_space_put(struct dma_space *s);
+/* Reads the IOVA windows anew. Lock not held. */
+int dma_read_windows(struct dma_space *s);
+bool dma_in_windows(const struct dma_space *s, uint64_t iova, uint64_t size);
+void dma_name_windows(const struct dma_space *s, uint64_t iova, uint64_t size, char why[static DMA_WHY]);
+
+/* The number of the file in d->files; -ENOENT. */
+int dma_find_file(const struct dma *d, dev_t dev, ino_t ino);
+/* One more entry of it; -ENOSPC, -ENOMEM. */
+int dma_get_file(struct dma *d, dev_t dev, ino_t ino);
+void dma_put_file(struct dma *d, unsigned file);
+/* A job needs its descriptor; @fd is taken, whatever the result. */
+int dma_file_begin(struct dma *d, unsigned file, int fd);
+void dma_file_end(struct dma *d, unsigned file);
+
+/* The peer's helper, referenced; NULL where there is none. */
+struct dma_peer *dma_peer_get(struct dma *d);
+void dma_peer_put(struct dma *d, struct dma_peer *p);
+
+/* Puts a new entry in, counted against the limits; for r->file != 0 that file's reference is taken on success. */
+int dma_add_entry(struct dma_space *s, struct range *r, char why[static DMA_WHY]);
+/* An entry is about to go from the table: undoes that. */
+void dma_entry_gone(struct dma_space *s, const struct range *r);
+void dma_remove_entry(struct dma_space *s, uint64_t first);
+struct range *dma_entry(struct dma_space *s, uint64_t first);
+/* The holder's own sums. */
+void dma_client_has(struct dma_client *c, const struct range *r);
+void dma_client_lost(struct dma_client *c, const struct range *r);
+
+bool dma_guarded(const struct dma_space *s, uint64_t first, uint64_t last, bool unmaps);
+void dma_guard(struct dma_space *s, struct dma_guard *g);
+void dma_unguard(struct dma_space *s, struct dma_guard *g);
+
+/* IOMMU_IOAS_UNMAP. Lock not held. */
+int dma_kernel_unmap(struct dma *d, uint32_t ioas, uint64_t first, uint64_t last);
+
+/* ---- dma-job.c: one map, made by this process or by the helper. ---- */
+
+/* Is it of use to wait: the same is being mapped into another space, or unmapping goes on here? Lock held. */
+bool dma_job_blocked(const struct dma_job *j);
+/* Lock held: from here on nothing cancels it. */
+void dma_job_begin(struct dma_job *j);
+/* Asks the kernel. Lock not held. When it returns, the job is done, or will be by another thread; one that was left may be gone. */
+void dma_job_run(struct dma_job *j);
+
+/* ---- dma-queue.c: maps made later. Lock held ---- */
+
+/* -EAGAIN when there can be no thread; nothing has happened then. */
+int dma_queue_start(struct dma_client *c);
+void dma_queue_add(struct dma_client *c, struct dma_job *j);
+/* Drops those in the range that nobody but the client waits for. */
+size_t dma_queue_cancel(struct dma_client *c, uint64_t first, uint64_t last, uint64_t *bytes);
+/* Waits for the last one. Lock not held. */
+void dma_queue_stop(struct dma_client *c);
+
+/* ---- dma-unmap.c. Lock held ---- */
+
+/*
+ * Whole pages [@first, @last] of the client's. @deadline: NULL waits for ever, and what the kernel refuses to unmap is nobody's afterwards.
+ * *bytes: added to.
+ */
+int dma_unmap_range(struct dma_client *c, uint64_t first, uint64_t last, const struct timespec *deadline, uint64_t *bytes);
+
+#endif
