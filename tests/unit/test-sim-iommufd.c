@@ -255,6 +255,22 @@ static void test_attach(void) {
         close_fd(null);
 }
 
+/* What is mapped is kept, whatever it is: a device in an address space without page tables is not closed before it is unmapped. */
+static void test_kept(void) {
+        int iommufd = open_iommu(), device = open_vfio(B), again;
+        uint32_t a = new_ioas(iommufd);
+
+        check_int(bind_vfio(device, iommufd, NULL), 0);
+        check_int(map_file(iommufd, a, device, 0, 0x1000, 0), 0);
+        check_int(host_close(host, device), 0);
+        again = open_vfio(B);
+        check_int(bind_vfio(again, iommufd, NULL), -EINVAL);
+        check_int(unmap(iommufd, a, 0, 0x1000, NULL), 0);
+        check_int(bind_vfio(again, iommufd, NULL), 0);
+        check_int(host_close(host, again), 0);
+        check_int(host_close(host, iommufd), 0);
+}
+
 static void test_hw_info(uint32_t type) {
         struct tdi_iommu_hw_info_arm_smmuv3 data;
         struct tdi_iommu_hw_info info = { .size = sizeof(info), .data_len = sizeof(data), .data_uptr = (uintptr_t) &data };
@@ -425,6 +441,7 @@ int main(void) {
         test_sizes();
         test_maps();
         test_attach();
+        test_kept();
         test_hw_info(TDI_IOMMU_HW_INFO_TYPE_INTEL_VTD);
         test_dma();
         kernel_end();

@@ -516,9 +516,9 @@ static int unmap(struct dma_client *c, uint64_t iova, uint64_t last, uint64_t *b
         /* All of it unmapped: more than could be noted is no longer there either. */
         if (iova == 0 && last == UINT64_MAX)
                 c->failed_lost = false;
-        *bytes += failed << RANGE_SHIFT;
-        if (*bytes > last - iova && last - iova < UINT64_MAX)
-                *bytes = last - iova + 1;
+        /* A client that has not heard of the failure unmaps what it believes to be there. */
+        if (*bytes == 0)
+                *bytes = failed << RANGE_SHIFT;
         dma_update_master(c);
         return 0;
 }
