@@ -3,7 +3,9 @@
 #ifndef TDID_VM_CONFINE_H
 #define TDID_VM_CONFINE_H
 
-/* 0, or a negative errno. Not applied in sanitizer builds, whose run-time needs what is forbidden here. */
-int confine(void);
+#include <stdbool.h>
+
+/* @simulated: its devices are a tdi-sim's. 0, or a negative errno. Not applied in sanitizer builds, whose run-time needs what is forbidden here. */
+int confine(bool simulated);
 
 #endif

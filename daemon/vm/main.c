@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tdid-vm: the holder of one VM's descriptors. It outlives tdid, knows nothing of what it holds, and closes the VM by its own
- * death. Under systemd it is an instance of tdid-vm@.service, elsewhere it detaches itself.
+ * tdid-vm: the holder of one VM's descriptors. It outlives tdid, serves the VM's vPCI functions, and closes the VM by its own death. Under systemd it is an instance of tdid-vm@.service, elsewhere it detaches itself.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -48,7 +47,8 @@ static int detach(void) {
 }
 
 int main(int argc, char **argv) {
-        const char *id = NULL, *state = "/run/tdid";
+        const char *id = NULL, *state = "/run/tdid", *spec = "linux";
+        _cleanup_(tdi_host_freep) TdiHost *host = NULL;
         _cleanup_close_ int listener = -EBADF;
         struct store store = {};
         bool want_detach = false;
@@ -61,7 +61,7 @@ int main(int argc, char **argv) {
                 else if (startswith(argv[i], "--state="))
                         state = argv[i] + strlen("--state=");
                 else if (startswith(argv[i], "--host="))
-                        continue;
+                        spec = argv[i] + strlen("--host=");
                 else if (streq(argv[i], "--detach"))
                         want_detach = true;
                 else {
@@ -86,13 +86,19 @@ int main(int argc, char **argv) {
                 log_error("could not listen at %s/holder/%s.sock: %s", state, id, strerror(-listener));
                 return 1;
         }
+        r = tdi_host_new(spec, &host);
+        if (r < 0) {
+                log_error("could not reach host %s: %s", spec, strerror(-r));
+                return 1;
+        }
         (void) sd_notify(1, "READY=1");
-        r = confine();
+        /* A host that writes down what passes through it needs its files. */
+        r = startswith(spec, "trace:") ? 0 : confine(!streq(spec, "linux"));
         if (r < 0) {
                 log_error("could not confine itself: %s", strerror(-r));
                 return 1;
         }
-        r = serve(listener, id, &store);
+        r = serve(listener, host, id, &store);
         store_clear(&store);
         if (r < 0)
                 log_error("could not serve: %s", strerror(-r));

@@ -5,6 +5,8 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "vm/vpci/vpci.h"
+
 /* The record that comes with a request, NULL when none does; hello has to fit into one answer. */
 static int get_state(struct json_object *request, struct json_object **ret) {
         size_t size;
@@ -72,8 +74,8 @@ static void do_hello(struct store *s, const char *id, struct json_object *answer
                 json_set_take(answer, "state", json_object_get(s->state));
 }
 
-struct json_object *serve_request(struct store *s, const char *id, struct json_object *request, struct ipc_fds *fds, int answer_fds[],
-                                  size_t *ret_n, bool *ret_exit) {
+struct json_object *serve_request(struct store *s, struct vpci *v, const char *id, struct json_object *request, struct ipc_fds *fds,
+                                  int answer_fds[], size_t *ret_n, bool *ret_exit) {
         struct json_object *answer = json_new(), *state;
         const char *op = json_str_or(request, "op", "");
         int r = 0;
@@ -100,7 +102,13 @@ struct json_object *serve_request(struct store *s, const char *id, struct json_o
                         store_set_state(s, state);
         } else if (streq(op, "exit"))
                 *ret_exit = true;
-        else
+        else if (startswith(op, "vpci.") && v) {
+                r = vpci_request(v, s, op, request, fds, answer);
+                if (r > 0) {
+                        json_object_put(answer);
+                        return NULL;
+                }
+        } else
                 r = -EOPNOTSUPP;
         json_set_i64(answer, "r", r);
         return answer;
@@ -122,7 +130,7 @@ static int accept_root(int listener) {
         return fd;
 }
 
-static int answer_one(int connection, const char *id, struct store *s, bool *ret_exit) {
+static int answer_one(int connection, const char *id, struct store *s, struct vpci *v, bool *ret_exit) {
         _cleanup_json_ struct json_object *request = NULL, *answer = NULL;
         _cleanup_ipc_fds_ struct ipc_fds fds = {};
         int answer_fds[IPC_FDS_MAX];
@@ -132,43 +140,77 @@ static int answer_one(int connection, const char *id, struct store *s, bool *ret
         r = ipc_recv(connection, &request, &fds);
         if (r < 0)
                 return r;
-        answer = serve_request(s, id, request, &fds, answer_fds, &n, ret_exit);
-        return ipc_send(connection, answer, answer_fds, n);
+        answer = serve_request(s, v, id, request, &fds, answer_fds, &n, ret_exit);
+        return answer ? ipc_send(connection, answer, answer_fds, n) : 0;
+}
+
+/* tdid's connection, -EBADF while there is none: what it misses meanwhile, it sees in vpci.state. */
+static void tell(struct json_object *event, const int *fds, size_t n_fds, void *userdata) {
+        const int *connection = userdata;
+
+        if (*connection >= 0)
+                (void) ipc_send(*connection, event, fds, n_fds);
+        json_object_put(event);
+}
+
+static int answer_put_off(int connection, struct vpci *v) {
+        _cleanup_json_ struct json_object *answer = vpci_take_answer(v);
+
+        return answer && connection >= 0 ? ipc_send(connection, answer, NULL, 0) : 0;
 }
 
 /* A holder that nobody gave anything to, and nobody talks to, was started by a tdid that died at that moment. */
 #define FORGOTTEN_MSEC 30000
+#define OWN_FDS 2
 
-int serve(int listener, const char *id, struct store *s) {
-        _cleanup_close_ int connection = -EBADF;
+static int serve_all(int listener, const char *id, struct store *s, struct vpci *v, int *connection) {
         bool done = false;
 
         while (!done) {
-                struct pollfd p[2] = {
+                struct pollfd p[OWN_FDS + VPCI_POLL_MAX] = {
                         { .fd = listener, .events = POLLIN },
-                        { .fd = connection, .events = POLLIN },
+                        { .fd = *connection, .events = POLLIN },
                 };
+                int timeout = *connection < 0 && s->n == 0 ? FORGOTTEN_MSEC : -1, n;
+                bool forgotten = timeout >= 0;
+                size_t n_vpci = vpci_poll(v, p + OWN_FDS, &timeout);
 
-                int n = poll(p, 2, connection < 0 && s->n == 0 ? FORGOTTEN_MSEC : -1);
-
-                if (n == 0)
-                        return 0;
+                n = poll(p, OWN_FDS + n_vpci, timeout);
                 if (n < 0) {
                         if (errno == EINTR)
                                 continue;
                         return -errno;
                 }
+                if (n == 0 && forgotten && timeout == FORGOTTEN_MSEC)
+                        return 0;
                 if (p[0].revents) {
                         int fd = accept_root(listener);
 
                         if (fd >= 0) {
-                                close_fd(connection);
-                                connection = fd;
+                                close_fd(*connection);
+                                *connection = fd;
                                 continue;
                         }
                 }
-                if (p[1].revents && answer_one(connection, id, s, &done) < 0)
-                        connection = close_fd(connection);
+                vpci_dispatch(v, p + OWN_FDS, n_vpci);
+                if (p[1].revents && answer_one(*connection, id, s, v, &done) < 0)
+                        *connection = close_fd(*connection);
+                if (answer_put_off(*connection, v) < 0)
+                        *connection = close_fd(*connection);
         }
         return 0;
+}
+
+int serve(int listener, TdiHost *host, const char *id, struct store *s) {
+        _cleanup_close_ int connection = -EBADF;
+        struct vpci *v;
+        int r;
+
+        r = vpci_new(host, tell, &connection, &v);
+        if (r < 0)
+                return r;
+        r = serve_all(listener, id, s, v, &connection);
+        connection = close_fd(connection);
+        vpci_free(v);
+        return r;
 }

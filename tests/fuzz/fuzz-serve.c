@@ -35,7 +35,7 @@ static void request(struct store *s, const char *line, size_t size) {
                 must(fds.fd[fds.n] >= 0);
                 fds.n++;
         }
-        answer = serve_request(s, "17", o, &fds, answer_fds, &n, &end);
+        answer = serve_request(s, NULL, "17", o, &fds, answer_fds, &n, &end);
         must(json_get_i64(answer, "r", &r) == 0 && r <= 0);
         must(n <= IPC_FDS_MAX && (r == 0 || n == 0));
         for (size_t i = 0; i < n; i++)

@@ -123,8 +123,8 @@ def _meson_results(folder):
             yield name, test["result"], test["duration"], output
 
 
-# Takes a tdi-sim through its whole machine for many seconds: as it is, and under sanitizers, is enough.
-ONCE = ("sim-machine",)
+# Take many seconds, for a whole machine or for time limits: as they are, and under sanitizers, is enough.
+ONCE = ("sim-machine", "vpci")
 
 
 def _run_unit(report, builds, variant, prefix, wrapper, slowness, seed):

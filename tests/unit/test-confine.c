@@ -20,7 +20,7 @@
 #define SANITIZED 0
 #endif
 
-#define DATA_MAX (64UL * 1024 * 1024)
+#define DATA_MAX (512UL * 1024 * 1024)
 
 /* Runs in a child of its own, which the filter stays with; its checks are counted by its exit code. */
 static int run(void (*f)(void *), void *userdata) {
@@ -31,7 +31,7 @@ static int run(void (*f)(void *), void *userdata) {
         pid = fork();
         require(pid >= 0);
         if (pid == 0) {
-                check_int(confine(), 0);
+                check_int(confine(false), 0);
                 f(userdata);
                 _exit(test_failures > 0);
         }
@@ -81,9 +81,12 @@ static void memory(_unused_ void *userdata) {
 }
 
 static void holder(void *userdata) {
+        _cleanup_(tdi_host_freep) TdiHost *host = NULL;
         struct store s = {};
 
-        check_int(serve(*(const int *) userdata, "17", &s), 0);
+        require(tdi_host_linux_new(&host) == 0);
+
+        check_int(serve(*(const int *) userdata, host, "17", &s), 0);
         store_clear(&s);
 }
 
@@ -92,7 +95,7 @@ static pid_t start_holder(int listener) {
 
         require(pid >= 0);
         if (pid == 0) {
-                check_int(confine(), 0);
+                check_int(confine(false), 0);
                 holder(&listener);
                 _exit(test_failures > 0);
         }
@@ -146,11 +149,11 @@ int main(void) {
         const char *preload = getenv("LD_PRELOAD");
 
         if (SANITIZED) {
-                fputs("skipped: a sanitizer's run-time needs what confine() forbids\n", stderr);
+                fputs("skipped: a sanitizer's run-time needs what confine(false) forbids\n", stderr);
                 return TEST_SKIPPED;
         }
         if (preload && strstr(preload, "vgpreload")) {
-                fputs("skipped: valgrind itself needs what confine() forbids\n", stderr);
+                fputs("skipped: valgrind itself needs what confine(false) forbids\n", stderr);
                 return TEST_SKIPPED;
         }
         check_int(run(refusals, NULL), 0);

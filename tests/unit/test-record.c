@@ -216,7 +216,7 @@ static struct json_object *ask(struct json_object *request) {
 
         /* What is larger is not even sent. */
         check_fits(request);
-        answer = serve_request(&store, "1763000000123", request, &none, fds, &n, &end);
+        answer = serve_request(&store, NULL, "1763000000123", request, &none, fds, &n, &end);
         check_int(json_i64_or(answer, "r", -1), 0);
         json_object_put(request);
         return answer;

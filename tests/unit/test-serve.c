@@ -22,7 +22,7 @@ static int ask(const char *text, size_t n_fds) {
         for (; fds.n < n_fds; fds.n++)
                 require((fds.fd[fds.n] = eventfd(0, EFD_CLOEXEC)) >= 0);
         n_answer_fds = 99;
-        answer = serve_request(&store, "17", request, &fds, answer_fds, &n_answer_fds, &is_exit);
+        answer = serve_request(&store, NULL, "17", request, &fds, answer_fds, &n_answer_fds, &is_exit);
         check_int(json_get_i64(answer, "r", &r), 0);
         check(r >= 0 || n_answer_fds == 0);
         check(n_answer_fds <= IPC_FDS_MAX);
@@ -196,7 +196,10 @@ static void test_hello_fits(void) {
 static int listener;
 
 static void *run(_unused_ void *unused) {
-        return (void *) (intptr_t) serve(listener, "17", &store);
+        _cleanup_(tdi_host_freep) TdiHost *host = NULL;
+
+        require(tdi_host_linux_new(&host) == 0);
+        return (void *) (intptr_t) serve(listener, host, "17", &store);
 }
 
 static void test_loop(void) {

@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Threads of a function, and who answers. */
+#include "vm/vpci/function.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "log.h"
+#include "model/json.h"
+
+/* A request that takes longer gets a stand-in, and at last the supervisor's answer: a client gives up after 5 s (QEMU's x-msg-timeout). */
+#define STAND_IN_NSEC 1000000000ULL
+#define ANSWER_NSEC 3500000000ULL
+#define STACK_SIZE (256UL * 1024)
+#define REPLY_MIN 4096UL
+
+static uint64_t now_nsec(void) {
+        struct timespec t;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t) t.tv_sec * 1000000000ULL + (uint64_t) t.tv_nsec;
+}
+
+int lane_room(struct lane *l, size_t size) {
+        uint8_t *t;
+
+        if (size <= l->reply_room)
+                return 0;
+        size = size < REPLY_MIN ? REPLY_MIN : size;
+        t = realloc(l->reply, size);
+        if (!t)
+                return -ENOMEM;
+        l->reply = t;
+        l->reply_room = size;
+        return 0;
+}
+
+/* ---- answers ---- */
+
+static struct vu_header header_of(const struct vu_header *request, int r, size_t size) {
+        return (struct vu_header){
+                .id = request->id,
+                .command = request->command,
+                .size = (uint32_t) (sizeof(struct vu_header) + (r < 0 ? 0 : size)),
+                .flags = VU_TYPE_REPLY | (r < 0 ? VU_FLAGS_ERROR : 0),
+                .error = r < 0 ? (uint32_t) -r : 0,
+        };
+}
+
+static int answer(struct function *f, const struct vu_header *request, int r, const void *body, size_t size) {
+        struct vu_header h = header_of(request, r, size);
+        int k;
+
+        if (request->flags & VU_FLAGS_NO_REPLY)
+                return 0;
+        pthread_mutex_lock(&f->send_lock);
+        k = stream_send(f->stream.socket, &h, body, r < 0 ? 0 : size, 0);
+        pthread_mutex_unlock(&f->send_lock);
+        return k;
+}
+
+static bool move(struct lane *l, int from, int to) {
+        return atomic_compare_exchange_strong(&l->phase, &from, to);
+}
+
+static void begin(struct lane *l) {
+        atomic_store_explicit(&l->since, now_nsec(), memory_order_relaxed);
+        atomic_store(&l->phase, PHASE_BUSY);
+        vpci_wake(l->function->vpci);
+}
+
+static void count(struct lane *l) {
+        uint64_t spent = now_nsec() - atomic_load_explicit(&l->since, memory_order_relaxed);
+        struct function *f = l->function;
+
+        /* Only the lane writes its own; the sums are for people. */
+        atomic_fetch_add_explicit(&l->requests, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&f->nanoseconds, spent, memory_order_relaxed);
+        if (spent > atomic_load_explicit(&f->slowest, memory_order_relaxed))
+                atomic_store_explicit(&f->slowest, spent, memory_order_relaxed);
+}
+
+static int hang_up_locked(struct function *f) {
+        return f->connection >= 0 ? shutdown(f->connection, SHUT_RDWR) : 0;
+}
+
+void function_hang_up(struct function *f) {
+        pthread_mutex_lock(&f->lock);
+        (void) hang_up_locked(f);
+        pthread_mutex_unlock(&f->lock);
+}
+
+/* ---- the stand-in ---- */
+
+static int serve_one(struct lane *l, int (*execute)(struct lane *l, const void **body, size_t *size)) {
+        const void *body = NULL;
+        size_t size = 0;
+        int r, k = 0;
+
+        begin(l);
+        r = execute(l, &body, &size);
+        if (move(l, PHASE_BUSY, PHASE_SENDING))
+                k = r == -ECONNABORTED ? r : answer(l->function, &l->message.header, r, body, size);
+        /* It looks at our message, and never sleeps. */
+        while (atomic_load(&l->phase) == PHASE_LATE)
+                (void) sched_yield();
+        count(l);
+        atomic_store(&l->phase, PHASE_IDLE);
+        message_close_fds(&l->message);
+        return r == -ECONNABORTED ? r : k;
+}
+
+static bool told_to_leave(struct function *f, bool wait) {
+        struct pollfd p[2] = { { .fd = f->leave, .events = POLLIN }, { .fd = f->stream.socket, .events = POLLIN } };
+
+        while (poll(p, 2, wait ? -1 : 0) < 0 && errno == EINTR)
+                ;
+        return p[0].revents;
+}
+
+static void *stand_in(void *userdata) {
+        struct lane *l = userdata;
+        struct function *f = l->function;
+        int r = 0;
+
+        while (r >= 0) {
+                if (told_to_leave(f, !stream_has_more(&f->stream)))
+                        break;
+                r = stream_receive(&f->stream, &l->message, MSG_DONTWAIT);
+                if (r == -EAGAIN) {
+                        r = 0;
+                        if (told_to_leave(f, true))
+                                break;
+                        continue;
+                }
+                if (r >= 0)
+                        r = serve_one(l, dispatch_away);
+        }
+        pthread_mutex_lock(&f->lock);
+        if (r < 0) {
+                f->hung_up = true;
+                (void) hang_up_locked(f);
+        }
+        f->standing_in = false;
+        pthread_cond_broadcast(&f->changed);
+        pthread_mutex_unlock(&f->lock);
+        if (r < 0)
+                vpci_wake_now(f->vpci);
+        return NULL;
+}
+
+static int start(struct lane *l, void *(*run)(void *)) {
+        pthread_attr_t attributes;
+        int r;
+
+        r = pthread_attr_init(&attributes);
+        if (r != 0)
+                return -r;
+        (void) pthread_attr_setstacksize(&attributes, STACK_SIZE);
+        r = pthread_create(&l->thread, &attributes, run, l);
+        (void) pthread_attr_destroy(&attributes);
+        l->running = r == 0;
+        return -r;
+}
+
+static void step_aside_locked(struct function *f) {
+        struct lane *l = &f->lanes[1];
+
+        if (f->standing_in || f->hung_up || f->stopping || f->connection < 0)
+                return;
+        if (l->running)
+                (void) pthread_join(l->thread, NULL); /* it has ended: standing_in was its last word */
+        f->standing_in = true;
+        if (start(l, stand_in) < 0)
+                f->standing_in = false;
+}
+
+void function_step_aside(struct lane *l) {
+        struct function *f = l->function;
+
+        if (l->stands_in)
+                return;
+        pthread_mutex_lock(&f->lock);
+        step_aside_locked(f);
+        pthread_mutex_unlock(&f->lock);
+}
+
+void function_answer_early(struct lane *l) {
+        if (!move(l, PHASE_BUSY, PHASE_SENDING))
+                return;
+        /* A client that has gone is seen by whoever reads next. */
+        (void) answer(l->function, &l->message.header, 0, NULL, 0);
+        atomic_store(&l->phase, PHASE_ANSWERED);
+        function_step_aside(l);
+}
+
+/* ---- the first lane ---- */
+
+/* The stream is the first lane's again. */
+static bool take_back(struct function *f) {
+        bool gone;
+
+        pthread_mutex_lock(&f->lock);
+        if (f->standing_in) {
+                (void) eventfd_write(f->leave, 1);
+                while (f->standing_in)
+                        (void) pthread_cond_wait(&f->changed, &f->lock);
+                (void) eventfd_read(f->leave, &(eventfd_t){ 0 });
+        }
+        gone = f->hung_up || f->stopping;
+        pthread_mutex_unlock(&f->lock);
+        return !gone;
+}
+
+static const char *serve_connection(struct function *f) {
+        struct lane *l = &f->lanes[0];
+
+        for (;;) {
+                int r = stream_receive(&f->stream, &l->message, 0);
+
+                if (r >= 0) {
+                        r = serve_one(l, dispatch);
+                        /* Only one that has been away can find somebody else at the stream. */
+                        if (!take_back(f))
+                                return "the client hung up";
+                }
+                if (r == -EBADMSG || r == -ECONNABORTED)
+                        return "the client broke the protocol";
+                if (r < 0)
+                        return r == -ECONNRESET || r == -EPIPE ? "the client hung up" : strerror(-r);
+        }
+}
+
+/* Nothing of a client outlives its connection: no interrupt, no DMA, no map. */
+static void clean_up(struct function *f) {
+        region_quiet(f);
+        irq_disable_all(f);
+        pthread_mutex_lock(&f->dma_lock);
+        dma_client_clear(f->dma);
+        pthread_mutex_unlock(&f->dma_lock);
+        irq_take_request(f, -EBADF);
+        atomic_store(&f->failed, false);
+}
+
+static void on_dma(enum dma_event event, const char *text, void *userdata) {
+        struct function *f = userdata;
+
+        if (event == DMA_EVENT_MASTER)
+                vconfig_set_master(f->config, dma_allows_master(f->dma));
+        else
+                vpci_event(f->vpci, f->bdf, event == DMA_EVENT_FAILED ? "dma" : "unbacked", text);
+}
+
+static int prepare(struct function *f) {
+        const struct tdi_vfio_region_info *config = &f->regions[TDI_VFIO_PCI_CONFIG_REGION_INDEX];
+        struct vconfig *c = NULL;
+        struct dma_client *d = NULL;
+        int r;
+
+        r = vconfig_new(f->host, f->device, config->offset, config->size, &c);
+        if (r >= 0)
+                vconfig_set_name(c, f->bdf);
+        if (r >= 0)
+                r = dma_client_new(vpci_dma(f->vpci), f->ioas, on_dma, f, &d);
+        if (r < 0) {
+                char text[128];
+
+                snprintf(text, sizeof(text), "could not read its %s: %s", c ? "IOVA windows" : "configuration space", strerror(-r));
+                vpci_event(f->vpci, f->bdf, "failed", text);
+                vconfig_free(c);
+                return r;
+        }
+        pthread_mutex_lock(&f->lock);
+        f->config = c;
+        f->dma = d;
+        pthread_mutex_unlock(&f->lock);
+        return 0;
+}
+
+static void let_go(struct function *f) {
+        struct dma_client *d;
+        struct vconfig *c;
+
+        pthread_mutex_lock(&f->lock);
+        d = TAKE_PTR(f->dma);
+        c = TAKE_PTR(f->config);
+        f->connection = close_fd(f->connection);
+        pthread_mutex_unlock(&f->lock);
+        dma_client_free(d);
+        vconfig_free(c);
+        (void) host_close(f->host, TAKE_FD(f->device));
+        pthread_mutex_lock(&f->lock);
+        f->ended = true;
+        pthread_mutex_unlock(&f->lock);
+        vpci_wake_now(f->vpci);
+}
+
+static void *serve_all(void *userdata) {
+        struct lane *l = userdata;
+        struct function *f = l->function;
+
+        if (prepare(f) < 0) {
+                let_go(f);
+                return NULL;
+        }
+        for (;;) {
+                const char *why;
+
+                pthread_mutex_lock(&f->lock);
+                while (f->connection < 0 && !f->stopping)
+                        (void) pthread_cond_wait(&f->changed, &f->lock);
+                if (f->stopping) {
+                        pthread_mutex_unlock(&f->lock);
+                        break;
+                }
+                f->hung_up = f->greeted = false;
+                pthread_mutex_lock(&f->send_lock);
+                stream_open(&f->stream, f->connection);
+                pthread_mutex_unlock(&f->send_lock);
+                pthread_mutex_unlock(&f->lock);
+
+                why = serve_connection(f);
+                message_close_fds(&l->message);
+                stream_close(&f->stream);
+                /* The client learns of it at once; the next one has to wait until nothing of this one is left. */
+                function_hang_up(f);
+                clean_up(f);
+                pthread_mutex_lock(&f->lock);
+                pthread_mutex_lock(&f->send_lock);
+                f->connection = f->stream.socket = close_fd(f->connection);
+                pthread_mutex_unlock(&f->send_lock);
+                pthread_mutex_unlock(&f->lock);
+                vpci_event(f->vpci, f->bdf, "disconnected", why);
+        }
+        let_go(f);
+        return NULL;
+}
+
+/* ---- the supervisor's side ---- */
+
+int function_connect(struct function *f, int connection) {
+        int r = 0;
+
+        pthread_mutex_lock(&f->lock);
+        if (f->connection >= 0 || f->stopping)
+                r = -EBUSY;
+        else {
+                f->connection = connection;
+                pthread_cond_broadcast(&f->changed);
+        }
+        pthread_mutex_unlock(&f->lock);
+        return r;
+}
+
+void function_stop(struct function *f) {
+        pthread_mutex_lock(&f->lock);
+        f->stopping = true;
+        (void) hang_up_locked(f);
+        pthread_cond_broadcast(&f->changed);
+        pthread_mutex_unlock(&f->lock);
+        f->listener = close_fd(f->listener);
+}
+
+/* Its time is up: the supervisor answers, or ends the connection when it cannot at once. */
+static void answer_late(struct function *f, struct lane *l) {
+        const struct message *m = &l->message;
+        uint8_t room[4096];
+        const void *body = NULL;
+        size_t size = 0;
+        int r, k = -EAGAIN;
+
+        if (!move(l, PHASE_BUSY, PHASE_LATE))
+                return;
+        atomic_fetch_add_explicit(&f->timeouts, 1, memory_order_relaxed);
+        r = dispatch_late(m, room, sizeof(room), &body, &size);
+        if (m->header.command == VU_DEVICE_RESET) {
+                atomic_store(&f->failed, true);
+                vpci_event(f->vpci, f->bdf, "failed", "its reset has not come to an end in 3.5 s");
+        }
+        if (!(m->header.flags & VU_FLAGS_NO_REPLY) && pthread_mutex_trylock(&f->send_lock) == 0) {
+                struct vu_header h = header_of(&m->header, r, size);
+
+                if (f->stream.socket >= 0)
+                        k = stream_send(f->stream.socket, &h, body, r < 0 ? 0 : size, MSG_DONTWAIT);
+                pthread_mutex_unlock(&f->send_lock);
+        } else if (m->header.flags & VU_FLAGS_NO_REPLY)
+                k = 0;
+        atomic_store(&l->phase, PHASE_ANSWERED);
+        if (k < 0 || l->stands_in)
+                function_hang_up(f);
+}
+
+bool function_watch(struct function *f, uint64_t now) {
+        bool busy = false;
+
+        for (size_t i = 0; i < ARRAY_SIZE(f->lanes); i++) {
+                struct lane *l = &f->lanes[i];
+                int phase = atomic_load(&l->phase);
+                uint64_t age;
+
+                if (phase == PHASE_IDLE)
+                        continue;
+                busy = true;
+                age = now - atomic_load(&l->since);
+                if ((int64_t) age < 0)
+                        continue;
+                /* A client that does not take its replies. */
+                if (phase == PHASE_SENDING && age > ANSWER_NSEC)
+                        function_hang_up(f);
+                if (i == 0 && age > STAND_IN_NSEC && (phase == PHASE_BUSY || phase == PHASE_ANSWERED))
+                        function_step_aside(l);
+                if (phase == PHASE_BUSY && age > ANSWER_NSEC)
+                        answer_late(f, l);
+        }
+        return busy;
+}
+
+/* ---- birth and end ---- */
+
+static int take_info(struct function *f, struct json_object *info) {
+        struct json_object *regions, *irqs;
+
+        if (!info || json_get_array(info, "regions", &regions) < 0 || json_get_array(info, "irqs", &irqs) < 0)
+                return -EINVAL;
+        f->n_regions = (uint32_t) json_object_array_length(regions);
+        f->n_irqs = (uint32_t) json_object_array_length(irqs);
+        /* Regions beyond the fixed ones are a vendor driver's: with it a function is not one of ours. */
+        if (f->n_regions > FUNCTION_REGIONS || f->n_regions <= TDI_VFIO_PCI_CONFIG_REGION_INDEX || f->n_irqs > FUNCTION_IRQS)
+                return -EINVAL;
+        f->flags = (uint32_t) json_u64_or(info, "flags", 0);
+        for (uint32_t i = 0; i < f->n_regions; i++) {
+                struct json_object *o = json_object_array_get_idx(regions, i);
+
+                f->regions[i].flags = (uint32_t) json_u64_or(o, "flags", 0);
+                f->regions[i].size = json_u64_or(o, "size", 0);
+                f->regions[i].offset = json_u64_or(o, "offset", 0);
+        }
+        for (uint32_t i = 0; i < f->n_irqs; i++) {
+                struct json_object *o = json_object_array_get_idx(irqs, i);
+
+                f->irqs[i].count = (uint32_t) json_u64_or(o, "count", 0);
+                f->irqs[i].flags = (uint32_t) json_u64_or(o, "flags", 0);
+        }
+        return 0;
+}
+
+bool function_has_ended(struct function *f) {
+        bool ended;
+
+        pthread_mutex_lock(&f->lock);
+        ended = f->ended;
+        pthread_mutex_unlock(&f->lock);
+        return ended;
+}
+
+int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, int listener, struct json_object *info,
+                 struct function **ret) {
+        struct function *f = calloc(1, sizeof(*f));
+        int r;
+
+        if (!f)
+                return -ENOMEM;
+        f->vpci = v;
+        f->host = host;
+        f->ioas = ioas;
+        f->connection = f->request = f->listener = f->stream.socket = -EBADF;
+        (void) pthread_mutex_init(&f->lock, NULL);
+        (void) pthread_mutex_init(&f->send_lock, NULL);
+        (void) pthread_mutex_init(&f->dma_lock, NULL);
+        (void) pthread_cond_init(&f->changed, NULL);
+        for (size_t i = 0; i < ARRAY_SIZE(f->lanes); i++) {
+                f->lanes[i].function = f;
+                f->lanes[i].stands_in = i > 0;
+        }
+        f->leave = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        f->device = fd_dup(device);
+        r = f->leave < 0 || f->device < 0 ? -errno : snprintf(f->bdf, sizeof(f->bdf), "%s", bdf) >= (int) sizeof(f->bdf) ? -EINVAL : 0;
+        if (r >= 0)
+                r = take_info(f, info);
+        if (r >= 0)
+                r = start(&f->lanes[0], serve_all);
+        if (r < 0) {
+                function_free(f);
+                return r;
+        }
+        f->listener = listener;
+        *ret = f;
+        return 0;
+}
+
+struct function *function_free(struct function *f) {
+        if (!f)
+                return NULL;
+        for (size_t i = 0; i < ARRAY_SIZE(f->lanes); i++) {
+                if (f->lanes[i].running)
+                        (void) pthread_join(f->lanes[i].thread, NULL);
+                message_free(&f->lanes[i].message);
+                free(f->lanes[i].reply);
+        }
+        close_fd(f->device);
+        close_fd(f->listener);
+        close_fd(f->leave);
+        close_fd(f->request);
+        (void) pthread_cond_destroy(&f->changed);
+        (void) pthread_mutex_destroy(&f->dma_lock);
+        (void) pthread_mutex_destroy(&f->send_lock);
+        (void) pthread_mutex_destroy(&f->lock);
+        free(f);
+        return NULL;
+}
+
+struct json_object *function_describe(struct function *f) {
+        struct json_object *o = json_new(), *list = json_new_array();
+        static const char *const irq_names[FUNCTION_IRQS] = { "intx", "msi", "msix", "err", "req" };
+        uint64_t requests = 0;
+
+        json_set_str(o, "bdf", f->bdf);
+        pthread_mutex_lock(&f->lock);
+        json_set_bool(o, "connected", f->connection >= 0 && !f->hung_up);
+        json_set_bool(o, "away", f->standing_in);
+        json_set_bool(o, "stopping", f->stopping);
+        if (f->config) {
+                json_set_take(o, "dma", dma_client_describe(f->dma));
+                json_set_take(o, "config", vconfig_describe(f->config));
+        }
+        pthread_mutex_unlock(&f->lock);
+        json_set_bool(o, "failed", atomic_load(&f->failed));
+        for (size_t i = 0; i < ARRAY_SIZE(f->lanes); i++)
+                requests += atomic_load(&f->lanes[i].requests);
+        json_set_u64(o, "requests", requests);
+        json_set_u64(o, "reads", atomic_load(&f->reads));
+        json_set_u64(o, "writes", atomic_load(&f->writes));
+        json_set_u64(o, "refused", atomic_load(&f->refused));
+        json_set_u64(o, "timeouts", atomic_load(&f->timeouts));
+        json_set_u64(o, "mean_ns", requests ? atomic_load(&f->nanoseconds) / requests : 0);
+        json_set_u64(o, "slowest_ns", atomic_load(&f->slowest));
+        for (uint32_t i = 0; i < f->n_irqs; i++)
+                if (f->irqs[i].used)
+                        json_push_str(list, irq_names[i]);
+        json_set_take(o, "interrupts", list);
+        return o;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One vPCI function and its threads.
+ *
+ * A lane is a thread that executes requests. The first serves the connection. While it is in the kernel for long, the second
+ * stands in for it: it reads the same socket, and leaves the device alone (away.c). Each request of a lane is answered once, by the lane
+ * or, when its time is up, by the supervisor: whoever moves the phase out of BUSY.
+ */
+#ifndef TDID_VPCI_FUNCTION_H
+#define TDID_VPCI_FUNCTION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "host/abi/vfio.h"
+#include "vm/vpci/dma.h"
+#include "vm/vpci/stream.h"
+#include "vm/vpci/vconfig.h"
+#include "vm/vpci/vpci.h"
+
+#define FUNCTION_REGIONS 9
+#define FUNCTION_IRQS 5
+
+enum phase {
+        PHASE_IDLE,
+        PHASE_BUSY,
+        PHASE_SENDING,
+        PHASE_LATE,     /* the supervisor is answering in its place */
+        PHASE_ANSWERED, /* and still in the kernel */
+};
+
+struct lane {
+        struct function *function;
+        pthread_t thread;
+        bool stands_in;
+        bool running;              /* has to be joined; the supervisor's, for the second lane under the function's lock */
+        atomic_int phase;
+        atomic_uint_fast64_t since; /* CLOCK_MONOTONIC in ns: of the request under way */
+        atomic_uint_fast64_t requests;
+        struct message message;    /* the request under way; nobody else's while it is not BUSY */
+        uint8_t *reply;            /* room for the largest; made when first needed */
+        size_t reply_room;
+};
+
+struct irq {
+        uint32_t count, flags;
+        bool used; /* a client has switched it on */
+};
+
+struct function {
+        struct vpci *vpci;
+        TdiHost *host;
+        char bdf[16];
+        int device, listener;  /* both its own */
+        uint32_t ioas;
+        uint32_t flags, n_regions, n_irqs;
+        struct tdi_vfio_region_info regions[FUNCTION_REGIONS];
+        struct irq irqs[FUNCTION_IRQS];
+        struct vconfig *config;   /* this and the next are the first lane's from birth to end; others look under the lock */
+        struct dma_client *dma;
+        pthread_mutex_t dma_lock; /* dma_ calls of one client must not overlap */
+        int request;              /* the client's eventfd for the request interrupt, or -EBADF */
+
+        struct lane lanes[2];
+        struct stream stream;     /* of the lane that reads */
+        bool greeted;             /* VERSION has been agreed on */
+        pthread_mutex_t send_lock;
+
+        pthread_mutex_t lock;     /* of what follows */
+        pthread_cond_t changed;
+        int connection;           /* -EBADF: none; only closed by the first lane, or when there is none any more */
+        bool standing_in;         /* the second lane has the stream */
+        bool hung_up;             /* the client has gone, the first lane has not seen it yet */
+        bool stopping;
+        bool ended;               /* the first lane's thread has done its last */
+        int leave;                /* eventfd: the second lane shall give the stream back */
+
+        atomic_bool failed;       /* a reset has not come to its end in time, or failed */
+        atomic_uint_fast64_t reads, writes, refused, timeouts, nanoseconds, slowest;
+};
+
+/* @info as in vpci.h. Takes @listener on success; duplicates @device. Starts the first lane, which reads the config space. */
+int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, int listener, struct json_object *info,
+                 struct function **ret);
+bool function_has_ended(struct function *f);
+/* Only when it has ended; joins its threads, which takes no time then. */
+struct function *function_free(struct function *f);
+/* Asks the first lane to end, and wakes it. Quick. */
+void function_stop(struct function *f);
+/* A client for a function that has none: takes the socket. -EBUSY. Quick. */
+int function_connect(struct function *f, int connection);
+/* Ends the connection, if there is one. Quick. */
+void function_hang_up(struct function *f);
+/* The supervisor's look at both lanes. True while a request is under way. Quick. */
+bool function_watch(struct function *f, uint64_t now);
+struct json_object *function_describe(struct function *f);
+
+/* The first lane's request takes its time: the second one has the stream from here. */
+void function_step_aside(struct lane *l);
+/* Answers the request before it is executed, as of a posted write, and steps aside. */
+void function_answer_early(struct lane *l);
+
+/* dispatch.c: executes l->message and fills in @header and *body; 0 or a negative errno for the client. -ECONNABORTED ends the connection. */
+int dispatch(struct lane *l, const void **body, size_t *size);
+/* How a device that is being reset answers; -EAGAIN: not in its absence. */
+int dispatch_away(struct lane *l, const void **body, size_t *size);
+/* What the supervisor says in place of a lane that is not back in time: as dispatch(); uses nothing of the lane's but its header. */
+int dispatch_late(const struct message *m, uint8_t *room, size_t room_size, const void **body, size_t *size);
+/* Has the reply that many bytes of room; -ENOMEM. */
+int lane_room(struct lane *l, size_t size);
+
+/* irq.c */
+int irq_info(struct lane *l, const void **body, size_t *size);
+int irq_set(struct lane *l);
+/* All that a client has switched on is switched off. */
+void irq_disable_all(struct function *f);
+/* Keeps the client's eventfd for the request interrupt, -EBADF: none. */
+void irq_take_request(struct function *f, int fd);
+/* Tells the client that the host wants the function back. */
+void irq_ring_request(struct function *f);
+
+/* region.c */
+int region_info(struct lane *l, const void **body, size_t *size);
+int region_read(struct lane *l, const void **body, size_t *size);
+int region_write(struct lane *l, const void **body, size_t *size);
+int region_write_multi(struct lane *l, const void **body, size_t *size);
+/* Bus mastering off, for a client that has gone. */
+void region_quiet(struct function *f);
+
+/* vpci.c: tells tdid something, from any thread; @text may be NULL. */
+void vpci_event(struct vpci *v, const char *bdf, const char *what, const char *text);
+/* Wakes the supervisor if it sleeps for long, because a request is under way. */
+void vpci_wake(struct vpci *v);
+void vpci_wake_now(struct vpci *v);
+struct dma *vpci_dma(struct vpci *v);
+
+#endif

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Regions: what they are, reading and writing. None is ever mappable, and no descriptor of one is ever given. */
+#include "vm/vpci/function.h"
+
+#include "log.h"
+
+#define PCI_COMMAND 0x04
+#define PCI_COMMAND_MASTER 0x4
+#define MULTI_MAX 64
+
+int region_info(struct lane *l, const void **body, size_t *size) {
+        struct function *f = l->function;
+        struct vu_region_info info;
+
+        if (l->message.size < sizeof(info))
+                return -EINVAL;
+        memcpy(&info, l->message.body, sizeof(info));
+        if (info.argsz < sizeof(info) || info.index >= f->n_regions)
+                return -EINVAL;
+        info = (struct vu_region_info){
+                .argsz = sizeof(info),
+                /* Not MMAP, and no capabilities: the kernel's say where a client could map. */
+                .flags = f->regions[info.index].flags & (TDI_VFIO_REGION_INFO_FLAG_READ | TDI_VFIO_REGION_INFO_FLAG_WRITE),
+                .index = info.index,
+                .size = f->regions[info.index].size,
+        };
+        memcpy(l->message.body, &info, sizeof(info));
+        *body = l->message.body;
+        *size = sizeof(info);
+        return 0;
+}
+
+static int check(const struct function *f, const struct vu_region_access *a, uint32_t flag) {
+        if (a->region >= f->n_regions || a->count == 0 || a->count > STREAM_TRANSFER_MAX || !(f->regions[a->region].flags & flag) ||
+            a->offset >= f->regions[a->region].size || a->count > f->regions[a->region].size - a->offset)
+                return -EINVAL;
+        return 0;
+}
+
+static bool is_config(const struct vu_region_access *a) {
+        return a->region == TDI_VFIO_PCI_CONFIG_REGION_INDEX;
+}
+
+/* The kernel says EIO while memory decoding is off, or the function sleeps: on a bus that is all ones, and no error. */
+static bool is_silence(int r) {
+        return r == -EIO;
+}
+
+int region_read(struct lane *l, const void **body, size_t *size) {
+        struct function *f = l->function;
+        struct vu_region_access a;
+        uint64_t at;
+        uint8_t *data;
+        int r;
+
+        if (l->message.size < sizeof(a))
+                return -EINVAL;
+        memcpy(&a, l->message.body, sizeof(a));
+        r = check(f, &a, TDI_VFIO_REGION_INFO_FLAG_READ);
+        if (r >= 0)
+                r = lane_room(l, sizeof(a) + a.count);
+        if (r < 0)
+                return r;
+        memcpy(l->reply, &a, sizeof(a));
+        data = l->reply + sizeof(a);
+        at = f->regions[a.region].offset + a.offset;
+        for (uint32_t done = 0; done < a.count;) {
+                ssize_t n = is_config(&a) ? vconfig_read(f->config, data + done, a.count - done, a.offset + done) :
+                                            host_pread(f->host, f->device, data + done, a.count - done, at + done);
+
+                if (n < 0 && !is_silence((int) n))
+                        return (int) n;
+                if (n <= 0) {
+                        memset(data + done, 0xff, a.count - done);
+                        break;
+                }
+                done += (uint32_t) n;
+        }
+        atomic_fetch_add_explicit(&f->reads, 1, memory_order_relaxed);
+        *body = l->reply;
+        *size = sizeof(a) + a.count;
+        return 0;
+}
+
+static int write_config(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {
+        struct function *f = l->function;
+        ssize_t n;
+
+        /* A reset takes as long as the device likes: a write of hardware's is posted, so is this one. */
+        if (vconfig_effect(f->config, data, a->count, a->offset) == VCONFIG_SLOW)
+                function_answer_early(l);
+        n = vconfig_write(f->config, data, a->count, a->offset);
+        return n < 0 && !is_silence((int) n) ? (int) n : 0;
+}
+
+static int write_one(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {
+        struct function *f = l->function;
+        uint64_t at = f->regions[a->region].offset + a->offset;
+
+        atomic_fetch_add_explicit(&f->writes, 1, memory_order_relaxed);
+        if (is_config(a))
+                return write_config(l, a, data);
+        if (a->region <= TDI_VFIO_PCI_BAR5_REGION_INDEX && !vconfig_may_write_bar(f->config, a->region, a->offset, a->count)) {
+                atomic_fetch_add_explicit(&f->refused, 1, memory_order_relaxed);
+                return -EPERM;
+        }
+        for (uint32_t done = 0; done < a->count;) {
+                ssize_t n = host_pwrite(f->host, f->device, data + done, a->count - done, at + done);
+
+                if (n < 0 && !is_silence((int) n))
+                        return (int) n;
+                if (n <= 0)
+                        break;
+                done += (uint32_t) n;
+        }
+        return 0;
+}
+
+int region_write(struct lane *l, const void **body, size_t *size) {
+        struct vu_region_access a;
+        int r;
+
+        if (l->message.size < sizeof(a))
+                return -EINVAL;
+        memcpy(&a, l->message.body, sizeof(a));
+        r = check(l->function, &a, TDI_VFIO_REGION_INFO_FLAG_WRITE);
+        if (r >= 0 && l->message.size - sizeof(a) != a.count)
+                r = -EINVAL;
+        if (r >= 0)
+                r = write_one(l, &a, l->message.body + sizeof(a));
+        *body = l->message.body;
+        *size = sizeof(a);
+        return r;
+}
+
+int region_write_multi(struct lane *l, const void **body, size_t *size) {
+        const struct function *f = l->function;
+        struct vu_write_multi multi;
+        struct vu_write_one one;
+        int r = 0;
+
+        if (l->message.size < sizeof(multi))
+                return -EINVAL;
+        memcpy(&multi, l->message.body, sizeof(multi));
+        if (multi.count > MULTI_MAX || l->message.size != sizeof(multi) + multi.count * sizeof(one))
+                return -EINVAL;
+        /* All are sound, or none is done. */
+        for (int pass = 0; pass < 2; pass++)
+                for (uint64_t i = 0; i < multi.count && r >= 0; i++) {
+                        struct vu_region_access a;
+
+                        memcpy(&one, l->message.body + sizeof(multi) + i * sizeof(one), sizeof(one));
+                        a = (struct vu_region_access){ one.offset, one.region, one.count };
+                        if (pass > 0)
+                                r = write_one(l, &a, one.data);
+                        else
+                                r = one.count > sizeof(one.data) ? -EINVAL : check(f, &a, TDI_VFIO_REGION_INFO_FLAG_WRITE);
+                }
+        *body = l->message.body;
+        *size = sizeof(multi);
+        return r;
+}
+
+void region_quiet(struct function *f) {
+        uint16_t command;
+
+        if (vconfig_read(f->config, &command, sizeof(command), PCI_COMMAND) != sizeof(command) || command == UINT16_MAX ||
+            !(command & PCI_COMMAND_MASTER))
+                return;
+        command = (uint16_t) (command & ~PCI_COMMAND_MASTER);
+        if (vconfig_write(f->config, &command, sizeof(command), PCI_COMMAND) < 0)
+                log_warning("%s: could not switch its bus mastering off after its client had gone", f->bdf);
+}

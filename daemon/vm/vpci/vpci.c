@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The supervisor: functions by address, who may connect, time, and what tdid asks and is told. */
+#include "vm/vpci/vpci.h"
+
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "log.h"
+#include "model/json.h"
+#include "vm/store.h"
+#include "vm/vpci/function.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+#define FUNCTIONS_MAX 256
+#define TICK_MSEC 250
+/* So many looks without a request before the supervisor goes to sleep for good. */
+#define QUIET_TICKS 4
+#define STOP_PATIENCE_NSEC 2000000000ULL
+#define EVENTS_MAX 256
+/* Unless tdid says otherwise. */
+#define DEFAULT_BYTES (1ULL << 40)
+#define DEFAULT_MAPS (1ULL << 20)
+#define SECLABEL_MAX 256
+
+struct event {
+        struct json_object *body;
+        struct event *next;
+};
+
+struct vpci {
+        TdiHost *host;
+        vpci_tell tell;
+        void *userdata;
+        struct dma *dma;
+        struct function *functions[FUNCTIONS_MAX];
+        size_t n;
+        struct function *given_up[FUNCTIONS_MAX]; /* stopped, and still in the kernel */
+        size_t n_given_up;
+
+        /* Whose sockets these are. */
+        bool allowed;       /* the next three are known */
+        uid_t uid;
+        char *seclabel;
+        int peer;           /* pidfd, or -EBADF: nobody's yet */
+        pid_t pid;
+        uint64_t serial;
+
+        int wake;           /* eventfd */
+        atomic_bool asleep;
+        unsigned quiet;     /* ticks without a request */
+        pthread_mutex_t lock; /* of the queue */
+        struct event *head, **tail;
+        size_t n_events, n_lost;
+
+        struct function *stopping; /* the request that is put off */
+        uint64_t stop_deadline;
+};
+
+static uint64_t now_nsec(void) {
+        struct timespec t;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t) t.tv_sec * 1000000000ULL + (uint64_t) t.tv_nsec;
+}
+
+struct dma *vpci_dma(struct vpci *v) {
+        return v->dma;
+}
+
+void vpci_wake_now(struct vpci *v) {
+        (void) eventfd_write(v->wake, 1);
+}
+
+void vpci_wake(struct vpci *v) {
+        /* Only the first request after a quiet time pays for a call. */
+        if (atomic_load(&v->asleep) && atomic_exchange(&v->asleep, false))
+                vpci_wake_now(v);
+}
+
+/* ---- events ---- */
+
+static struct json_object *event_new(const char *bdf, const char *what) {
+        struct json_object *o = json_new();
+
+        json_set_str(o, "event", "vpci");
+        json_set_str(o, "what", what);
+        json_set_str(o, "bdf", bdf);
+        return o;
+}
+
+void vpci_event(struct vpci *v, const char *bdf, const char *what, const char *text) {
+        struct event *e = calloc(1, sizeof(*e));
+        struct json_object *o;
+
+        if (!e)
+                return;
+        o = event_new(bdf, what);
+        if (text)
+                json_set_str(o, streq(what, "disconnected") ? "why" : "text", text);
+        e->body = o;
+        pthread_mutex_lock(&v->lock);
+        /* A client can cause these: what tdid has not heard of by then, it sees in the state. The end of a connection always goes through. */
+        if (v->n_events >= EVENTS_MAX && !streq(what, "disconnected")) {
+                v->n_lost++;
+                json_object_put(e->body);
+                free(e);
+        } else {
+                *v->tail = e;
+                v->tail = &e->next;
+                v->n_events++;
+        }
+        pthread_mutex_unlock(&v->lock);
+        vpci_wake_now(v);
+}
+
+static void tell_all(struct vpci *v) {
+        for (;;) {
+                struct event *e;
+
+                pthread_mutex_lock(&v->lock);
+                e = v->head;
+                if (e) {
+                        v->head = e->next;
+                        if (!v->head)
+                                v->tail = &v->head;
+                        v->n_events--;
+                }
+                pthread_mutex_unlock(&v->lock);
+                if (!e)
+                        return;
+                v->tell(e->body, NULL, 0, v->userdata);
+                free(e);
+        }
+}
+
+/* ---- who may connect ---- */
+
+/* Why a process may not have the socket; NULL when it may. */
+static const char *why_not(struct vpci *v, int fd, struct ucred *cred) {
+        char label[SECLABEL_MAX] = "";
+        socklen_t len = sizeof(*cred);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, cred, &len) < 0)
+                return "it has no credentials";
+        if (!v->allowed || cred->uid != v->uid)
+                return "it belongs to another user";
+        len = sizeof(label) - 1;
+        if (v->seclabel && (getsockopt(fd, SOL_SOCKET, SO_PEERSEC, label, &len) < 0 || !streq(label, v->seclabel)))
+                return "its security label is another";
+        /* As long as the owner lives, no other process has its number. */
+        if (v->peer >= 0 && cred->pid != v->pid)
+                return "another process owns the VM's sockets until it ends";
+        return NULL;
+}
+
+static void adopt_peer(struct vpci *v, int fd, const struct ucred *cred) {
+        socklen_t len = sizeof(v->peer);
+
+        if (v->peer >= 0)
+                return;
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &v->peer, &len) < 0)
+                v->peer = -EBADF;
+        v->pid = cred->pid;
+        v->serial++;
+}
+
+static void accept_one(struct vpci *v, struct function *f) {
+        struct ucred cred = {};
+        struct json_object *o;
+        const char *why;
+        int fd;
+
+        fd = accept4(f->listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0)
+                return;
+        why = why_not(v, fd, &cred);
+        if (!why) {
+                adopt_peer(v, fd, &cred);
+                /* It ended between connect and now, or the kernel has no such option (before 6.5). */
+                if (v->peer < 0)
+                        why = "who it is cannot be told";
+        }
+        if (!why && function_connect(f, fd) < 0)
+                why = "it has a client already";
+        o = event_new(f->bdf, why ? "refused" : "connected");
+        json_set_u64(o, "pid", (uint64_t) cred.pid);
+        json_set_u64(o, "uid", cred.uid);
+        if (why) {
+                char text[160];
+
+                snprintf(text, sizeof(text), "process %d of uid %u was refused: %s", (int) cred.pid, cred.uid, why);
+                json_set_str(o, "text", text);
+                close_fd(fd);
+                v->tell(o, NULL, 0, v->userdata);
+                return;
+        }
+        json_set_u64(o, "serial", v->serial);
+        v->tell(o, &v->peer, 1, v->userdata);
+}
+
+/* The owner has ended: its sockets are nobody's, even where somebody has copies of them. */
+static void peer_ended(struct vpci *v) {
+        v->peer = close_fd(v->peer);
+        dma_set_peer(v->dma, -EBADF, -EBADF);
+        for (size_t i = 0; i < v->n; i++)
+                function_hang_up(v->functions[i]);
+}
+
+/* ---- the loop ---- */
+
+size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout) {
+        uint64_t now = now_nsec();
+        bool busy = false;
+        size_t k = 0;
+
+        p[k++] = (struct pollfd){ .fd = v->wake, .events = POLLIN };
+        p[k++] = (struct pollfd){ .fd = v->peer, .events = POLLIN };
+        for (size_t i = 0; i < v->n; i++)
+                p[k++] = (struct pollfd){ .fd = v->functions[i]->listener, .events = POLLIN };
+        /* Said before the look: who begins a request after it, sees it. */
+        atomic_store(&v->asleep, true);
+        for (size_t i = 0; i < v->n; i++)
+                busy |= function_watch(v->functions[i], now);
+        for (size_t i = 0; i < v->n_given_up; i++)
+                (void) function_watch(v->given_up[i], now);
+        v->quiet = busy ? 0 : v->quiet + 1;
+        if (busy || v->quiet < QUIET_TICKS || v->stopping) {
+                atomic_store(&v->asleep, false);
+                if (*timeout < 0 || *timeout > TICK_MSEC)
+                        *timeout = TICK_MSEC;
+        }
+        return k;
+}
+
+void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n) {
+        if (p[0].revents) {
+                (void) eventfd_read(v->wake, &(eventfd_t){ 0 });
+                v->quiet = 0;
+        }
+        tell_all(v);
+        if (p[1].revents)
+                peer_ended(v);
+        /* Those of a function that was stopped meanwhile are not in the list any more: found by their descriptor. */
+        for (size_t i = 2; i < n; i++)
+                for (size_t k = 0; p[i].revents && k < v->n; k++)
+                        if (v->functions[k]->listener == p[i].fd) {
+                                accept_one(v, v->functions[k]);
+                                break;
+                        }
+        for (size_t i = v->n_given_up; i > 0; i--)
+                if (function_has_ended(v->given_up[i - 1])) {
+                        function_free(v->given_up[i - 1]);
+                        v->given_up[i - 1] = v->given_up[--v->n_given_up];
+                }
+}
+
+/* ---- requests ---- */
+
+static struct function *find(struct vpci *v, struct json_object *request) {
+        const char *bdf = json_str_or(request, "bdf", "");
+
+        for (size_t i = 0; i < v->n; i++)
+                if (streq(v->functions[i]->bdf, bdf))
+                        return v->functions[i];
+        return NULL;
+}
+
+static int do_serve(struct vpci *v, struct store *s, struct json_object *request, struct ipc_fds *fds) {
+        const char *bdf = json_str_or(request, "bdf", "");
+        struct json_object *info = NULL, *limits;
+        uint64_t ioas, uid;
+        char key[64];
+        int device, iommufd, r;
+
+        if (find(v, request))
+                return -EEXIST;
+        if (v->n + v->n_given_up >= FUNCTIONS_MAX)
+                return -ENOSPC;
+        if (fds->n != 1 || json_get_u64(request, "ioas", &ioas) < 0 || json_get_u64(request, "uid", &uid) < 0 ||
+            json_get_object(request, "info", &info) < 0 || snprintf(key, sizeof(key), "cdev:%s", bdf) >= (int) sizeof(key))
+                return -EINVAL;
+        device = store_get(s, key);
+        iommufd = store_get(s, "iommufd");
+        if (device < 0 || iommufd < 0)
+                return -ENOENT;
+        if (!v->dma) {
+                struct dma_limits l = { DEFAULT_BYTES, DEFAULT_MAPS };
+
+                if (json_get_object(request, "limits", &limits) >= 0) {
+                        l.bytes = json_u64_or(limits, "bytes", l.bytes);
+                        l.maps = json_u64_or(limits, "maps", l.maps);
+                }
+                r = dma_new(v->host, &l, &v->dma);
+                if (r < 0)
+                        return r;
+                dma_set_iommufd(v->dma, iommufd);
+        }
+        if (!v->allowed) {
+                if (free_and_strdup(&v->seclabel, json_str_or(request, "seclabel", NULL)) < 0)
+                        return -ENOMEM;
+                v->uid = (uid_t) uid;
+                v->allowed = true;
+        }
+        r = function_new(v, v->host, bdf, device, (uint32_t) ioas, fds->fd[0], info, &v->functions[v->n]);
+        if (r < 0)
+                return r;
+        (void) ipc_fds_take(fds, 0);
+        v->n++;
+        return 0;
+}
+
+static int do_stop(struct vpci *v, struct json_object *request) {
+        struct function *f = find(v, request);
+
+        if (!f)
+                return -ENOENT;
+        if (v->stopping)
+                return -EBUSY;
+        function_stop(f);
+        v->stopping = f;
+        v->stop_deadline = now_nsec() + STOP_PATIENCE_NSEC;
+        return 1;
+}
+
+struct json_object *vpci_take_answer(struct vpci *v) {
+        struct function *f = v->stopping;
+        struct json_object *answer;
+        bool ended;
+
+        if (!f)
+                return NULL;
+        ended = function_has_ended(f);
+        if (!ended && now_nsec() < v->stop_deadline)
+                return NULL;
+        v->stopping = NULL;
+        for (size_t i = 0; i < v->n; i++)
+                if (v->functions[i] == f) {
+                        v->functions[i] = v->functions[--v->n];
+                        break;
+                }
+        if (ended)
+                function_free(f);
+        else {
+                log_warning("%s: its thread has not come back from the kernel: it is given up", f->bdf);
+                v->given_up[v->n_given_up++] = f;
+        }
+        answer = json_new();
+        json_set_i64(answer, "r", 0);
+        json_set_bool(answer, "stuck", !ended);
+        return answer;
+}
+
+static int do_lock(struct vpci *v, struct json_object *request) {
+        static const char *const names[] = { "unlocked", "locked", "run", "error" };
+        const char *name = json_str_or(request, "state", "");
+        struct function *f = find(v, request);
+        int r = -EINVAL;
+
+        if (!f)
+                return -ENOENT;
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (streq(names[i], name)) {
+                        pthread_mutex_lock(&f->lock);
+                        if (f->config)
+                                vconfig_set_state(f->config, (enum vconfig_state) i);
+                        r = f->config ? 0 : -EAGAIN;
+                        pthread_mutex_unlock(&f->lock);
+                }
+        return r;
+}
+
+static int do_peer(struct vpci *v, struct json_object *request, struct ipc_fds *fds) {
+        int maps, helper;
+
+        if (fds->n < 1 || fds->n > 2 || !v->dma)
+                return -EINVAL;
+        /* The answer to an earlier process's question. */
+        if (v->peer < 0 || json_u64_or(request, "serial", 0) != v->serial)
+                return -ESTALE;
+        maps = ipc_fds_take(fds, 0);
+        helper = ipc_fds_take(fds, 1);
+        dma_set_peer(v->dma, maps, helper);
+        return 0;
+}
+
+static int do_state(struct vpci *v, struct json_object *answer) {
+        struct json_object *list = json_new_array();
+
+        for (size_t i = 0; i < v->n; i++)
+                json_push_take(list, function_describe(v->functions[i]));
+        json_set_take(answer, "functions", list);
+        json_set_u64(answer, "serial", v->serial);
+        if (v->peer >= 0)
+                json_set_u64(answer, "pid", (uint64_t) v->pid);
+        json_set_u64(answer, "given_up", v->n_given_up);
+        json_set_u64(answer, "events_lost", v->n_lost);
+        return 0;
+}
+
+int vpci_request(struct vpci *v, struct store *s, const char *op, struct json_object *request, struct ipc_fds *fds,
+                 struct json_object *answer) {
+        if (streq(op, "vpci.serve"))
+                return do_serve(v, s, request, fds);
+        if (streq(op, "vpci.stop"))
+                return do_stop(v, request);
+        if (streq(op, "vpci.peer"))
+                return do_peer(v, request, fds);
+        if (streq(op, "vpci.lock"))
+                return do_lock(v, request);
+        if (streq(op, "vpci.state"))
+                return do_state(v, answer);
+        if (streq(op, "vpci.request")) {
+                struct function *f = find(v, request);
+
+                if (f)
+                        irq_ring_request(f);
+                return f ? 0 : -ENOENT;
+        }
+        return -EOPNOTSUPP;
+}
+
+/* ---- birth and end ---- */
+
+int vpci_new(TdiHost *host, vpci_tell tell, void *userdata, struct vpci **ret) {
+        struct vpci *v = calloc(1, sizeof(*v));
+
+        if (!v)
+                return -ENOMEM;
+        v->host = host;
+        v->tell = tell;
+        v->userdata = userdata;
+        v->peer = -EBADF;
+        v->tail = &v->head;
+        (void) pthread_mutex_init(&v->lock, NULL);
+        v->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (v->wake < 0) {
+                int r = -errno;
+
+                free(v);
+                return r;
+        }
+        *ret = v;
+        return 0;
+}
+
+struct vpci *vpci_free(struct vpci *v) {
+        bool left = false;
+
+        if (!v)
+                return NULL;
+        for (size_t i = 0; i < v->n; i++)
+                function_stop(v->functions[i]);
+        for (uint64_t until = now_nsec() + STOP_PATIENCE_NSEC; v->n > 0 && now_nsec() < until;) {
+                for (size_t i = v->n; i > 0; i--)
+                        if (function_has_ended(v->functions[i - 1])) {
+                                function_free(v->functions[i - 1]);
+                                v->functions[i - 1] = v->functions[--v->n];
+                        }
+                if (v->n > 0) {
+                        (void) poll(&(struct pollfd){ .fd = v->wake, .events = POLLIN }, 1, 50);
+                        (void) eventfd_read(v->wake, &(eventfd_t){ 0 });
+                }
+        }
+        left = v->n > 0 || v->n_given_up > 0;
+        /* Threads in the kernel still use all of this: it goes with the process. */
+        if (left)
+                return NULL;
+        while (v->head) {
+                struct event *e = v->head;
+
+                v->head = e->next;
+                json_object_put(e->body);
+                free(e);
+        }
+        dma_free(v->dma);
+        close_fd(v->peer);
+        close_fd(v->wake);
+        free(v->seclabel);
+        (void) pthread_mutex_destroy(&v->lock);
+        free(v);
+        return NULL;
+}
