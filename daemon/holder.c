@@ -36,8 +36,10 @@ struct Holder {
         bool waiting; /* head has been sent */
         bool asked_twice;
         size_t queued;
+        unsigned version;
         holder_done started;
         holder_died died;
+        holder_event event;
         void *userdata;
 };
 
@@ -128,6 +130,11 @@ static int on_io(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t
         r = ipc_recv(h->socket, &answer, &fds);
         if (r == -EAGAIN)
                 return 0;
+        if (r >= 0 && !isempty(json_str_or(answer, "event", NULL))) {
+                if (h->event)
+                        h->event(answer, &fds, h->userdata);
+                return 0;
+        }
         if (r < 0 || !h->waiting) {
                 gone(h);
                 return 0;
@@ -209,6 +216,12 @@ static int try_connect(Holder *h) {
 static void on_hello(int r, struct json_object *answer, struct ipc_fds *fds, void *userdata) {
         Holder *h = userdata;
 
+        if (r >= 0) {
+                h->version = (unsigned) json_u64_or(answer, "version", 0);
+                /* It may do what we do not understand, and a guest may be running. */
+                if (h->version > IPC_VERSION)
+                        r = -EPROTONOSUPPORT;
+        }
         h->started(r, answer, fds, h->userdata);
 }
 
@@ -400,6 +413,14 @@ Holder *holder_free(Holder *h) {
         free(h->id);
         free(h);
         return NULL;
+}
+
+void holder_listen(Holder *h, holder_event event) {
+        h->event = event;
+}
+
+unsigned holder_version(const Holder *h) {
+        return h ? h->version : 0;
 }
 
 bool holder_alive(const Holder *h) {

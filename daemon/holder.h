@@ -11,6 +11,8 @@
 
 typedef void (*holder_done)(int r, struct json_object *answer, struct ipc_fds *fds, void *userdata);
 typedef void (*holder_died)(void *userdata);
+/* Something that nobody asked for; @fds are the callback's to take from. */
+typedef void (*holder_event)(struct json_object *event, struct ipc_fds *fds, void *userdata);
 
 /* Starts a holder for VM @id and connects to it; @done runs when it answers, cannot be started, or has not
  * answered within 10 s (-ETIMEDOUT). */
@@ -18,12 +20,16 @@ int holder_start(Manager *m, const char *id, holder_done done, holder_died died,
 /* Connects to a holder that an earlier tdid started. -ECONNREFUSED: it is dead, its socket is removed. */
 int holder_connect(Manager *m, const char *id, holder_done done, holder_died died, void *userdata, Holder **ret);
 Holder *holder_free(Holder *h);
+/* Events before this are dropped: who is connected then, is in the answer to vpci.state. */
+void holder_listen(Holder *h, holder_event event);
 
 /* A request with any members; answers to "hello" carry "state" and "keys", to "get" the descriptors. @request is taken. */
 int holder_call(Holder *h, struct json_object *request, const int *fds, size_t n_fds, holder_done done, void *userdata);
 /* Removes the socket that a dead holder left. */
 void holder_remove_socket(Manager *m, const char *id);
 bool holder_alive(const Holder *h);
+/* The version of its messages, as its hello says; 0 before. */
+unsigned holder_version(const Holder *h);
 pid_t holder_pid(const Holder *h);
 /* Ids of the sockets in the state directory. */
 int holder_list(Manager *m, char ***ret);
