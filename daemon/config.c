@@ -18,6 +18,7 @@ static const struct {
 } fields[] = {
         FIELD("limits", vms, 1, 4096),        FIELD("limits", vms_per_user, 1, 4096), FIELD("limits", functions, 1, 256),
         FIELD("limits", keepers, 1, 128),    FIELD("limits", jobs, 16, 4096),        FIELD("limits", workers, 4, 1024),
+        FIELD("limits", pinned_mib, 1, 1U << 30), FIELD("limits", pinned_mib_per_user, 1, 1U << 30), FIELD("limits", maps, 1, 1U << 30),
         FIELD("deadlines", claim, 1, 3600),   FIELD("deadlines", open, 1, 3600),      FIELD("deadlines", connect, 1, 3600),
         FIELD("deadlines", prepare, 1, 3600), FIELD("deadlines", close, 1, 3600),
 };
@@ -30,6 +31,10 @@ void config_default(struct config *c) {
                 .keepers = 64,
                 .jobs = 512,
                 .workers = 128,
+                /* Room for the largest guests: what a VMM really may have is its memory cgroup's to say. */
+                .pinned_mib = 4U << 20,
+                .pinned_mib_per_user = 256U << 20,
+                .maps = 4U << 20,
                 /* A function-level reset polls for up to 60 s (pci_dev_wait); a handshake takes seconds. */
                 .claim = 30,
                 .open = 75,

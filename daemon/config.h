@@ -17,6 +17,9 @@ struct config {
         unsigned keepers;      /* per VM */
         unsigned jobs;         /* running or kept for their result */
         unsigned workers;      /* processes at once */
+        unsigned pinned_mib;   /* guest memory mapped for devices, per VM, unless CreateVM asks for less */
+        unsigned pinned_mib_per_user; /* the same, of all VMs of an owner */
+        unsigned maps;         /* pieces of it, per VM, unless CreateVM asks for less */
         /* deadlines, in seconds: a step that takes longer is shown as stuck */
         unsigned claim, open, connect, prepare, close;
 };

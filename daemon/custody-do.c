@@ -7,7 +7,7 @@
 #include "custody-rules.h"
 #include "fault.h"
 #include "journal.h"
-#include "vm.h"
+#include "vpci.h"
 
 static void on_request_held(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
@@ -49,6 +49,43 @@ static void on_held(int r, _unused_ struct json_object *answer, _unused_ struct 
         custody_ended(c, ACTION_OPEN_CDEV, false);
 }
 
+static void on_served(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        if (r < 0) {
+                c->worker = worker_free(c->worker);
+                custody_failed(c, ACTION_PREPARE_SOCKET, false, r, r == -EOPNOTSUPP ?
+                               "the VM's holder was started by an earlier tdid and has no vPCI server: destroy the VM and create it anew" :
+                               "the VM's holder does not serve the function's vPCI socket; its log tells more");
+                return;
+        }
+        if (c->worker)
+                (void) worker_acknowledge(c->worker);
+        custody_ended(c, ACTION_PREPARE_SOCKET, false);
+}
+
+/* The socket goes to the holder before the worker lets go of its copy; what else the worker has said is for the holder too. */
+static void hand_over_socket(Custody *c, struct json_object *values, int socket) {
+        _cleanup_json_ struct json_object *serve = NULL;
+        struct json_object *o;
+        int r = -EBADMSG;
+
+        if (c->vm && json_get_object(values, "serve", &o) >= 0) {
+                serve = json_object_get(o);
+                json_object_object_del(values, "serve");
+                /* Not whom it was meant for, where tdid may not give files away. */
+                json_set_u64(c->values, "vmm_uid", json_u64_or(serve, "uid", c->vm->vmm_uid));
+                if (!c->vm->folder) {
+                        c->vm->folder = true;
+                        vm_touch(c->vm);
+                }
+                r = vpci_serve(c, serve, socket, on_served);
+        }
+        if (r < 0)
+                on_served(r, NULL, NULL, c);
+}
+
 static void on_done(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
         enum custody_action a = custody_highest(c->command);
@@ -78,6 +115,12 @@ static void on_done(Worker *w, int r, const char *text, struct json_object *valu
                 custody_failed(c, a, false, r, "could not give the device to the VM's holder");
                 return;
         }
+        if (r >= 0 && a == ACTION_PREPARE_SOCKET && fds->n == 1) {
+                hand_over_socket(c, values, fds->fd[0]);
+                return;
+        }
+        if (values)
+                json_object_object_del(values, "serve");
         custody_idle(c);
         custody_merge(c, values);
         if (r >= 0 && a == ACTION_CONNECT_TSM)
@@ -94,6 +137,13 @@ static void on_done(Worker *w, int r, const char *text, struct json_object *valu
                         c->worker = worker_free(c->worker);
                 custody_failed(c, a, false, r, text);
         }
+}
+
+/* To whom the socket belongs; and which folder it is in, for whoever removes it when the VM is no more. */
+static void name_socket(Custody *c) {
+        json_set_str(c->values, "uuid", c->vm->uuid);
+        json_set_u64(c->values, "vmm_uid", c->vm->vmm_uid);
+        json_set_u64(c->values, "vmm_gid", c->vm->vmm_gid);
 }
 
 static int make_ioas(Custody *c) {
@@ -131,6 +181,8 @@ bool custody_run_do(Custody *c, enum custody_action a) {
                 custody_failed(c, a, false, r, "IOMMU_IOAS_ALLOC failed");
                 return true;
         }
+        if (a == ACTION_PREPARE_SOCKET)
+                name_socket(c);
         c->begun = c->command = local ? BIT(a) : command_from(c, a);
         r = custody_needs_journal(c, a, local) ? journal_write(c) : 0;
         if (r < 0) {

@@ -22,6 +22,7 @@ enum custody_action {
         ACTION_CONNECT_NOTE,  /* is the DSM connected already? */
         ACTION_CONNECT_TSM,
         ACTION_PREPARE_ATTACH,
+        ACTION_PREPARE_SOCKET, /* undone first: no client reaches the device while it is being unwound */
         ACTION_MAX,
         ACTION_NONE = -1
 };

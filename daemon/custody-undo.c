@@ -7,7 +7,7 @@
 #include "custody-rules.h"
 #include "fault.h"
 #include "journal.h"
-#include "vm.h"
+#include "vpci.h"
 
 static void undo_failed(Custody *c, enum custody_action a, int r, const char *text) {
         c->worker = worker_free(c->worker);
@@ -84,6 +84,31 @@ static void on_taken(_unused_ Worker *w, int r, const char *text, _unused_ struc
         on_dropped(0, NULL, NULL, c);
 }
 
+/* Nobody reaches the device by way of the holder any more: now the socket's file may go. */
+static void on_stopped(int r, struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        /* An earlier tdid's question is being answered still. */
+        if (r == -EBUSY) {
+                custody_idle(c);
+                manager_retry(c->manager);
+                return;
+        }
+        /* Not served: never begun, or undone before. Not there: the holder has died, and its server with it. */
+        if (r < 0 && r != -ENOENT && r != -ENOTCONN) {
+                not_undone(c, r, "the VM's holder does not stop its vPCI server");
+                return;
+        }
+        vpci_stopped(c, r >= 0 && json_bool_or(answer, "stuck", false));
+        if (!worker_alive(c->worker)) {
+                not_undone(c, -ECONNRESET, "the worker process died");
+                return;
+        }
+        r = custody_call(c, true, NULL, 0, on_undone);
+        if (r < 0)
+                not_undone(c, r, "could not talk to the worker");
+}
+
 static void write_down(Custody *c) {
         int r = journal_write(c);
 
@@ -125,7 +150,13 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
                         write_down(c);
                 return true;
         }
-        if (a != ACTION_OPEN_CDEV)
+        if (a == ACTION_PREPARE_SOCKET) {
+                r = vpci_stop(c, on_stopped);
+                if (r == -ENOTCONN) {
+                        vpci_stopped(c, false);
+                        r = custody_call(c, true, NULL, 0, on_undone);
+                }
+        } else if (a != ACTION_OPEN_CDEV)
                 r = custody_call(c, true, &c->device, c->device >= 0 ? custody_table[a].fds_undo : 0, on_undone);
         else if (c->given_to_worker)
                 r = custody_call(c, true, NULL, 0, on_undone);

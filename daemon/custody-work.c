@@ -165,6 +165,10 @@ struct json_object *custody_arguments(Custody *c) {
         json_object_object_foreach(c->values, key, v)
                 json_set_take(args, key, json_object_get(v));
         json_set_str(args, "bdf", c->name);
+        json_set_str(args, "state", c->manager->state_dir);
+        /* The folder of the VM's sockets is made for the first of them; a function that is left behind may be the last in it. */
+        json_set_bool(args, "make_folder", c->vm && !c->vm->folder);
+        json_set_bool(args, "last", !c->vm && !vm_find_uuid(c->manager, json_str_or(c->values, "uuid", "")));
         return args;
 }
 

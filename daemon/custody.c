@@ -9,7 +9,7 @@
 #include "custody-rules.h"
 #include "device.h"
 #include "journal.h"
-#include "vm.h"
+#include "vpci.h"
 #include "worker.h"
 
 #define ALL_ACTIONS (BIT(ACTION_MAX) - 1)
@@ -138,6 +138,7 @@ static int on_request(sd_event_source *s, _unused_ int fd, _unused_ uint32_t rev
                 if (o != c && (o->vm != c->vm || o->group != c->group))
                         continue;
                 if (t && t->state != TDI_STATE_DETACHING) {
+                        vpci_ring(o);
                         tdi_failed(t, "the host wants the function back");
                         t->committed = false;
                         vm_touch(t->vm);
@@ -158,7 +159,8 @@ void custody_take_request(Custody *c, int fd) {
 
 /* ---- after a restart: is what the journal says still so? ---- */
 
-#define VERIFIED (BIT(ACTION_CLAIM_PM) | BIT(ACTION_CLAIM_OVERRIDE) | BIT(ACTION_CLAIM_REBIND) | BIT(ACTION_OPEN_BIND) | BIT(ACTION_CONNECT_TSM))
+#define VERIFIED (BIT(ACTION_CLAIM_PM) | BIT(ACTION_CLAIM_OVERRIDE) | BIT(ACTION_CLAIM_REBIND) | BIT(ACTION_OPEN_BIND) | BIT(ACTION_CONNECT_TSM) | \
+                  BIT(ACTION_PREPARE_SOCKET))
 
 void custody_verify(Custody *c) {
         c->verify = c->done & VERIFIED;

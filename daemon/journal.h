@@ -9,7 +9,7 @@
 
 #include "custody.h"
 
-#define JOURNAL_VERSION 1
+#define JOURNAL_VERSION 2
 #define JOURNAL_SIZE_MAX (64UL * 1024)
 
 /* What a file said. */

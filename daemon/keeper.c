@@ -16,8 +16,14 @@ struct pending {
         void *userdata;
 };
 
+static const char *const kinds[] = { [KEEPER_LEASE] = "lease", [KEEPER_PIDFD] = "pidfd", [KEEPER_VPCI] = "vpci" };
+
+const char *keeper_kind_to_string(enum keeper_kind kind) {
+        return kinds[kind];
+}
+
 static const char *key_of(const Keeper *k, char buf[static 64]) {
-        snprintf(buf, 64, "%s:%llu", k->is_pidfd ? "pidfd" : "lease", (unsigned long long) k->number);
+        snprintf(buf, 64, "%s:%llu", kinds[k->kind], (unsigned long long) k->number);
         return buf;
 }
 
@@ -26,24 +32,24 @@ static int on_end(sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents
 
         (void) sd_event_source_set_enabled(s, SD_EVENT_OFF);
         k->ended = true;
-        log_info("VM %s: a keeper has ended: %s \"%s\" of uid %u", k->vm->name, k->is_pidfd ? "process" : "lease", k->label, k->uid);
+        log_info("VM %s: a keeper has ended: %s \"%s\" of uid %u", k->vm->name, k->kind == KEEPER_PIDFD ? "process" : "lease", k->label, k->uid);
         vm_touch(k->vm);
         return 0;
 }
 
-static Keeper *new_(VM *vm, bool is_pidfd, int fd, const char *label, uid_t uid) {
+static Keeper *new_(VM *vm, enum keeper_kind kind, int fd, const char *label, uid_t uid) {
         Keeper *k = calloc(1, sizeof(*k));
 
         if (!k || free_and_strdup(&k->label, label) < 0)
                 log_oom();
         k->vm = vm;
-        k->is_pidfd = is_pidfd;
+        k->kind = kind;
         k->fd = fd;
         k->uid = uid;
         k->given = now_realtime();
         k->number = vm->next_keeper++;
         manager_append((void ***) &vm->keepers, &vm->n_keepers, &vm->room_keepers, k);
-        if (sd_event_add_io(vm->manager->event, &k->source, fd, is_pidfd ? EPOLLIN : 0, on_end, k) < 0)
+        if (fd >= 0 && sd_event_add_io(vm->manager->event, &k->source, fd, kind == KEEPER_PIDFD ? EPOLLIN : 0, on_end, k) < 0)
                 log_oom();
         return k;
 }
@@ -101,7 +107,14 @@ int keeper_new_lease(VM *vm, const char *label, uid_t uid, keeper_ready ready, v
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
                 return -errno;
         (void) shutdown(pair[0], SHUT_RD);
-        return store(new_(vm, false, pair[0], label, uid), pair[1], ready, userdata);
+        return store(new_(vm, KEEPER_LEASE, pair[0], label, uid), pair[1], ready, userdata);
+}
+
+/* A VMM has come. */
+static void arrive(VM *vm) {
+        vm->arrived = true;
+        if (vm->phase == TDI_VM_SEALED)
+                vm_set_phase(vm, TDI_VM_RUNNING);
 }
 
 int keeper_new_pidfd(VM *vm, int pidfd, const char *label, uid_t uid, keeper_ready ready, void *userdata) {
@@ -109,14 +122,45 @@ int keeper_new_pidfd(VM *vm, int pidfd, const char *label, uid_t uid, keeper_rea
 
         if (fd < 0)
                 return fd;
-        vm->arrived = true;
-        if (vm->phase == TDI_VM_SEALED)
-                vm_set_phase(vm, TDI_VM_RUNNING);
-        return store(new_(vm, true, fd, label, uid), -EBADF, ready, userdata);
+        arrive(vm);
+        return store(new_(vm, KEEPER_PIDFD, fd, label, uid), -EBADF, ready, userdata);
+}
+
+Keeper *keeper_find_vpci(const VM *vm, struct tdi_bdf bdf) {
+        for (size_t i = 0; i < vm->n_keepers; i++)
+                if (vm->keepers[i]->kind == KEEPER_VPCI && !vm->keepers[i]->ended &&
+                    tdi_bdf_number(vm->keepers[i]->bdf) == tdi_bdf_number(bdf))
+                        return vm->keepers[i];
+        return NULL;
+}
+
+Keeper *keeper_new_vpci(VM *vm, struct tdi_bdf bdf, pid_t pid, uid_t uid, uint64_t given) {
+        char label[VM_LABEL_MAX], name[TDI_BDF_MAX];
+        Keeper *k;
+
+        snprintf(label, sizeof(label), "process %d at %s", (int) pid, tdi_bdf_format(bdf, name));
+        k = new_(vm, KEEPER_VPCI, -EBADF, label, uid);
+        k->bdf = bdf;
+        k->pid = pid;
+        if (given > 0)
+                k->given = given;
+        arrive(vm);
+        vm_touch(vm);
+        return k;
+}
+
+void keeper_end_vpci(VM *vm, struct tdi_bdf bdf, const char *why) {
+        Keeper *k = keeper_find_vpci(vm, bdf);
+
+        if (!k)
+                return;
+        log_info("VM %s: %s of uid %u is no longer connected: %s", vm->name, k->label, k->uid, why);
+        k->ended = true;
+        vm_touch(vm);
 }
 
 int keeper_adopt(VM *vm, struct json_object *o, int fd) {
-        Keeper *k = new_(vm, streq(json_str_or(o, "kind", ""), "pidfd"), fd, json_str_or(o, "label", ""), (uid_t) json_u64_or(o, "uid", 0));
+        Keeper *k = new_(vm, streq(json_str_or(o, "kind", ""), kinds[KEEPER_PIDFD]) ? KEEPER_PIDFD : KEEPER_LEASE, fd, json_str_or(o, "label", ""), (uid_t) json_u64_or(o, "uid", 0));
 
         k->number = json_u64_or(o, "number", k->number);
         k->given = json_u64_or(o, "given", k->given);
@@ -154,13 +198,12 @@ bool keeper_settle(VM *vm) {
 
                 if (!k->ended || k->storing)
                         continue;
-                q = json_new();
-                json_set_str(q, "op", "drop");
-                json_set_str(q, "key", key_of(k, key));
-                if (holder_alive(vm->holder))
+                if (k->kind != KEEPER_VPCI && holder_alive(vm->holder)) {
+                        q = json_new();
+                        json_set_str(q, "op", "drop");
+                        json_set_str(q, "key", key_of(k, key));
                         (void) holder_call(vm->holder, q, NULL, 0, NULL, NULL);
-                else
-                        json_object_put(q);
+                }
                 keeper_free(k);
                 vm_touch(vm);
                 changed = true;

@@ -10,7 +10,7 @@
 #include "bus/bus.h"
 #include "journal.h"
 #include "stop.h"
-#include "vm.h"
+#include "vpci.h"
 
 struct recovery {
         Manager *manager;
@@ -57,8 +57,12 @@ static void resume_function(VM *vm, Custody *c, struct json_object *record) {
         if (o)
                 t->bind = streq(json_str_or(o, "bind", ""), "early") ? BIND_EARLY : BIND_LATE;
         if (o && custody_is_complete(c) && c->device >= 0) {
+                const char *why = vpci_resumed(t);
+
                 t->committed = true;
                 tdi_set_state(t, TDI_STATE_PREPARED);
+                if (why)
+                        tdi_failed(t, why);
                 custody_verify(c);
                 return;
         }
@@ -94,6 +98,7 @@ static void finish_one(void) {
                 log_notice("%s was held for VM %s, which is no more: giving it back", c->name, c->vm_id);
                 custody_set_goal(c, GOAL_DOWN);
         }
+        vpci_sweep(m);
         manager_touch(m);
         go_on();
         stop_resume(m);

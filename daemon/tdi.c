@@ -49,6 +49,8 @@ TDI *tdi_free(TDI *t) {
                 bus_changed(t->vm->manager, vm_path(t->vm, path), BUS_VM, "TDIs", NULL);
         }
         vm_touch(t->vm);
+        json_putp(&t->vpci);
+        json_putp(&t->events);
         free(t);
         return NULL;
 }

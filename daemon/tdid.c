@@ -55,14 +55,15 @@ static int parse(int argc, char **argv, struct arguments *a) {
         return 1;
 }
 
-static int make_dir(const char *state, const char *name) {
+static int make_dir(const char *state, const char *name, mode_t mode) {
         char path[512];
 
         if (snprintf(path, sizeof(path), "%s%s%s", state, name ? "/" : "", strempty(name)) >= (int) sizeof(path))
                 return -ENAMETOOLONG;
-        if (mkdir(path, name ? 0700 : 0755) < 0 && errno != EEXIST)
-                return -errno;
-        return 0;
+        if (mkdir(path, mode) < 0)
+                return errno == EEXIST ? 0 : -errno;
+        /* Whatever the umask: VMMs pass through to their sockets. */
+        return chmod(path, mode) < 0 ? -errno : 0;
 }
 
 static int read_boot_id(Manager *m) {
@@ -176,11 +177,13 @@ static int start(Manager *m, const struct arguments *a) {
         if (r >= 0)
                 r = read_boot_id(m);
         if (r >= 0)
-                r = make_dir(a->state, NULL);
+                r = make_dir(a->state, NULL, 0755);
         if (r >= 0)
-                r = make_dir(a->state, "journal");
+                r = make_dir(a->state, "journal", 0700);
         if (r >= 0)
-                r = make_dir(a->state, "holder");
+                r = make_dir(a->state, "holder", 0700);
+        if (r >= 0)
+                r = make_dir(a->state, "vm", 0711);
         if (r >= 0)
                 r = lock_state(a->state);
         if (r == -EWOULDBLOCK) {

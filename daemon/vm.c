@@ -7,6 +7,7 @@
 
 #include "bus/bus.h"
 #include "host/abi/iommufd.h"
+#include "vpci.h"
 #include "worker.h"
 
 VM *vm_new(Manager *m, const char *name) {
@@ -21,7 +22,10 @@ VM *vm_new(Manager *m, const char *name) {
         vm->vmm_uid = vm->owner = (uid_t) -1;
         vm->vmm_gid = (gid_t) -1;
         vm->max_functions = m->config.functions;
+        vm->max_pinned_mib = m->config.pinned_mib;
+        vm->max_maps = m->config.maps;
         vm->created = now_realtime();
+        vm->vpci_stale = true;
         if (sd_id128_randomize(&id) >= 0)
                 snprintf(vm->uuid, sizeof(vm->uuid), SD_ID128_UUID_FORMAT_STR, SD_ID128_FORMAT_VAL(id));
         manager_append((void ***) &m->vms, &m->n_vms, &m->room_vms, vm);
@@ -44,8 +48,12 @@ VM *vm_free(VM *vm) {
 
                 bus_removed(vm->manager, vm_path(vm, path), BUS_VM);
         }
-        if (vm->close == CLOSE_DONE)
+        if (vm->close == CLOSE_DONE) {
                 holder_remove_socket(vm->manager, vm->id);
+                vpci_remove_folder(vm);
+        }
+        bus_describe_end(vm);
+        peer_free(vm->peer);
         holder_free(vm->holder);
         worker_rest(vm->worker);
         sd_event_source_disable_unref(vm->await_timer);
@@ -57,8 +65,8 @@ VM *vm_free(VM *vm) {
                 close_fd(vm->iommufd);
                 close_fd(vm->kvm);
         }
-        if (vm->adopting)
-                json_object_put(vm->adopting);
+        json_putp(&vm->adopting);
+        json_putp(&vm->vpci_state);
         free(vm->tdis);
         free(vm->keepers);
         free(vm->groups);
@@ -143,12 +151,21 @@ void vm_touch(VM *vm) {
 static struct json_object *keeper_record(const Keeper *k) {
         struct json_object *o = json_new();
 
-        json_set_str(o, "kind", k->is_pidfd ? "pidfd" : "lease");
+        json_set_str(o, "kind", keeper_kind_to_string(k->kind));
         json_set_u64(o, "number", k->number);
         json_set_str(o, "label", k->label);
         json_set_u64(o, "uid", k->uid);
         json_set_u64(o, "given", k->given);
         return o;
+}
+
+/* Who is connected the holder knows; as which keeper, and since when, only tdid does. */
+static struct json_object *connection_record(const Keeper *k) {
+        struct json_object *list = json_new_array();
+
+        json_push_take(list, json_object_new_uint64(k->number));
+        json_push_take(list, json_object_new_uint64(k->given));
+        return list;
 }
 
 static struct json_object *tdi_record(const TDI *t, bool describe) {
@@ -161,8 +178,13 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
                 json_set_u64(o, "guest_rid", t->guest_rid);
         else if (describe)
                 json_set_take(o, "guest_rid", NULL);
-        if (!describe)
+        if (!describe) {
+                const Keeper *k = keeper_find_vpci(t->vm, t->bdf);
+
+                if (k)
+                        json_set_take(o, "connection", connection_record(k));
                 return o;
+        }
         json_set_str(o, "state", tdi_state_to_string(t->state));
         if (t->custody) {
                 json_set_str(o, "custody", tdi_custody_to_string(custody_step(t->custody)));
@@ -174,6 +196,7 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
                 if (custody_is_done(t->custody, ACTION_PREPARE_ATTACH))
                         json_set_u64(o, "ioas", json_u64_or(t->custody->values, "ioas", 0));
         }
+        json_set_take(o, "vpci", vpci_describe(t));
         return o;
 }
 
@@ -197,11 +220,13 @@ struct json_object *vm_record(VM *vm, bool describe) {
         json_set_u64(o, "created", vm->created);
         list = json_new();
         json_set_u64(list, "functions", vm->max_functions);
+        json_set_u64(list, "pinned_mib", vm->max_pinned_mib);
+        json_set_u64(list, "maps", vm->max_maps);
         json_set_take(o, "limits", list);
 
         list = json_new_array();
         for (size_t i = 0; i < vm->n_keepers; i++)
-                if (!vm->keepers[i]->ended)
+                if (!vm->keepers[i]->ended && (describe || vm->keepers[i]->kind != KEEPER_VPCI))
                         json_push_take(list, keeper_record(vm->keepers[i]));
         if (describe && vm->await_deadline) {
                 struct json_object *a = json_new();
@@ -232,12 +257,16 @@ struct json_object *vm_record(VM *vm, bool describe) {
                         json_set_take(h, "unit", NULL);
                 json_set_take(o, "holder", h);
                 json_set_bool(o, "kvm", vm->kvm >= 0);
+                json_set_take(o, "peer", peer_describe(vm));
                 json_set_str(o, "guard", "none: this tdid has no mmap guard");
                 json_set_str(o, "vIOMMU", "no secure vIOMMU: plain I/O address spaces are used");
                 return o;
         }
         json_set_u64(o, "await_deadline", vm->await_deadline);
         json_set_bool(o, "arrived", vm->arrived);
+        json_set_bool(o, "folder", vm->folder);
+        json_set_bool(o, "kvm_of_peer", vm->kvm_of_peer);
+        json_set_take(o, "peer", peer_record(vm));
         json_set_u64(o, "next_keeper", vm->next_keeper);
         list = json_new_array();
         for (size_t i = 0; i < vm->n_groups; i++) {
@@ -278,8 +307,15 @@ int vm_take_record(VM *vm, struct json_object *o) {
         vm->arrived = json_bool_or(o, "arrived", false);
         vm->next_keeper = json_u64_or(o, "next_keeper", 0);
         vm->created = json_u64_or(o, "created", 0);
-        if (json_get_object(o, "limits", &list) >= 0)
+        vm->folder = json_bool_or(o, "folder", false);
+        vm->kvm_of_peer = json_bool_or(o, "kvm_of_peer", false);
+        if (json_get_object(o, "peer", &list) >= 0)
+                peer_take_record(vm, list);
+        if (json_get_object(o, "limits", &list) >= 0) {
                 vm->max_functions = (unsigned) json_u64_or(list, "functions", vm->max_functions);
+                vm->max_pinned_mib = (unsigned) json_u64_or(list, "pinned_mib", vm->max_pinned_mib);
+                vm->max_maps = (unsigned) json_u64_or(list, "maps", vm->max_maps);
+        }
         if (json_get_array(o, "groups", &list) >= 0) {
                 size_t n = json_object_array_length(list);
 
@@ -360,6 +396,7 @@ static void on_started(int r, _unused_ struct json_object *answer, _unused_ stru
         VM *vm = userdata;
 
         if (r >= 0) {
+                vpci_listen(vm);
                 put = json_new();
                 json_set_str(put, "op", "put");
                 json_set_str(put, "key", "iommufd");
@@ -395,7 +432,8 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                 if (c && isempty(c->vm_id)) {
                         if (free_and_strdup(&c->vm_id, vm->id) < 0)
                                 log_oom();
-                        c->done |= 1u << ACTION_OPEN_CDEV | 1u << ACTION_OPEN_BIND | 1u << ACTION_PREPARE_ATTACH;
+                        c->done |= 1u << ACTION_OPEN_CDEV | 1u << ACTION_OPEN_BIND | 1u << ACTION_PREPARE_ATTACH | 1u << ACTION_PREPARE_SOCKET;
+                        json_set_str(c->values, "uuid", vm->uuid);
                 }
                 if (!c || !streq_ptr(c->vm_id, vm->id)) {
                         log_warning("VM %s: its holder has %s, which no journal knows", vm->name, key);
@@ -426,6 +464,14 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
         }
 }
 
+static void on_all_known(VM *vm) {
+        vm->adopted(vm, vm->adopting_result);
+        json_putp(&vm->adopting);
+        vm->adopting = NULL;
+        json_putp(&vm->vpci_state);
+        vm->vpci_state = NULL;
+}
+
 static void on_got(int r, struct json_object *answer, struct ipc_fds *fds, void *userdata) {
         struct json_object *keys, *keepers = NULL;
         VM *vm = userdata;
@@ -441,8 +487,8 @@ static void on_got(int r, struct json_object *answer, struct ipc_fds *fds, void 
         }
         if (--vm->adopting_left > 0)
                 return;
-        vm->adopted(vm, r);
-        json_object_put(TAKE_PTR(vm->adopting));
+        vm->adopting_result = r;
+        vpci_recover(vm, on_all_known);
 }
 
 int vm_adopt(VM *vm, struct json_object *hello, void (*adopted)(VM *vm, int r)) {
@@ -475,6 +521,9 @@ int vm_adopt(VM *vm, struct json_object *hello, void (*adopted)(VM *vm, int r)) 
 
 /* ---- address spaces ---- */
 
+/* Of a group that has got another one: unmapped and destroyed when the VM closes. */
+#define GROUP_LEFT (-2)
+
 int vm_ioas(VM *vm, int32_t group, uint32_t *ret) {
         struct tdi_iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
         struct vm_group *g;
@@ -498,6 +547,15 @@ int vm_ioas(VM *vm, int32_t group, uint32_t *ret) {
         return 0;
 }
 
+void vm_group_leave(VM *vm, int32_t group) {
+        if (vm->close != CLOSE_NOT)
+                return;
+        for (size_t i = 0; i < vm->n_groups; i++)
+                if (vm->groups[i].group == group)
+                        vm->groups[i].group = GROUP_LEFT;
+        vm_touch(vm);
+}
+
 void vm_group_settle(VM *vm, int32_t group) {
         struct tdi_iommu_destroy destroy = { .size = sizeof(destroy) };
         Manager *m = vm->manager;
@@ -511,7 +569,7 @@ void vm_group_settle(VM *vm, int32_t group) {
         for (size_t i = 0; i < vm->n_groups; i++) {
                 if (vm->groups[i].group != group)
                         continue;
-                /* Nothing of ours is mapped in it: this does not sleep. What a stranger mapped keeps it, until the VM closes. */
+                /* The vPCI server has unmapped what was in it: this does not sleep. Where it could not, the space has been left. */
                 destroy.id = vm->groups[i].ioas;
                 (void) host_ioctl(m->host, vm->iommufd, TDI_IOMMU_DESTROY, &destroy);
                 memmove(vm->groups + i, vm->groups + i + 1, (--vm->n_groups - i) * sizeof(*vm->groups));

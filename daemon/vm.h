@@ -12,7 +12,7 @@
 #include "holder.h"
 #include "tsm.h"
 
-#define VM_STATE_VERSION 1
+#define VM_STATE_VERSION 2
 #define VM_AWAIT_MAX 600
 #define VM_NAME_MAX 64
 #define VM_LABEL_MAX 64
@@ -31,16 +31,27 @@ struct TDI {
         enum bind_when bind;
         bool committed;     /* in the record: a later tdid keeps it */
         bool announced;
+        struct json_object *vpci;   /* what the holder has last said of its vPCI socket; NULL */
+        uint64_t vpci_read;         /* CLOCK_REALTIME of that, µs */
+        struct json_object *events; /* what has happened there, the last VPCI_EVENTS_MAX; NULL */
+};
+
+enum keeper_kind {
+        KEEPER_LEASE,
+        KEEPER_PIDFD,
+        KEEPER_VPCI,
 };
 
 struct Keeper {
         VM *vm;
         uint64_t number;
-        bool is_pidfd;
+        enum keeper_kind kind;
         char *label;
         uid_t uid;
         uint64_t given; /* CLOCK_REALTIME, µs */
-        int fd;         /* tdid's duplicate: of our end of the lease, or the pidfd */
+        int fd;         /* tdid's duplicate: of our end of the lease, or the pidfd; of a connection -EBADF: the holder has it */
+        struct tdi_bdf bdf; /* of a connection: to which function, from whom */
+        pid_t pid;
         sd_event_source *source;
         bool ended;
         bool storing; /* the holder has not confirmed it yet */
@@ -64,11 +75,26 @@ struct VM {
         char *seclabel;
         bool hotplug;
         enum bind_when bind;
-        unsigned max_functions;
+        unsigned max_functions, max_pinned_mib, max_maps;
         uint64_t created;
 
         Holder *holder;
         int iommufd, kvm; /* duplicates, or -EBADF */
+        bool kvm_of_peer; /* found among the descriptors of the process that is connected, which may be followed by another */
+        bool folder;      /* STATE/vm/UUID has been made */
+        struct peer {
+                uint64_t serial;       /* the holder's number for the process; 0: none yet */
+                pid_t pid;
+                int pidfd;             /* while it is being served */
+                Worker *worker;        /* the same */
+                bool asking;           /* the holder has been given something, and has not answered yet */
+                bool served;           /* all of it is done */
+                char *memory, *kvm;    /* what came of it, for people */
+                int old_kvm;           /* that of an earlier one, until the holder has the new one */
+                struct peer *next;     /* has come while this one was asking */
+        } *peer;
+        uint64_t events_since;         /* CLOCK_MONOTONIC, µs; and so many have been logged since then */
+        unsigned events_logged, events_left_out;
         Keeper **keepers;
         size_t n_keepers, room_keepers;
         uint64_t next_keeper;
@@ -86,6 +112,11 @@ struct VM {
         void *ready_userdata;
         struct json_object *adopting; /* while it is being taken over */
         unsigned adopting_left;
+        int adopting_result;
+        struct json_object *vpci_state; /* what its holder serves */
+        void (*vpci_recovered)(VM *vm);
+        bool vpci_stale;                /* what is remembered of its sockets is not what the holder has just said */
+        struct describing *describing;  /* calls that wait for that (bus/describe.c) */
         void (*adopted)(VM *vm, int r);
 
         bool announced;
@@ -124,6 +155,8 @@ int vm_adopt(VM *vm, struct json_object *hello, void (*adopted)(VM *vm, int r));
 int vm_ioas(VM *vm, int32_t group, uint32_t *ret);
 /* Forgets a group's IOAS when its last function has been detached. */
 void vm_group_settle(VM *vm, int32_t group);
+/* Something is still mapped there, and unmapping may take long: the group's next function gets another space, this one is the VM's end's. */
+void vm_group_leave(VM *vm, int32_t group);
 
 /* Gives everything back; says why on the bus. Doing it again is no error. */
 void vm_close(VM *vm, const char *reason);
@@ -147,12 +180,30 @@ char *tdi_path(const TDI *t, char buf[static 64]);
 void tdi_set_state(TDI *t, enum tdi_state state);
 void tdi_failed(TDI *t, const char *reason);
 
+/* The process behind the vPCI sockets (peer.c) */
+/* It has connected: @pidfd is taken. Doing it again for the same one is no error. */
+void peer_connected(VM *vm, uint64_t serial, pid_t pid, int pidfd);
+/* After tdid's restart: it is connected; what has not been done for it is done. */
+void peer_resume(VM *vm, uint64_t serial, pid_t pid);
+/* {"pid", "memory", "kvm"} of Describe(), NULL when nobody has come yet. The caller's. */
+struct json_object *peer_describe(const VM *vm);
+/* What a record says of it, and takes from one. */
+struct json_object *peer_record(const VM *vm);
+void peer_take_record(VM *vm, struct json_object *o);
+struct peer *peer_free(struct peer *p);
+
 /* Keepers (keeper.c) */
 typedef void (*keeper_ready)(int r, int lease, void *userdata);
 /* A lease: ready() gets the client's end, which it owns. */
 int keeper_new_lease(VM *vm, const char *label, uid_t uid, keeper_ready ready, void *userdata);
 /* Duplicates the pidfd. */
 int keeper_new_pidfd(VM *vm, int pidfd, const char *label, uid_t uid, keeper_ready ready, void *userdata);
+/* A connection of process @pid to the vPCI socket of a function; there is one a function. @given: 0 for now. */
+Keeper *keeper_new_vpci(VM *vm, struct tdi_bdf bdf, pid_t pid, uid_t uid, uint64_t given);
+/* The function's, if there is one, has ended. */
+void keeper_end_vpci(VM *vm, struct tdi_bdf bdf, const char *why);
+Keeper *keeper_find_vpci(const VM *vm, struct tdi_bdf bdf);
+const char *keeper_kind_to_string(enum keeper_kind kind);
 int keeper_adopt(VM *vm, struct json_object *o, int fd);
 Keeper *keeper_free(Keeper *k);
 /* Drops those that have ended; closes the VM, or starts to wait, when none is left. */

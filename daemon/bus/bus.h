@@ -34,6 +34,10 @@ void bus_emit_finished(const Job *j);
 
 /* Replies to a Describe() with {"schema", KEY: @o}; takes the object. */
 int bus_reply_description(sd_bus_message *call, const char *key, struct json_object *o);
+/* Describe() of a VM, when its holder has answered, or after a second without. Takes no reference to the VM. */
+int bus_describe_vm(VM *vm, sd_bus_message *call);
+/* The VM goes: who still waits is told. */
+void bus_describe_end(VM *vm);
 /* Answers a call that waited for its job. */
 void bus_reply_job(Job *j);
 /* Replies at once with the job where the caller said async, else remembers the call. */

@@ -11,12 +11,14 @@ struct create {
         int64_t owner_uid, vmm_uid, vmm_gid, await_vmm; /* -1: not given */
         bool hotplug;
         struct limits {
-                int64_t functions;
+                int64_t functions, pinned_mib, maps;
         } limits;
 };
 
 static const struct option limit_options[] = {
         { "functions", 'u', offsetof(struct limits, functions), NULL },
+        { "pinned_mib", 'u', offsetof(struct limits, pinned_mib), NULL },
+        { "maps", 'u', offsetof(struct limits, maps), NULL },
         {},
 };
 
@@ -88,15 +90,27 @@ static void on_born(VM *vm, int r, void *userdata) {
         }
 }
 
-static int check_limits(Manager *m, uid_t owner, sd_bus_error *e) {
+/*
+ * What a VM may have mapped is promised to it when it is created: the sum for an owner is of promises, so that no VM that has been started
+ * runs into what another one does.
+ */
+static int check_limits(Manager *m, uid_t owner, unsigned pinned_mib, sd_bus_error *e) {
+        uint64_t promised = 0;
         unsigned own = 0;
 
-        for (size_t i = 0; i < m->n_vms; i++)
+        for (size_t i = 0; i < m->n_vms; i++) {
                 own += m->vms[i]->owner == owner;
+                promised += m->vms[i]->owner == owner ? m->vms[i]->max_pinned_mib : 0;
+        }
         if (own >= m->config.vms_per_user)
                 return bus_error(e, TDI_ERROR_LIMIT, "uid %u has %u VMs, which is the limit (vms_per_user in " CONFIG_PATH ")", owner, own);
         if (m->n_vms >= m->config.vms)
                 return bus_error(e, TDI_ERROR_LIMIT, "this host has %zu VMs, which is the limit (vms in " CONFIG_PATH ")", m->n_vms);
+        if (promised + pinned_mib > m->config.pinned_mib_per_user)
+                return bus_error(e, TDI_ERROR_LIMIT,
+                                 "%u MiB of guest memory for this VM and %llu MiB for others of uid %u are more than the limit of %u "
+                                 "(pinned_mib_per_user in " CONFIG_PATH "); give limits.pinned_mib", pinned_mib, (unsigned long long) promised,
+                                 owner, m->config.pinned_mib_per_user);
         return 0;
 }
 
@@ -119,6 +133,12 @@ static int check_create(Manager *m, const char *name, const struct create *c, co
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "limits.functions: at least 1");
         if (c->limits.functions > m->config.functions)
                 return bus_error(e, TDI_ERROR_LIMIT, "limits.functions: at most %u here", m->config.functions);
+        if (c->limits.pinned_mib == 0 || c->limits.maps == 0)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "limits.pinned_mib, limits.maps: at least 1");
+        if (c->limits.pinned_mib > m->config.pinned_mib)
+                return bus_error(e, TDI_ERROR_LIMIT, "limits.pinned_mib: at most %u here", m->config.pinned_mib);
+        if (c->limits.maps > m->config.maps)
+                return bus_error(e, TDI_ERROR_LIMIT, "limits.maps: at most %u here", m->config.maps);
         *ret = !c->platform || streq(c->platform, "auto") ? platform_of_host(m) : platform_find(c->platform);
         if (!*ret)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "platform: \"%.64s\" is none that tdid knows", c->platform);
@@ -126,11 +146,12 @@ static int check_create(Manager *m, const char *name, const struct create *c, co
 }
 
 static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        struct create c = { .owner_uid = -1, .vmm_uid = -1, .vmm_gid = -1, .await_vmm = -1, .limits = { -1 } };
+        struct create c = { .owner_uid = -1, .vmm_uid = -1, .vmm_gid = -1, .await_vmm = -1, .limits = { -1, -1, -1 } };
         const struct platform *platform = NULL;
         Manager *m = userdata;
         struct birth *b;
         const char *name;
+        unsigned pinned_mib;
         VM *vm;
         int r;
 
@@ -152,7 +173,8 @@ static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *
                 return bus_error(e, TDI_ERROR_EXISTS, "uid %u has a VM %s already", (unsigned) c.owner_uid, name);
         if (c.uuid && vm_find_uuid(m, c.uuid))
                 return bus_error(e, TDI_ERROR_EXISTS, "there is a VM with UUID %s already", c.uuid);
-        r = check_limits(m, (uid_t) c.owner_uid, e);
+        pinned_mib = c.limits.pinned_mib < 0 ? m->config.pinned_mib : (unsigned) c.limits.pinned_mib;
+        r = check_limits(m, (uid_t) c.owner_uid, pinned_mib, e);
         if (r < 0)
                 return r;
 
@@ -170,6 +192,9 @@ static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *
         vm->await = c.await_vmm < 0 ? 0 : (unsigned) c.await_vmm;
         if (c.limits.functions > 0)
                 vm->max_functions = (unsigned) c.limits.functions;
+        vm->max_pinned_mib = pinned_mib;
+        if (c.limits.maps > 0)
+                vm->max_maps = (unsigned) c.limits.maps;
         b = calloc(1, sizeof(*b));
         if (!b)
                 log_oom();

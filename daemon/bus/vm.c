@@ -164,7 +164,8 @@ static int method_set_kvm(sd_bus_message *call, void *userdata, sd_bus_error *e)
         if (r < 0)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "the descriptor is no KVM VM but %s%s", what, r == -EBADF ? " without access (O_PATH)" : "");
         if (vm->kvm >= 0)
-                return bus_error(e, TDI_ERROR_EXISTS, "VM %s has its KVM VM already", vm->name);
+                return bus_error(e, TDI_ERROR_EXISTS, "VM %s has its KVM VM already%s", vm->name,
+                                 vm->kvm_of_peer ? ": it was found with the VMM at its vPCI sockets" : "");
         vm->kvm = fd_dup(fd);
         if (vm->kvm < 0)
                 return vm->kvm;
@@ -193,8 +194,13 @@ static void on_kept(int r, int lease, void *userdata) {
 }
 
 static int check_keepers(VM *vm, sd_bus_error *e) {
-        if (vm->n_keepers >= vm->manager->config.keepers)
-                return bus_error(e, TDI_ERROR_LIMIT, "VM %s has %zu keepers, which is the limit (keepers in " CONFIG_PATH ")", vm->name, vm->n_keepers);
+        size_t n = 0;
+
+        /* Connections have a limit of their own: one a function. */
+        for (size_t i = 0; i < vm->n_keepers; i++)
+                n += vm->keepers[i]->kind != KEEPER_VPCI;
+        if (n >= vm->manager->config.keepers)
+                return bus_error(e, TDI_ERROR_LIMIT, "VM %s has %zu keepers, which is the limit (keepers in " CONFIG_PATH ")", vm->name, n);
         return 0;
 }
 
@@ -279,7 +285,7 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
         r = open_vm(userdata, call, method_describe, CLOSING_TOO, &vm, &uid, e);
         if (r != 0)
                 return r;
-        return bus_reply_description(call, "vm", vm_record(vm, true));
+        return bus_describe_vm(vm, call);
 }
 
 static int get_text(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,

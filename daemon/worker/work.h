@@ -61,14 +61,24 @@ int connect_tsm_probe(struct work *w);
 
 int prepare_attach_do(struct work *w);
 int prepare_attach_undo(struct work *w);
+int prepare_socket_do(struct work *w);
+int prepare_socket_undo(struct work *w);
+int prepare_socket_probe(struct work *w);
 
 int vm_unmap_do(struct work *w);
 int vm_take_do(struct work *w);
 int vm_close_do(struct work *w);
 
+int peer_open_do(struct work *w);
+int peer_kvm_do(struct work *w);
+
 int check_use_do(struct work *w);
 int read_pci_do(struct work *w);
 int read_tsm_do(struct work *w);
+
+/* The descriptors by which the host reaches its kernel: writes their numbers, returns how many. */
+#define WORK_OWN_MAX 63
+size_t work_hosts_own(int ret[static WORK_OWN_MAX]);
 
 /* A kept copy of a descriptor that only its last owner may close: see open.c. */
 int take_do(struct work *w);

@@ -28,9 +28,12 @@ static const struct work_op ops[] = {
         { "connect.note", connect_note_do, NULL, NULL },
         { "connect.tsm", connect_tsm_do, connect_tsm_undo, connect_tsm_probe },
         { "prepare.attach", prepare_attach_do, prepare_attach_undo, NULL },
+        { "prepare.socket", prepare_socket_do, prepare_socket_undo, prepare_socket_probe },
         { "vm.unmap", vm_unmap_do, NULL, NULL },
         { "vm.take", vm_take_do, NULL, NULL },
         { "vm.close", vm_close_do, NULL, NULL },
+        { "peer.open", peer_open_do, NULL, NULL },
+        { "peer.kvm", peer_kvm_do, NULL, NULL },
         { "read.pci", read_pci_do, NULL, NULL },
         { "read.tsm", read_tsm_do, NULL, NULL },
 };
@@ -97,6 +100,15 @@ static int run_all(struct work *w, struct json_object *names, const char *verb, 
 
 /* Open before the first command: standard input, output, error, the socket, and what the host needs for itself. */
 static uint64_t own;
+
+size_t work_hosts_own(int ret[static WORK_OWN_MAX]) {
+        size_t n = 0;
+
+        for (int fd = SOCKET_FD + 1; fd < WORK_OWN_MAX; fd++)
+                if (own & 1ULL << fd)
+                        ret[n++] = fd;
+        return n;
+}
 
 /* What else is open, as bits; all of them when that cannot be told. */
 static uint64_t look_at_descriptors(void) {

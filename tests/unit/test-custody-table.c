@@ -73,7 +73,10 @@ static void test_order(void) {
         check(ACTION_OPEN_BIND < ACTION_CONNECT_TSM);
         check(ACTION_CONNECT_NOTE < ACTION_CONNECT_TSM);
         /* Guest memory goes first on the way down. */
-        check_int(ACTION_PREPARE_ATTACH, ACTION_MAX - 1);
+        check_int(ACTION_PREPARE_ATTACH, ACTION_MAX - 2);
+        /* But who could reach the device before that. */
+        check_int(ACTION_PREPARE_SOCKET, ACTION_MAX - 1);
+        check(!custody_table[ACTION_PREPARE_SOCKET].joins);
         /* The journal and the engine keep them as bits of 32. */
         check(ACTION_MAX < 32);
 }

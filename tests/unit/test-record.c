@@ -7,7 +7,7 @@
 #include <sys/resource.h>
 
 #include "test.h"
-#include "vm.h"
+#include "vpci.h"
 #include "vm/serve.h"
 
 static Manager *manager;
@@ -40,6 +40,9 @@ static VM *new_vm(void) {
         vm->await_deadline = UINT64_C(1) << 60;
         vm->arrived = true;
         vm->max_functions = 3;
+        vm->max_pinned_mib = 1U << 30;
+        vm->max_maps = 5;
+        vm->folder = vm->kvm_of_peer = true;
         vm->next_keeper = 12;
         vm->platform = platform_find("sev-snp");
         require(free_and_strdup(&vm->seclabel, "a:b:c \"\xc3\xa9\"") == 0);
@@ -49,6 +52,16 @@ static VM *new_vm(void) {
         vm->groups[1] = (struct vm_group){ INT32_MAX, UINT32_MAX };
         vm->n_groups = 2;
         return vm;
+}
+
+static void add_peer(VM *vm) {
+        _cleanup_json_ struct json_object *o = json_new();
+
+        json_set_u64(o, "serial", UINT64_C(1) << 60);
+        json_set_i64(o, "pid", INT32_MAX);
+        json_set_str(o, "memory", "charged to nobody");
+        json_set_str(o, "kvm", "");
+        peer_take_record(vm, o);
 }
 
 static void add_keeper(VM *vm, const char *kind, uint64_t number, const char *label) {
@@ -104,6 +117,8 @@ static void test_round_trip(void) {
 
                 test_about("phase %s", tdi_vm_phase_to_string(phase));
                 vm->phase = phase;
+                if (phase != TDI_VM_PREPARING)
+                        add_peer(vm);
                 a = through_text(vm_record(vm, false));
                 back = vm_new(manager, "?");
                 check_int(vm_take_record(back, a), 0);
@@ -121,12 +136,13 @@ static void test_refused(void) {
                 const char *key, *value;
                 int expected;
         } cases[] = {
-                { "version", NULL, -EBADMSG }, { "version", "\"1\"", -EBADMSG }, { "version", "2", -EPROTONOSUPPORT }, { "phase", NULL, -EBADMSG },
+                { "version", NULL, -EBADMSG }, { "version", "\"1\"", -EBADMSG }, { "version", "1", 0 }, { "version", "3", -EPROTONOSUPPORT }, { "phase", NULL, -EBADMSG },
                 { "phase", "\"ready\"", -EBADMSG }, { "phase", "0", -EBADMSG }, { "platform", NULL, -EBADMSG }, { "platform", "\"auto\"", -EBADMSG },
                 { "platform", "\"\"", -EBADMSG }, { "name", NULL, -EBADMSG }, { "name", "\"\"", -EBADMSG }, { "name", "1", -EBADMSG },
                 /* what may be missing */
                 { "seclabel", NULL, 0 }, { "seclabel", "null", 0 }, { "groups", NULL, 0 }, { "limits", NULL, 0 }, { "keepers", NULL, 0 },
                 { "groups", "[]", 0 }, { "groups", "[{}]", 0 }, { "groups", "[1,null]", 0 },
+                { "peer", NULL, 0 }, { "peer", "null", 0 }, { "peer", "{}", 0 }, { "folder", NULL, 0 }, { "folder", "1", 0 },
                 { "uuid", "\"6ba7b810-9dad-11d1-80b4-00c04fd430c8 and more\"", 0 },
         };
 
@@ -149,6 +165,13 @@ static void test_refused(void) {
         }
 }
 
+static struct json_object *holder_says(const char *text) {
+        struct json_object *o = NULL;
+
+        require(json_parse_strict(text, strlen(text), &o, NULL, NULL) == 0);
+        return o;
+}
+
 static struct json_object *first(struct json_object *o, const char *key) {
         struct json_object *list = NULL;
 
@@ -161,16 +184,18 @@ static struct json_object *first(struct json_object *o, const char *key) {
 static void test_describe(void) {
         static const char *const vm_keys[] = {
                 "id", "name", "uuid", "phase", "platform", "owner_uid", "vmm_uid", "vmm_gid", "seclabel", "hotplug", "bind", "await_vmm", "created",
-                "holder", "kvm", "guard", "vIOMMU", "keepers", "limits", "tdis",
+                "holder", "kvm", "peer", "guard", "vIOMMU", "keepers", "limits", "tdis",
         };
-        static const char *const tdi_keys[] = { "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "quarantine" };
+        static const char *const tdi_keys[] = { "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "quarantine", "vpci" };
+        static const char *const vpci_keys[] = { "socket", "connected", "stale", "read", "events" };
         static const char *const keeper_keys[] = { "kind", "label", "number", "uid", "given" };
         static const char *const await_keys[] = { "kind", "label", "seconds_left" };
-        _cleanup_json_ struct json_object *o = NULL;
-        struct json_object *sub = NULL;
+        _cleanup_json_ struct json_object *o = NULL, *state = NULL;
+        struct json_object *sub = NULL, *list = NULL;
         VM *vm = new_vm();
 
         test_about("%s", "Describe");
+        snprintf(vm->uuid, sizeof(vm->uuid), "6ba7b810-9dad-11d1-80b4-00c04fd430c8");
         add_function(vm, 0x100);
         add_keeper(vm, "lease", 3, "CreateVM");
         o = through_text(vm_record(vm, true));
@@ -182,8 +207,38 @@ static void test_describe(void) {
         check_int(json_get_object(o, "holder", &sub), 0);
         has_exactly(sub, (const char *const[]){ "pid", "unit" }, 2);
         check_int(json_get_object(o, "limits", &sub), 0);
-        has_exactly(sub, (const char *const[]){ "functions" }, 1);
+        has_exactly(sub, (const char *const[]){ "functions", "pinned_mib", "maps" }, 3);
+        check_int(json_get_object(first(o, "tdis"), "vpci", &sub), 0);
+        has_exactly(sub, vpci_keys, ARRAY_SIZE(vpci_keys));
+        check(!json_bool_or(sub, "connected", true) && json_bool_or(sub, "stale", false));
+        check_int(json_get_object(o, "peer", &sub), -EBADMSG); /* null: nobody has come */
         json_putp(&o);
+
+        /* A process at its socket, and what the holder says of it. */
+        add_peer(vm);
+        (void) keeper_new_vpci(vm, vm->tdis[0]->bdf, 77, 1001, 0);
+        for (unsigned i = 0; i < VPCI_EVENTS_MAX + 3; i++) {
+                char text[32];
+
+                snprintf(text, sizeof(text), "number\n%u", i);
+                vpci_note(vm->tdis[0], "refused", text);
+        }
+        state = holder_says("{\"functions\":[{\"bdf\":\"0000:01:00.0\",\"requests\":7,\"socket\":1,\"events\":2},{\"bdf\":\"no\"},3]}");
+        vpci_take_state(vm, state);
+        o = through_text(vm_record(vm, true));
+        check_int(json_get_object(o, "peer", &sub), 0);
+        has_exactly(sub, (const char *const[]){ "pid", "memory", "kvm" }, 3);
+        check_int(json_get_object(first(o, "tdis"), "vpci", &sub), 0);
+        check(json_bool_or(sub, "connected", false));
+        check_int(json_u64_or(sub, "requests", 0), 7);
+        check(json_u64_or(sub, "read", 0) > 0);
+        check_int(json_get_array(sub, "events", &list), 0);
+        check_int(json_object_array_length(list), VPCI_EVENTS_MAX);
+        check_str(json_str_or(first(sub, "events"), "text", ""), "number?3");
+        check_str(json_str_or(sub, "socket", ""), "/nonexistent/vm/6ba7b810-9dad-11d1-80b4-00c04fd430c8/0000_01_00_0.sock");
+        json_putp(&o);
+        keeper_end_vpci(vm, vm->tdis[0]->bdf, "it was a test");
+        check(!keeper_find_vpci(vm, vm->tdis[0]->bdf));
 
         vm->keepers[0]->ended = true;
         vm->await_deadline = now_monotonic() + 90500000;
@@ -274,6 +329,7 @@ static void test_largest(void) {
         }
         for (unsigned i = 0; i < manager->config.functions; i++) {
                 add_function(vm, i);
+                (void) keeper_new_vpci(vm, vm->tdis[i]->bdf, INT32_MAX, UINT32_MAX - 1, 0);
                 snprintf(key, sizeof(key), "cdev:%s", tdi_bdf_format(vm->tdis[i]->bdf, bdf));
                 hold(key);
         }

@@ -27,7 +27,7 @@ def rows():
 def verified():
     """Names of the rows that the engine probes."""
     names = {action: name for action, name, _, _ in re.findall(ROW, text(TABLE))}
-    return {names[a] for a in re.findall(r"ACTION_\w+", re.search(r"#define VERIFIED (.*(?:\\\n.*)*)", text(ENGINE))[1])}
+    return {names[a] for a in re.findall(r"ACTION_\w+", re.search(r"#define VERIFIED ((?:.*\\\n)*.*)", text(ENGINE))[1])}
 
 
 def operations():

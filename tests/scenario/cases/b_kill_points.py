@@ -13,7 +13,7 @@ from kit.client import Lost, Refused, refused
 from kit.daemon import processes
 from kit.registry import scenario
 
-HAS_UNDO_WORK = ("claim.pm", "claim.override", "claim.rebind", "open.cdev", "connect.tsm", "prepare.attach")
+HAS_UNDO_WORK = ("claim.pm", "claim.override", "claim.rebind", "open.cdev", "connect.tsm", "prepare.attach", "prepare.socket")
 
 
 def actions(t):

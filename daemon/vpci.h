@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tdid's end of the vPCI server in a VM's holder (vm/vpci/vpci.h): which functions it serves, who is connected, and what it tells.
+ * The folder of the sockets, STATE/vm/UUID, is the VM's as long as it lives.
+ */
+#ifndef TDID_VPCI_H
+#define TDID_VPCI_H
+
+#include "vm.h"
+
+/* So many events of a function are kept for Describe(). */
+#define VPCI_EVENTS_MAX 8
+
+/*
+ * Gives a function's listening socket to the holder; @serve is what the worker has said, @socket stays the caller's. -EOPNOTSUPP from a
+ * holder of an earlier version; otherwise @done runs with the holder's answer.
+ */
+int vpci_serve(Custody *c, struct json_object *serve, int socket, holder_done done);
+/* Ends that. @done runs when nobody can reach the device by way of it any more; -ENOTCONN: there is no holder, and so no server. */
+int vpci_stop(Custody *c, holder_done done);
+/* The host wants the function back: its client's request interrupt rings. */
+void vpci_ring(Custody *c);
+/* It has been stopped, or its holder is gone: nobody is connected any more. */
+void vpci_stopped(Custody *c, bool stuck);
+
+/* From now on the holder's events are heard. */
+void vpci_listen(VM *vm);
+/*
+ * After tdid's restart: asks the holder what it serves and who is connected. @done runs with the answer (functions that have been taken up
+ * by then are compared with it by vpci_resumed()), or at once when there is nobody to ask.
+ */
+void vpci_recover(VM *vm, void (*done)(VM *vm));
+/* A function has been taken up again: NULL, or why it is not served as it should be. */
+const char *vpci_resumed(TDI *t);
+
+/* {"op": "vpci.state"}; @done as of holder_call(). */
+int vpci_ask(VM *vm, holder_done done, void *userdata);
+/* What an answer to it says is what Describe() shows. */
+void vpci_take_state(VM *vm, struct json_object *answer);
+/* Does the holder have a vPCI server? */
+bool vpci_is_there(const VM *vm);
+
+/* {"socket", "stale", "events", …} of Describe(), NULL where there is no socket. The caller's. */
+struct json_object *vpci_describe(const TDI *t);
+/* Remembers and logs something that happened at a function's socket. @what: one word. */
+void vpci_note(TDI *t, const char *what, const char *text);
+
+/* The path of a function's socket; -ENAMETOOLONG. */
+int vpci_path(const VM *vm, struct tdi_bdf bdf, char *buf, size_t size);
+/* The VM is no more, and so is its folder, unless a function that is left behind has a socket there. */
+void vpci_remove_folder(VM *vm);
+/* Folders of VMs that are no more and have left nothing behind. */
+void vpci_sweep(Manager *m);
+
+#endif
