@@ -49,6 +49,24 @@ static const struct column tdi_columns[] = {
         {},
 };
 
+/* What a VMM has made of the function's vPCI socket. */
+static const struct column vpci_columns[] = {
+        { .title = "BDF", .key = "bdf" },
+        { .title = "CONNECTED", .key = "vpci.connected" },
+        { .title = "FAILED", .key = "vpci.failed" },
+        { .title = "INTERRUPTS", .key = "vpci.interrupts" },
+        { .title = "MAPS", .key = "vpci.dma.maps", .right = true },
+        { .title = "BYTES", .key = "vpci.dma.bytes", .right = true },
+        { .title = "FAILED-MAPS", .key = "vpci.dma.failed_ranges", .right = true },
+        { .title = "UNBACKED", .key = "vpci.dma.unbacked.bytes", .right = true },
+        { .title = "REQUESTS", .key = "vpci.requests", .right = true },
+        { .title = "SLOWEST-NS", .key = "vpci.slowest_ns", .right = true },
+        { .title = "EVENTS", .key = "vpci.events#", .right = true },
+        { .title = "STALE", .key = "vpci.stale" },
+        { .title = "SOCKET", .key = "vpci.socket" },
+        {},
+};
+
 static const struct column tsm_columns[] = {
         { .title = "TSM", .key = "name" },
         { .title = "PLATFORM", .key = "platform" },
@@ -67,6 +85,10 @@ static const struct column job_columns[] = {
         { .title = "DEADLINE", .key = "deadline" },
         {},
 };
+
+static bool has_vpci(json_object *tdi) {
+        return json_object_is_type(json_member(tdi, "vpci"), json_type_object);
+}
 
 /* status leaves out the functions that tdid has nothing to do with. */
 static bool device_matters(json_object *d) {
@@ -92,6 +114,7 @@ const struct section vms_view[] = {
 
 const struct section vm_view[] = {
         { .list = "vms" },
+        { .list = "vms", .nested = "tdis", .heading = "vPCI", .columns = vpci_columns, .shown = has_vpci },
         {},
 };
 

@@ -110,14 +110,32 @@ static struct libscols_table *table_new(FILE *f, const struct style *style) {
         return table;
 }
 
+/* See struct column. The value is the row's, or the caller's in *ret_own. */
+static json_object *find_value(json_object *row, const char *key, json_object **ret_own) {
+        json_object *v = row;
+
+        while (*key && *key != '#') {
+                size_t n = strcspn(key, ".#");
+                char name[64];
+
+                snprintf(name, sizeof(name), "%.*s", (int) n, key);
+                v = json_object_is_type(v, json_type_object) ? json_member(v, name) : NULL;
+                key += n + (key[n] == '.');
+        }
+        if (*key == '#' && json_object_is_type(v, json_type_array))
+                v = *ret_own = json_object_new_uint64(json_object_array_length(v));
+        return v;
+}
+
 static int table_add_row(struct libscols_table *table, const struct style *style, const struct column *columns, json_object *row, json_object *parent) {
         struct libscols_line *line = scols_table_new_line(table, NULL);
 
         if (!line)
                 return -ENOMEM;
         for (size_t i = 0; columns[i].title; i++) {
+                _cleanup_(json_object_putp) json_object *own = NULL;
                 const char *key = columns[i].key;
-                json_object *v = *key == '^' ? json_member(parent, key + 1) : json_member(row, key);
+                json_object *v = *key == '^' ? find_value(parent, key + 1, &own) : find_value(row, key, &own);
                 char *text = is_time(key) ? format_time(v) : format_value(v);
                 const char *color = style->colors ? color_of(key, v) : NULL;
 
@@ -181,7 +199,14 @@ static bool is_list_of_objects(json_object *v) {
                 json_object_is_type(json_object_array_get_idx(v, 0), json_type_object);
 }
 
-/* A list inside details: its columns are the members of its first element. */
+static bool has_object(json_object *list, const char *member) {
+        for (size_t i = 0; i < json_object_array_length(list); i++)
+                if (json_object_is_type(json_member(json_object_array_get_idx(list, i), member), json_type_object))
+                        return true;
+        return false;
+}
+
+/* A list inside details: its columns are the members of its first element; objects in it have a table of their own, or JSON shows them. */
 static int print_inner_table(FILE *f, const struct style *style, const char *key, json_object *list) {
         _cleanup_(scols_unref_tablep) struct libscols_table *table = table_new(f, style);
         json_object *first = json_object_array_get_idx(list, 0);
@@ -192,6 +217,8 @@ static int print_inner_table(FILE *f, const struct style *style, const char *key
         if (!table || !columns)
                 return -ENOMEM;
         json_object_object_foreach(first, member, value) {
+                if (has_object(list, member))
+                        continue;
                 columns[i++] = (struct column){ .title = member, .key = member, .right = json_object_is_type(value, json_type_int) && !is_time(member) };
         }
         if (table_new_columns(table, columns) < 0 || table_add_rows(table, style, &all, columns, list, NULL) < 0)

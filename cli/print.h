@@ -13,7 +13,7 @@
 
 struct column {
         const char *title; /* NULL ends a table of columns */
-        const char *key;   /* member of the row; "^key": of the object that the row is nested in */
+        const char *key;   /* member of the row; "^key": of the object that the row is nested in; "a.b": of a member; "a#": how many elements */
         bool right;
         bool wrap;
 };
