@@ -9,18 +9,21 @@
 
 #define CONFIG_SIZE_MAX (64UL * 1024)
 
-#define FIELD(section, name, min, max) { section, #name, offsetof(struct config, name), min, max }
+#define FIELD(section, name, min, max) { section, #name, offsetof(struct config, name), min, max, false }
+#define SWITCH(section, name) { section, #name, offsetof(struct config, name), 0, 1, true }
 
 static const struct {
         const char *section, *name;
         size_t offset;
         unsigned min, max;
+        bool is_switch; /* true or false */
 } fields[] = {
         FIELD("limits", vms, 1, 4096),        FIELD("limits", vms_per_user, 1, 4096), FIELD("limits", functions, 1, 256),
         FIELD("limits", keepers, 1, 128),    FIELD("limits", jobs, 16, 4096),        FIELD("limits", workers, 4, 1024),
         FIELD("limits", pinned_mib, 1, 1U << 30), FIELD("limits", pinned_mib_per_user, 1, 1U << 30), FIELD("limits", maps, 1, 1U << 30),
         FIELD("deadlines", claim, 1, 3600),   FIELD("deadlines", open, 1, 3600),      FIELD("deadlines", connect, 1, 3600),
         FIELD("deadlines", prepare, 1, 3600), FIELD("deadlines", close, 1, 3600),
+        SWITCH("policy", handoff),
 };
 
 void config_default(struct config *c) {
@@ -57,9 +60,10 @@ static int take_field(struct config *c, const char *path, const char *section, c
 
                 if (!streq(fields[i].section, section) || !streq(fields[i].name, name))
                         continue;
+                /* json-c gives a boolean as 0 or 1 */
                 n = json_object_get_int64(v);
-                if (!json_object_is_type(v, json_type_int) || n < fields[i].min || n > fields[i].max)
-                        return complain(ret_text, path, section, name, "not a number in its range");
+                if (!json_object_is_type(v, fields[i].is_switch ? json_type_boolean : json_type_int) || n < fields[i].min || n > fields[i].max)
+                        return complain(ret_text, path, section, name, fields[i].is_switch ? "neither true nor false" : "not a number in its range");
                 *(unsigned *) (void *) ((char *) c + fields[i].offset) = (unsigned) n;
                 return 0;
         }
@@ -82,7 +86,7 @@ int config_parse(const char *text, size_t size, const char *path, struct config 
         if (!json_object_is_type(o, json_type_object))
                 return complain(ret_text, path, "", NULL, "the file must hold one object");
         json_object_object_foreach(o, section, body) {
-                if (!streq(section, "limits") && !streq(section, "deadlines"))
+                if (!streq(section, "limits") && !streq(section, "deadlines") && !streq(section, "policy"))
                         return complain(ret_text, path, section, NULL, "unknown key");
                 if (!json_object_is_type(body, json_type_object))
                         return complain(ret_text, path, section, NULL, "not an object");

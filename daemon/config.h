@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* /etc/tdid/tdid.conf: limits and deadlines, strict JSON. An absent file means the defaults; anything unknown is refused. */
+/* /etc/tdid/tdid.conf: limits, deadlines and what is allowed, strict JSON. An absent file means the defaults; anything unknown is refused. */
 #ifndef TDID_CONFIG_H
 #define TDID_CONFIG_H
 
@@ -22,6 +22,8 @@ struct config {
         unsigned maps;         /* pieces of it, per VM, unless CreateVM asks for less */
         /* deadlines, in seconds: a step that takes longer is shown as stuck */
         unsigned claim, open, connect, prepare, close;
+        /* policy: 1 where it says true */
+        unsigned handoff; /* a VM's owner may have the descriptors of its functions themselves */
 };
 
 void config_default(struct config *c);

@@ -6,6 +6,7 @@
 #include "custody-rules.h"
 
 #include "device.h"
+#include "handoff.h"
 #include "job.h"
 #include "tsm.h"
 #include "vm.h"
@@ -110,9 +111,15 @@ bool custody_may_do(Custody *c, enum custody_action a) {
         return true;
 }
 
-/* Does a member of its group still have the device open, and with it the group's DMA? */
+/*
+ * Does a member of its group still have the device open, and with it the group's DMA? One that was handed off may be open in a VMM's
+ * hands, until its unbinding has come back. Two of those do not wait for each other: group_kept says what they do instead.
+ */
 static bool keeps_group(const Custody *c, const Custody *o) {
-        return o != c && c->group >= 0 && o->group == c->group && custody_touched(o, ACTION_OPEN_CDEV);
+        if (o == c || c->group < 0 || o->group != c->group)
+                return false;
+        return custody_touched(o, ACTION_OPEN_CDEV) ||
+               (custody_is_handed_off(o) && !custody_is_handed_off(c) && custody_touched(o, ACTION_CLAIM_REBIND));
 }
 
 bool custody_waits_in_vain(const Custody *c, enum custody_action a) {
@@ -131,6 +138,8 @@ bool custody_may_undo(Custody *c, enum custody_action a) {
             a >= ACTION_OPEN_CDEV)
                 return false;
         if (a == ACTION_CONNECT_TSM && dsm_is_busy(c))
+                return false;
+        if (a == ACTION_CLAIM_REBIND && c->group_kept && custody_group_waits_for_handoff(c))
                 return false;
         /* A host driver cannot take a function whose group still belongs to an iommufd. */
         for (size_t i = 0; i < c->manager->n_custodies; i++)

@@ -6,6 +6,7 @@
 
 #include "custody-rules.h"
 #include "fault.h"
+#include "handoff.h"
 #include "journal.h"
 #include "vpci.h"
 
@@ -15,6 +16,11 @@ static void undo_failed(Custody *c, enum custody_action a, int r, const char *te
         /* A worker that was killed has failed at nothing: the undo is idempotent, so another one goes on. */
         if (r == -ECONNRESET && !c->retried) {
                 c->retried = true;
+                return;
+        }
+        /* Handed-off functions of one group leave vfio-pci one by one, and the kernel gives the group's DMA back with the last. */
+        if (r == -EBUSY && a == ACTION_CLAIM_REBIND && custody_is_handed_off(c) && (!c->group_kept || custody_group_waits_for_handoff(c))) {
+                c->group_kept = true;
                 return;
         }
         custody_failed(c, a, true, r, text);

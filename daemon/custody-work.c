@@ -8,6 +8,7 @@
 #include "custody-rules.h"
 #include "device.h"
 #include "fault.h"
+#include "handoff.h"
 #include "journal.h"
 #include "tsm.h"
 #include "vm.h"
@@ -101,10 +102,13 @@ void custody_merge(Custody *c, struct json_object *values) {
 
 static int on_deadline(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         Custody *c = userdata;
+        char why[400];
 
         c->timer = sd_event_source_disable_unref(c->timer);
         c->stuck = true;
         log_warning("%s: %s has not come back from the kernel in time: it is left there", c->name, custody_action_name(c));
+        if (custody_waits_for_handoff(c, why, sizeof(why)))
+                log_warning("%s", why);
         if (c->goal == GOAL_UP) {
                 char text[160];
 

@@ -149,6 +149,7 @@ int manager_new(Manager **ret) {
         if (!m)
                 return -ENOMEM;
         config_default(&m->config);
+        m->config_path = CONFIG_PATH;
         m->next_job = 1;
         m->next_sequence = 1;
         /* Ids never come again, not even after a restart: a stale object path must not name another VM. */

@@ -40,6 +40,7 @@ struct Manager {
         char *libexec_dir; /* where tdid-vm and tdid-worker are */
         char boot_id[40];
         struct config config;
+        const char *config_path; /* where it is from, or would be; as main() was given it */
 
         Device **devices; /* sorted by address */
         size_t n_devices, room_devices;

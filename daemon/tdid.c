@@ -162,6 +162,7 @@ static int start(Manager *m, const struct arguments *a) {
         (void) sigprocmask(SIG_BLOCK, &mask, NULL);
         (void) signal(SIGPIPE, SIG_IGN);
 
+        m->config_path = a->config;
         r = load_config(m, a->config);
         if (r < 0)
                 return r;

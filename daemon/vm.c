@@ -6,6 +6,7 @@
 #include <systemd/sd-id128.h>
 
 #include "bus/bus.h"
+#include "handoff.h"
 #include "host/abi/iommufd.h"
 #include "vpci.h"
 #include "worker.h"
@@ -170,7 +171,7 @@ static struct json_object *connection_record(const Keeper *k) {
 
 static struct json_object *tdi_record(const TDI *t, bool describe) {
         struct json_object *o = json_new();
-        char bdf[TDI_BDF_MAX];
+        char bdf[TDI_BDF_MAX], why[400];
 
         json_set_str(o, "bdf", tdi_bdf_format(t->bdf, bdf));
         json_set_str(o, "bind", t->bind == BIND_EARLY ? "early" : "late");
@@ -189,8 +190,11 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
         if (t->custody) {
                 json_set_str(o, "custody", tdi_custody_to_string(custody_step(t->custody)));
                 json_set_i64(o, "iommu_group", t->custody->group);
+                json_set_take(o, "handoff", json_object_get(custody_handoff(t->custody)));
                 if (t->custody->quarantine)
                         json_set_str(o, "quarantine", t->custody->quarantine);
+                else if (custody_waits_for_handoff(t->custody, why, sizeof(why)))
+                        json_set_str(o, "quarantine", why);
                 else
                         json_set_take(o, "quarantine", NULL);
                 if (custody_is_done(t->custody, ACTION_PREPARE_ATTACH))

@@ -12,6 +12,7 @@ struct bus_act {
 extern const struct option bus_act_options[];
 
 int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e);
+int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e);
 
 int bus_vm_of_call(Manager *m, sd_bus_message *call, VM **ret, sd_bus_error *e);
 int bus_vm_is_open(VM *vm, sd_bus_error *e);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "bus/bus-vm.h"
+#include "handoff.h"
 #include "tsm.h"
 #include "vm.h"
 
@@ -133,6 +134,7 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
         Custody *c = d ? custody_find(userdata, d->bdf) : NULL;
         char bdf[TDI_BDF_MAX];
         struct json_object *o;
+        char why[400];
         uid_t uid;
         int r;
 
@@ -146,7 +148,7 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
         json_set_bool(o, "present", !d->gone);
         json_set_str(o, "custody", tdi_custody_to_string(c ? custody_step(c) : TDI_CUSTODY_NONE));
         json_set_str(o, "action", c ? custody_action_name(c) : "");
-        json_set_str(o, "quarantine", c ? strempty(c->quarantine) : "");
+        json_set_str(o, "quarantine", c && c->quarantine ? c->quarantine : c && custody_waits_for_handoff(c, why, sizeof(why)) ? why : "");
         return bus_reply_description(call, "device", o);
 }
 
@@ -157,6 +159,8 @@ static const char *quarantine(const Device *d, const Custody *c, char *buf, size
         }
         if (c->blocked)
                 return "it waits for another function of its IOMMU group, which could not be given back";
+        if (custody_waits_for_handoff(c, buf, size))
+                return "it was handed off and is still open in a VMM's hands; it is given back when that ends";
         if (c->stuck || c->locked_out)
                 return "it has not come back from the kernel; it is given back when it does";
         return "";

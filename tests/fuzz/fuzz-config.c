@@ -18,6 +18,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
         must(!text);
         must(c.vms >= 1 && c.vms <= 4096 && c.vms_per_user >= 1 && c.functions >= 1 && c.functions <= 256 && c.keepers >= 1 && c.jobs >= 16 &&
-             c.workers >= 4 && c.claim >= 1 && c.claim <= 3600 && c.open >= 1 && c.connect >= 1 && c.prepare >= 1 && c.close >= 1);
+             c.workers >= 4 && c.claim >= 1 && c.claim <= 3600 && c.open >= 1 && c.connect >= 1 && c.prepare >= 1 && c.close >= 1 && c.handoff <= 1);
         return 0;
 }

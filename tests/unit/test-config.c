@@ -7,6 +7,7 @@ static const struct {
         const char *section, *name;
         size_t offset;
         unsigned min, max;
+        bool is_switch;
 } keys[] = {
         { "limits", "vms", offsetof(struct config, vms), 1, 4096 },
         { "limits", "vms_per_user", offsetof(struct config, vms_per_user), 1, 4096 },
@@ -22,6 +23,7 @@ static const struct {
         { "deadlines", "connect", offsetof(struct config, connect), 1, 3600 },
         { "deadlines", "prepare", offsetof(struct config, prepare), 1, 3600 },
         { "deadlines", "close", offsetof(struct config, close), 1, 3600 },
+        { "policy", "handoff", offsetof(struct config, handoff), 0, 1, true },
 };
 
 static unsigned value(const struct config *c, size_t i) {
@@ -42,6 +44,8 @@ static void test_defaults(void) {
                 test_about("default of %s", keys[i].name);
                 check(value(&c, i) >= keys[i].min && value(&c, i) <= keys[i].max);
         }
+        /* What hands something dangerous out is off unless somebody switches it on. */
+        check_int(c.handoff, 0);
         /* Every number of the struct is a key: none can be set by nobody. */
         check_int(sizeof(struct config), ARRAY_SIZE(keys) * sizeof(unsigned));
 }
@@ -54,7 +58,7 @@ static void test_ranges(void) {
                 const intmax_t numbers[] = { INTMAX_MIN, -1, 0, keys[i].min - 1, keys[i].min, keys[i].max, keys[i].max + 1, UINT32_MAX,
                                              (intmax_t) UINT32_MAX + 1 + keys[i].min, INTMAX_MAX };
 
-                for (size_t k = 0; k < ARRAY_SIZE(numbers); k++) {
+                for (size_t k = 0; k < ARRAY_SIZE(numbers) && !keys[i].is_switch; k++) {
                         bool right = numbers[k] >= keys[i].min && numbers[k] <= keys[i].max;
                         struct config c = defaults;
                         _cleanup_free_ char *text = NULL;
@@ -69,6 +73,23 @@ static void test_ranges(void) {
                         check(right ? !text : text && strstr(text, keys[i].name) && strstr(text, "range"));
                 }
         }
+}
+
+static void test_switches(void) {
+        for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+                for (unsigned on = 0; on < 2 && keys[i].is_switch; on++) {
+                        _cleanup_free_ char *text = NULL;
+                        struct config defaults, c;
+                        char json[128];
+
+                        config_default(&defaults);
+                        c = defaults;
+                        snprintf(json, sizeof(json), "{\"%s\":{\"%s\":%s}}", keys[i].section, keys[i].name, on ? "true" : "false");
+                        test_about("%s", json);
+                        check_int(config_parse(json, strlen(json), "F", &c, &text), 0);
+                        check_int(value(&c, i), on);
+                        check_same(&c, &defaults, i);
+                }
 }
 
 static const struct {
@@ -107,6 +128,15 @@ static const struct {
         { "{\"limits\":{\"vms\":[7]}}", "\"vms\": not a number" },
         { "{\"limits\":{\"vms\":{}}}", "\"vms\": not a number" },
         { "{\"limits\":{\"vms\":18446744073709551615}}", "\"vms\": not a number in its range" },
+        { "{\"policy\":{}}", NULL },
+        { "{\"policy\":{\"handoff\":false}}", NULL },
+        { "{\"policy\":{\"handoff\":1}}", "\"policy\": \"handoff\": neither true nor false" },
+        { "{\"policy\":{\"handoff\":0}}", "neither true nor false" },
+        { "{\"policy\":{\"handoff\":\"true\"}}", "neither true nor false" },
+        { "{\"policy\":{\"handoff\":null}}", "neither true nor false" },
+        { "{\"policy\":{\"hand-off\":true}}", "\"hand-off\": unknown key" },
+        { "{\"limits\":{\"handoff\":true}}", "\"handoff\": unknown key" },
+        { "{\"policy\":true}", "\"policy\": not an object" },
         /* All or nothing: what came before the mistake is not taken either. */
         { "{\"limits\":{\"vms\":7,\"jobs\":1}}", "\"jobs\"" },
 };
@@ -177,6 +207,7 @@ static void test_file(void) {
 int main(void) {
         test_defaults();
         test_ranges();
+        test_switches();
         test_cases();
         test_file();
         return test_end();

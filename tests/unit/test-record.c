@@ -186,7 +186,9 @@ static void test_describe(void) {
                 "id", "name", "uuid", "phase", "platform", "owner_uid", "vmm_uid", "vmm_gid", "seclabel", "hotplug", "bind", "await_vmm", "created",
                 "holder", "kvm", "peer", "guard", "vIOMMU", "keepers", "limits", "tdis",
         };
-        static const char *const tdi_keys[] = { "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "quarantine", "vpci" };
+        static const char *const tdi_keys[] = {
+                "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "handoff", "quarantine", "vpci",
+        };
         static const char *const vpci_keys[] = { "socket", "connected", "stale", "read", "events" };
         static const char *const keeper_keys[] = { "kind", "label", "number", "uid", "given" };
         static const char *const await_keys[] = { "kind", "label", "seconds_left" };
