@@ -67,6 +67,35 @@ int tdi_client_unbind(struct tdi_client *c, struct tdi_bdf bdf) {
         return act(c, &a, bdf, NULL);
 }
 
+int tdi_client_handoff(struct tdi_client *c, struct tdi_bdf bdf, int *ret_iommufd, int *ret_device) {
+        static const struct action a = { TDI_PATH_TDI, TDI_IFACE_TDI, "Handoff", "be handed", "attached function" };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_close_ int iommufd = -EBADF, device = -EBADF;
+        struct function_what w;
+        int r, fds[2];
+
+        r = function_call(c, &a, bdf, &w, &m);
+        if (r < 0)
+                return r;
+        if (!ret_iommufd || !ret_device)
+                return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "The descriptors need a place.");
+        r = client_call(c, m, &w.what, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(reply, "hh", &fds[0], &fds[1]);
+        if (r < 0)
+                return client_fail_answer(c, r, &w.what);
+        iommufd = fd_dup(fds[0]);
+        device = fd_dup(fds[1]);
+        if (iommufd < 0 || device < 0) {
+                r = iommufd < 0 ? iommufd : device;
+                return client_fail(c, r, TDI_ERROR_NONE, "Could not keep the descriptors of %s: %s. They are closed again.", w.what.object, strerror(-r));
+        }
+        *ret_iommufd = TAKE_FD(iommufd);
+        *ret_device = TAKE_FD(device);
+        return 0;
+}
+
 int tdi_client_connect_device(struct tdi_client *c, struct tdi_bdf bdf, const char *tsm) {
         static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Connect", "connect", "PCI function" };
 

@@ -193,6 +193,20 @@ int tdi_client_attach(struct tdi_client *client, const char *vm_id, const struct
  */
 int tdi_client_seal(struct tdi_client *client, const char *vm_id);
 
+/**
+ * tdi_client_prepare_vm() - tdi_client_create_vm(), tdi_client_attach() and tdi_client_seal() in one: all of it, or none
+ * @options: may be NULL
+ * @functions: @n_functions of them, which may be 0
+ * @ret_id, @ret_lease: as of tdi_client_create_vm(); both are needed
+ *
+ * When any of it fails, or a progress callback cancels it, the VM is closed again and its functions are given back before this
+ * returns, unless the callback leaves. tdi_client_error() says what failed first.
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_prepare_vm(struct tdi_client *client, const char *name, const struct tdi_vm_options *options, const struct tdi_function *functions,
+                          size_t n_functions, char **ret_id, int *ret_lease);
+
 #define TDI_DESTROY_ABANDON (UINT64_C(1) << 0) /* do not wait for stuck functions; they stay quarantined */
 
 /**
@@ -258,6 +272,30 @@ int tdi_client_bind(struct tdi_client *client, struct tdi_bdf bdf);
  * Return: 0 or a negative errno.
  */
 int tdi_client_unbind(struct tdi_client *client, struct tdi_bdf bdf);
+
+/**
+ * tdi_client_vpci_socket() - where a VMM reaches an attached function in the vfio-user protocol
+ * @ret_path: the socket's path; the caller's, free(). Who may connect was said at tdi_client_create_vm(): vmm_uid, vmm_gid, seclabel.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_NOT_FOUND when the VM does not have the function, TDI_ERROR_INVALID_STATE when it is not
+ * served (it was handed off), TDI_ERROR_DENIED for others than root and the VM's owner.
+ */
+int tdi_client_vpci_socket(struct tdi_client *client, const char *vm_id, struct tdi_bdf bdf, char **ret_path);
+
+/**
+ * tdi_client_handoff() - get an attached function's own descriptors, for a VMM that does not speak vfio-user
+ * @ret_iommufd: the VM's iommufd; the caller's, close()
+ * @ret_device: the function's VFIO device, bound to it and attached to the "ioas" that tdi_client_describe() names (do not bind it
+ *              again); the caller's, close()
+ *
+ * They are the same open files as tdid's. Whoever has a copy can reset the device, write its config space, map its BARs and export
+ * dma-bufs; tdid cannot take it back, and gives the function back only when the last copy is closed. The function is served on no
+ * vPCI socket from then on. Root's and the VM's owner's, where tdid.conf allows it.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_POLICY when the configuration does not allow it, TDI_ERROR_INVALID_STATE when the function
+ * is not prepared, or a VMM is connected to its socket.
+ */
+int tdi_client_handoff(struct tdi_client *client, struct tdi_bdf bdf, int *ret_iommufd, int *ret_device);
 
 /* ---- the host's functions (root only) ---- */
 

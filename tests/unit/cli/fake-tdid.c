@@ -18,11 +18,16 @@
  *   0a  tdid exits instead of replying
  *   0b  are stuck for 600 ms
  *   0c  as 04, but take 10 s to undo
+ *
+ * What Describe() of a VM tells of their vPCI sockets: 02 nothing at all, 07 that there is none, all others a path. Handoff() of 02 is
+ * refused, all others give an eventfd for the iommufd and a memfd for the device.
  */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <systemd/sd-bus.h>
@@ -257,9 +262,7 @@ static struct function *function_of(const char *bdf) {
         return NULL;
 }
 
-static void tdi_gone(struct job *j) {
-        struct function *f = j->function;
-
+static void function_free(struct function *f) {
         check(sd_bus_emit_object_removed(bus, f->tdi_path), "announce a TDI's end");
         f->tdi_slot = sd_bus_slot_unref(f->tdi_slot);
         set(f->vm, "");
@@ -268,12 +271,27 @@ static void tdi_gone(struct job *j) {
         changed(f->device_path, "org.tdid1.Device", "VM");
 }
 
+static void tdi_gone(struct job *j) {
+        function_free(j->function);
+}
+
 static int tdi_detach(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         return job_start(m, "detach", userdata, NULL, tdi_gone, NULL, e);
 }
 
 static int tdi_bind(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         return job_start(m, "bind", userdata, NULL, NULL, NULL, e);
+}
+
+static int tdi_handoff(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        _cleanup_close_ int iommufd = -EBADF, device = -EBADF;
+        struct function *f = userdata;
+
+        if (f->number == 2)
+                return sd_bus_error_set(e, "org.tdid1.Error.Policy", "\"handoff\" in \"policy\" of /etc/tdid/tdid.conf is not true.");
+        iommufd = eventfd(0, EFD_CLOEXEC);
+        device = memfd_create(f->bdf, MFD_CLOEXEC);
+        return sd_bus_reply_method_return(m, "hh", iommufd, device);
 }
 
 static int tdi_path_of(_unused_ sd_bus *b, _unused_ const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,
@@ -292,6 +310,7 @@ static const sd_bus_vtable tdi_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("Detach", "a{sv}", "o", tdi_detach, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Bind", "a{sv}", "o", tdi_bind, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Handoff", "", "hh", tdi_handoff, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Device", "o", tdi_path_of, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("VM", "o", tdi_path_of, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         TEXT("State", function, state),
@@ -406,6 +425,9 @@ static int list_devices(_unused_ sd_bus *b, _unused_ const char *prefix, _unused
 
 static void vm_close(struct vm *vm) {
         check(sd_bus_emit_signal(bus, vm->path, "org.tdid1.VM", "Closing", "s", "no keeper is left"), "emit Closing");
+        for (unsigned i = 1; i <= N_FUNCTIONS; i++)
+                if (functions[i].tdi_slot && streq(functions[i].vm, vm->path))
+                        function_free(&functions[i]);
         check(sd_bus_emit_object_removed(bus, vm->path), "announce a VM's end");
         if (vm->lease) {
                 (void) close(sd_event_source_get_io_fd(vm->lease));
@@ -551,13 +573,31 @@ static int vm_take_fd(sd_bus_message *m, void *userdata, _unused_ sd_bus_error *
 
 static int vm_describe(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct vm *vm = userdata;
-        char text[1600];
+        char text[4096];
+        bool more = false;
+        size_t n;
 
         if (startswith(vm->name, "secret"))
                 return sd_bus_error_set(e, "org.tdid1.Error.Denied", "Only root and the owner may see this.");
-        snprintf(text, sizeof(text), "{\"schema\":\"tdid/1\",\"vm\":{\"id\":\"%u\",\"name\":\"%s\",\"hotplug\":false,\"holder\":{\"pid\":7,\"unit\":null},"
+        snprintf(text, sizeof(text), "{\"schema\":\"tdid/1\",\"vm\":{\"id\":\"%u\",\"name\":\"%s\",\"uuid\":\"%s\",\"hotplug\":false,\"holder\":{\"pid\":7,\"unit\":null},"
                  "\"options\":\"%s\",\"seen\":\"%s\",\"keepers\":[{\"kind\":\"lease\",\"label\":\"\",\"uid\":0,\"given\":0}],"
-                 "\"tdis\":[{\"bdf\":\"0000:01:00.0\",\"bind\":\"late\",\"ioas\":3}]}}", vm->id, vm->name, vm->options, vm->seen);
+                 "\"tdis\":[", vm->id, vm->name, vm->uuid, vm->options, vm->seen);
+        for (unsigned i = 1; i <= N_FUNCTIONS; i++) {
+                struct function *f = &functions[i];
+
+                if (!f->tdi_slot || !streq(f->vm, vm->path))
+                        continue;
+                n = strlen(text);
+                n += (size_t) snprintf(text + n, sizeof(text) - n, "%s{\"bdf\":\"%s\",\"bind\":\"late\",\"ioas\":3", more ? "," : "", f->bdf);
+                if (i == 7)
+                        n += (size_t) snprintf(text + n, sizeof(text) - n, ",\"vpci\":null,\"handoff\":{\"uid\":0}");
+                else if (i != 2)
+                        n += (size_t) snprintf(text + n, sizeof(text) - n, ",\"vpci\":{\"socket\":\"/state/vm/%s/%s\"}", vm->uuid, f->bdf);
+                snprintf(text + n, sizeof(text) - n, "}");
+                more = true;
+        }
+        n = strlen(text);
+        snprintf(text + n, sizeof(text) - n, "]}}");
         return sd_bus_reply_method_return(m, "s", text);
 }
 

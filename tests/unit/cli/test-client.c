@@ -194,6 +194,76 @@ static void test_vm(void) {
         tdi_client_free(c);
 }
 
+static bool is_file(int fd, const char *expected) {
+        char path[64], target[128] = "";
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        return readlink(path, target, sizeof(target) - 1) > 0 && strstr(target, expected);
+}
+
+/* All or nothing, and where the functions of what came about are reached. */
+static void test_prepare(void) {
+        struct tdi_function f[2] = { { .size = sizeof(f[0]), .bdf = bdf(1) }, { .size = sizeof(f[0]), .bdf = bdf(2) } };
+        struct tdi_client *c = new_client();
+        char *id = NULL, *found, *path = NULL, *json;
+        int lease = -1, iommufd, device;
+        unsigned before = open_fds();
+
+        check(tdi_client_prepare_vm(c, "whole", NULL, f, 2, &id, &lease) == 0);
+        check(tdi_client_snapshot(c, &json) == 0 && strstr(json, "sealed"));
+        free(json);
+        check(tdi_client_vpci_socket(c, id, bdf(1), &path) == 0);
+        check(startswith(path, "/state/vm/00000000-") && strstr(path, "/0000:01:00.0"));
+        free(path);
+        check(tdi_client_vpci_socket(c, id, bdf(2), &path) == 0);
+        check(startswith(path, "/run/tdid/vm/00000000-") && strstr(path, "/0000_02_00.0.sock"));
+        free(path);
+        check(tdi_client_vpci_socket(c, id, bdf(3), &path) == -ENOENT);
+        check_error(c, TDI_ERROR_NOT_FOUND, "0000:03:00.0 is not attached");
+        check(tdi_client_vpci_socket(c, "99", bdf(1), &path) == -ENOENT);
+        check(tdi_client_vpci_socket(c, id, bdf(1), NULL) == -EINVAL);
+        check(attach(c, id, 7) == 0);
+        check(tdi_client_vpci_socket(c, id, bdf(7), &path) == -tdi_error_to_errno(TDI_ERROR_INVALID_STATE));
+        check_error(c, TDI_ERROR_INVALID_STATE, "handed off");
+
+        check(tdi_client_handoff(c, bdf(1), &iommufd, &device) == 0);
+        check(iommufd >= 3 && device >= 3 && (fcntl(iommufd, F_GETFD) & FD_CLOEXEC) && (fcntl(device, F_GETFD) & FD_CLOEXEC));
+        check(is_file(iommufd, "eventfd") && is_file(device, "0000:01:00.0"));
+        close(iommufd);
+        close(device);
+        check(tdi_client_handoff(c, bdf(2), &iommufd, &device) < 0);
+        check_error(c, TDI_ERROR_POLICY, "/etc/tdid/tdid.conf");
+        check(tdi_client_handoff(c, bdf(3), &iommufd, &device) == -ENOENT);
+        check(tdi_client_handoff(c, bdf(1), NULL, &device) == -EINVAL);
+        check(tdi_client_destroy(c, id, 0) == 0);
+        check(hung_up(lease));
+        close(lease);
+        free(id);
+
+        /* Nothing came about: no VM, no descriptor, and the error is that of what failed. */
+        f[1].bdf = bdf(3);
+        check(tdi_client_prepare_vm(c, "half", NULL, f, 2, &id, &lease) == -EUCLEAN);
+        check_error(c, TDI_ERROR_QUARANTINED, "is withheld");
+        check(tdi_client_find_vm(c, "half", &found) == -ENOENT);
+        f[1].bdf = bdf(6);
+        check(tdi_client_prepare_vm(c, "half", NULL, f, 2, &id, &lease) == -EUSERS);
+        check_error(c, TDI_ERROR_IN_USE, "mounted on /data");
+        check(tdi_client_find_vm(c, "half", &found) == -ENOENT);
+        f[0].size--;
+        check(tdi_client_prepare_vm(c, "half", NULL, f, 2, &id, &lease) == -E2BIG);
+        check_error(c, TDI_ERROR_INVALID_ARGUMENT, "size");
+        check(tdi_client_find_vm(c, "half", &found) == -ENOENT);
+        check(tdi_client_prepare_vm(c, "half", NULL, NULL, 1, &id, &lease) == -EINVAL);
+        check(tdi_client_prepare_vm(c, "half", NULL, NULL, 0, NULL, &lease) == -EINVAL);
+        check(tdi_client_find_vm(c, "half", &found) == -ENOENT);
+
+        check(tdi_client_prepare_vm(c, "empty", NULL, NULL, 0, &id, &lease) == 0);
+        close(lease);
+        free(id);
+        check(open_fds() == before);
+        tdi_client_free(c);
+}
+
 static char *options_of(struct tdi_client *c, const char *id, const char *member) {
         json_object *o, *vm, *v;
         char *json, *text;
@@ -528,6 +598,7 @@ int main(int argc, char *argv[]) {
         test_watch();
         test_vm();
         test_options();
+        test_prepare();
         test_jobs();
         test_daemon_goes();
         stop_fake();
