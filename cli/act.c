@@ -29,13 +29,20 @@ static void show(struct act *a, const struct tdi_progress *p) {
         a->shown = true;
 }
 
-static enum tdi_progress_verdict on_progress(const struct tdi_progress *p, void *userdata) {
-        struct act *a = userdata;
+bool act_interrupted(struct act *a) {
         struct signalfd_siginfo si;
 
-        while (a->signal_fd >= 0 && read(a->signal_fd, &si, sizeof(si)) == (ssize_t) sizeof(si)) {
+        while (a->signal_fd >= 0 && read(a->signal_fd, &si, sizeof(si)) == (ssize_t) sizeof(si))
                 a->interrupts++;
-                if (a->interrupts == 1 && !a->t->json) {
+        return a->interrupts > 0;
+}
+
+static enum tdi_progress_verdict on_progress(const struct tdi_progress *p, void *userdata) {
+        struct act *a = userdata;
+        unsigned before = a->interrupts;
+
+        if (act_interrupted(a) && before == 0) {
+                if (!a->t->json) {
                         clear_line(a);
                         fprintf(stderr, "Cancelling job %s and waiting for it to be undone. Ctrl-C again leaves it to tdid.\n", p->id);
                 }

@@ -20,6 +20,9 @@ struct act {
 void act_begin(struct act *a, struct tdictl *t);
 void act_end(struct act *a);
 
+/* Was there a Ctrl-C, whether or not a job took notice? */
+bool act_interrupted(struct act *a);
+
 /* Connects, and does `one` with the VM that the first word names; its id is the caller's. */
 int act_on_vm(struct tdictl *t, int (*one)(struct tdictl *t, const char *id, void *userdata), void *userdata, char **ret_id);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* `tdictl attach`, `bind`, `unbind`: functions as parts of a VM. `detach` is in device.c. */
 #include "act.h"
+#include "attach.h"
 #include "model.h"
 #include "print.h"
 
@@ -41,7 +42,7 @@ static int per_function(struct tdictl *t, const char *name, size_t n, bool for_a
         return fail_usage(t, "--%s is given %zu times for %zu functions: give it %sonce for each, in their order.", name, given, n, for_all ? "once, or " : "");
 }
 
-static int read_functions(struct tdictl *t, struct tdi_function *functions, size_t n) {
+int attach_read_functions(struct tdictl *t, const char *const bdfs[], struct tdi_function *functions, size_t n) {
         const struct arguments *a = &t->arguments;
         int r;
 
@@ -62,7 +63,7 @@ static int read_functions(struct tdictl *t, struct tdi_function *functions, size
                         .bind = arguments_text(a, "bind"),
                         .vf_token = token ? token->text : NULL,
                 };
-                r = tdictl_bdf(t, a->words[i + 1], &functions[i].bdf);
+                r = tdictl_bdf(t, bdfs[i], &functions[i].bdf);
         }
         return r;
 }
@@ -80,7 +81,7 @@ int verb_attach(struct tdictl *t) {
 
         if (!functions)
                 return fail_oom(t);
-        r = read_functions(t, functions, n);
+        r = attach_read_functions(t, t->arguments.words + 1, functions, n);
         if (r >= 0)
                 r = act_on_vm(t, attach, functions, &id);
         return r < 0 ? r : show(t, 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * `tdictl vm create --hold -- COMMAND`. The lease must live exactly as long as its holder: it is close-on-exec everywhere but
+ * The command of `vm create --hold` and `run`. The lease must live exactly as long as its holder: it is close-on-exec everywhere but
  * in the child between fork and exec, and our copy is closed once the command has its own.
  */
 #include "hold.h"
@@ -25,15 +25,18 @@ static int set_environment(json_object *vm, int lease, bool inherit) {
         return 0;
 }
 
-static void exec_command(char *const command[], int lease, int report_fd, const sigset_t *mask) __attribute__((__noreturn__));
-static void exec_command(char *const command[], int lease, int report_fd, const sigset_t *mask) {
+static void exec_command(const struct held *h, int lease, int report_fd, const sigset_t *mask) __attribute__((__noreturn__));
+static void exec_command(const struct held *h, int lease, int report_fd, const sigset_t *mask) {
         int error = 0;
 
-        if (lease >= 0 && fcntl(lease, F_SETFD, 0) < 0)
+        if (h->inherit && fcntl(lease, F_SETFD, 0) < 0)
                 error = errno;
+        for (size_t i = 0; i < h->n_fds && error == 0; i++)
+                if (fcntl(h->fds[i], F_SETFD, 0) < 0)
+                        error = errno;
         if (error == 0) {
                 (void) sigprocmask(SIG_SETMASK, mask, NULL);
-                (void) execvp(command[0], command);
+                (void) execvp(h->command[0], h->command);
                 error = errno;
         }
         while (write(report_fd, &error, sizeof(error)) < 0 && errno == EINTR)
@@ -67,8 +70,7 @@ static int failed(struct tdictl *t, const char *what, int error) {
         return fail(t, "Failed", EXIT_OTHER, "Could not %s: %s. The VM is closed again.", what, strerror(error));
 }
 
-int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, bool inherit) {
-        char *const *command = t->arguments.command;
+int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, const struct held *h) {
         _cleanup_close_ int lease = lease_fd, signal_fd = -EBADF, report_read = -EBADF, report_write = -EBADF;
         int pipe_fds[2], error = 0, r;
         sigset_t mask, before;
@@ -76,7 +78,7 @@ int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, bool inherit) 
         ssize_t n;
 
         t->client = tdi_client_free(t->client);
-        r = set_environment(vm, lease, inherit);
+        r = set_environment(vm, lease, h->inherit);
         if (r < 0)
                 return failed(t, "set the environment", -r);
         if (pipe2(pipe_fds, O_CLOEXEC) < 0)
@@ -99,16 +101,19 @@ int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, bool inherit) 
         if (pid < 0)
                 return failed(t, "fork", errno);
         if (pid == 0)
-                exec_command(command, inherit ? lease : -EBADF, report_write, &before);
+                exec_command(h, lease, report_write, &before);
         close_fdp(&report_write);
-        if (inherit)
+        if (h->inherit)
                 close_fdp(&lease);
+        for (size_t i = 0; i < h->n_fds; i++)
+                close_fdp(&h->fds[i]);
 
         do
                 n = read(report_read, &error, sizeof(error));
         while (n < 0 && errno == EINTR);
         r = wait_for(pid, signal_fd);
         if (n == (ssize_t) sizeof(error))
-                return fail(t, "Failed", error == ENOENT ? 127 : 126, "Could not run '%s': %s. The VM is closed again.", command[0], strerror(error));
+                return fail(t, "Failed", error == ENOENT ? 127 : 126, "Could not run '%s': %s. The VM is closed again.", h->command[0],
+                            strerror(error));
         return r < 0 ? failed(t, "wait for the command", -r) : r;
 }

@@ -269,6 +269,8 @@ static int check(struct arguments *a, const struct verb *verbs, char **ret_error
         if (a->n_words < v->min || a->n_words > v->max)
                 return complain(ret_error, "Too %s arguments: tdictl %s%s%s. See 'tdictl %s --help'.", a->n_words < v->min ? "few" : "many",
                                 v->name, *v->usage ? " " : "", v->usage, v->name);
+        if (v->needs_command && (!a->command || !a->command[0]))
+                return complain(ret_error, "'%s' needs a command: tdictl %s … -- COMMAND. See 'tdictl %s --help'.", v->name, v->name, v->name);
         return 0;
 }
 

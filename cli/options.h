@@ -36,6 +36,7 @@ struct verb {
         bool command;        /* takes "-- COMMAND" */
         const struct option_spec *options;
         int (*run)(struct tdictl *t);
+        bool needs_command; /* "-- COMMAND" may not be left out */
 };
 
 #define ANY_NUMBER 65536U

@@ -57,6 +57,7 @@ int verb_vm_list(struct tdictl *t);
 int verb_vm_show(struct tdictl *t);
 int verb_vm_seal(struct tdictl *t);
 int verb_vm_destroy(struct tdictl *t);
+int verb_run(struct tdictl *t);
 int verb_attach(struct tdictl *t);
 int verb_detach(struct tdictl *t);
 int verb_bind(struct tdictl *t);

@@ -7,18 +7,21 @@
 #define BIND_OPTION(what) \
         { .name = "bind", .type = OPTION_CHOICE, .value = "early|late", .choices = "early|late", .help = what }
 
+#define VM_OPTIONS(bind_help) \
+        { .name = "uuid", .type = OPTION_UUID, .value = "UUID", .help = "the VM's UUID; only root may choose it" }, \
+        { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "whose VM it is; only root may name another" }, \
+        { .name = "vmm-uid", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "the user that the VMM runs as" }, \
+        { .name = "vmm-gid", .type = OPTION_NUMBER, .value = "GID", .max = UINT32_MAX - 1, .help = "the group that the VMM runs as" }, \
+        { .name = "seclabel", .type = OPTION_TEXT, .value = "LABEL", .help = "the security label that the VMM must have" }, \
+        { .name = "platform", .type = OPTION_CHOICE, .value = "PLATFORM", .choices = "auto|tdx|sev-snp|cca|pkvm|plain", \
+          .help = "auto (the default), tdx, sev-snp, cca, pkvm or plain" }, \
+        { .name = "hotplug", .help = "functions may be attached after the seal" }, \
+        BIND_OPTION(bind_help), \
+        { .name = "await-vmm", .type = OPTION_NUMBER, .value = "SECONDS", .max = 600, \
+          .help = "how long the VM lives without a keeper until its VMM arrives, at most 600" }
+
 static const struct option_spec create_options[] = {
-        { .name = "uuid", .type = OPTION_UUID, .value = "UUID", .help = "the VM's UUID; only root may choose it" },
-        { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "whose VM it is; only root may name another" },
-        { .name = "vmm-uid", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "the user that the VMM runs as" },
-        { .name = "vmm-gid", .type = OPTION_NUMBER, .value = "GID", .max = UINT32_MAX - 1, .help = "the group that the VMM runs as" },
-        { .name = "seclabel", .type = OPTION_TEXT, .value = "LABEL", .help = "the security label that the VMM must have" },
-        { .name = "platform", .type = OPTION_CHOICE, .value = "PLATFORM", .choices = "auto|tdx|sev-snp|cca|pkvm|plain",
-          .help = "auto (the default), tdx, sev-snp, cca, pkvm or plain" },
-        { .name = "hotplug", .help = "functions may be attached after the seal" },
-        BIND_OPTION("when functions are bound, where attach says nothing else"),
-        { .name = "await-vmm", .type = OPTION_NUMBER, .value = "SECONDS", .max = 600,
-          .help = "how long the VM lives without a keeper until its VMM arrives, at most 600" },
+        VM_OPTIONS("when functions are bound, where attach says nothing else"),
         { .name = "hold", .help = "run COMMAND with the VM's lease, and end as it ends" },
         { .name = "no-inherit", .help = "with --hold: tdictl keeps the lease, COMMAND does not get it" },
         {},
@@ -34,14 +37,26 @@ static const struct option_spec connect_options[] = {
         {},
 };
 
+#define FUNCTION_OPTIONS \
+        { .name = "guest-rid", .type = OPTION_NUMBER, .value = "N", .max = 65535, .repeat = true, \
+          .help = "the requester id in the guest; with several functions once for each, in their order" }, \
+        { .name = "force", .help = "take functions although the host uses them" }, \
+        { .name = "no-connect", .help = "leave TSM connections alone" }, \
+        { .name = "vf-token", .type = OPTION_UUID, .value = "UUID", .repeat = true, \
+          .help = "the token that a VF's PF wants; once for all, or once for each function in their order" }
+
 static const struct option_spec attach_options[] = {
-        { .name = "guest-rid", .type = OPTION_NUMBER, .value = "N", .max = 65535, .repeat = true,
-          .help = "the requester id in the guest; with several functions once for each, in their order" },
-        { .name = "force", .help = "take functions although the host uses them" },
+        FUNCTION_OPTIONS,
         BIND_OPTION("when the functions are bound to the VM"),
-        { .name = "no-connect", .help = "leave TSM connections alone" },
-        { .name = "vf-token", .type = OPTION_UUID, .value = "UUID", .repeat = true,
-          .help = "the token that a VF's PF wants; once for all, or once for each function in their order" },
+        {},
+};
+
+static const struct option_spec run_options[] = {
+        { .name = "device", .type = OPTION_TEXT, .value = "BDF", .repeat = true, .help = "a function to attach; once for each" },
+        { .name = "name", .type = OPTION_TEXT, .value = "NAME", .help = "the VM's name; run- and a number, when not given" },
+        VM_OPTIONS("when the functions are bound to the VM"),
+        FUNCTION_OPTIONS,
+        { .name = "no-inherit", .help = "tdictl keeps the lease, COMMAND does not get it" },
         {},
 };
 
@@ -70,6 +85,14 @@ const struct verb verbs[] = {
           BDF_HELP "\nAll functions of an IOMMU group have to be attached together. Ctrl-C cancels and undoes; a second one leaves it to tdid.",
           2, ANY_NUMBER, false, attach_options, verb_attach },
         { "detach", "BDF…", "take functions from their VM and give them back", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_detach },
+        { "run", "", "run a VMM with functions: a VM that lives as long as it",
+          "Creates a VM, attaches the functions, seals the VM and runs COMMAND, in whose words this stands for what it needs:\n"
+          "  @socket:BDF@  the path of the function's vPCI socket (vfio-user)\n"
+          "  @vfio:BDF@    the number of an open descriptor, the function's VFIO device (handoff)\n"
+          "  @iommufd@     the number of an open descriptor, the VM's iommufd, for those devices\n"
+          "  @@            an @\n"
+          "COMMAND's environment is that of 'vm create --hold'. " BDF_HELP,
+          0, 0, true, run_options, verb_run, .needs_command = true },
         { "bind", "BDF…", "bind attached functions to their VM", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_bind },
         { "unbind", "BDF…", "undo bind", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_unbind },
         { "monitor", "", "print what happens as it happens", NULL, 0, 0, false, NULL, verb_monitor },
@@ -90,7 +113,7 @@ static void print_options(const char *heading, const struct option_spec *o) {
 
 static void print_usage(const struct verb *v) {
         printf("tdictl %s%s%s%s%s\n", v->name, v->options ? " [OPTION…]" : "", *v->usage ? " " : "", v->usage,
-               v->command ? " [-- COMMAND [ARGUMENT…]]" : "");
+               v->needs_command ? " -- COMMAND [ARGUMENT…]" : v->command ? " [-- COMMAND [ARGUMENT…]]" : "");
 }
 
 void print_help(const char *group) {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* `tdictl vm …`. Running a command that holds a VM is in hold.c. */
+/* `tdictl vm …`. Running a command that holds a VM is in hold.c, with functions in run.c. */
 #include "act.h"
 #include "hold.h"
 #include "model.h"
 #include "print.h"
+#include "vm.h"
 
 int verb_vm_list(struct tdictl *t) {
         _cleanup_(json_object_putp) json_object *model = NULL;
@@ -12,8 +13,7 @@ int verb_vm_list(struct tdictl *t) {
         return r < 0 ? r : print_model(t, model, vms_view);
 }
 
-/* {"vms": [that VM]}; ret_vm is borrowed from the model. */
-static int model_of_vm(struct tdictl *t, const char *id, json_object **ret, json_object **ret_vm) {
+int model_of_vm(struct tdictl *t, const char *id, json_object **ret, json_object **ret_vm) {
         _cleanup_(json_object_putp) json_object *snapshot = NULL, *model = NULL;
         json_object *vm = NULL;
         int r;
@@ -112,18 +112,9 @@ static uint32_t number(const struct arguments *a, const char *name, uint64_t bit
         return v ? v->number : 0;
 }
 
-int verb_vm_create(struct tdictl *t) {
-        const struct arguments *a = &t->arguments;
-        _cleanup_(json_object_putp) json_object *model = NULL;
+struct tdi_vm_options vm_options(const struct arguments *a) {
         struct tdi_vm_options o = { .size = sizeof(o) };
-        _cleanup_close_ int lease = -EBADF;
-        _cleanup_free_ char *id = NULL;
-        json_object *vm = NULL;
-        int r;
 
-        r = check_create(t);
-        if (r < 0)
-                return r;
         o.uuid = arguments_text(a, "uuid");
         o.seclabel = arguments_text(a, "seclabel");
         o.platform = arguments_text(a, "platform");
@@ -136,6 +127,21 @@ int verb_vm_create(struct tdictl *t) {
                 o.hotplug = 1;
                 o.set |= TDI_VM_SET_HOTPLUG;
         }
+        return o;
+}
+
+int verb_vm_create(struct tdictl *t) {
+        const struct arguments *a = &t->arguments;
+        _cleanup_(json_object_putp) json_object *model = NULL;
+        struct tdi_vm_options o = vm_options(a);
+        _cleanup_close_ int lease = -EBADF;
+        _cleanup_free_ char *id = NULL;
+        json_object *vm = NULL;
+        int r;
+
+        r = check_create(t);
+        if (r < 0)
+                return r;
         r = model_connect(t);
         if (r < 0)
                 return r;
@@ -146,7 +152,7 @@ int verb_vm_create(struct tdictl *t) {
         if (r < 0)
                 return r;
         if (arguments_has(a, "hold"))
-                return hold_and_run(t, TAKE_FD(lease), vm, !arguments_has(a, "no-inherit"));
+                return hold_and_run(t, TAKE_FD(lease), vm, &(struct held){ .command = a->command, .inherit = !arguments_has(a, "no-inherit") });
         return print_model(t, model, vms_view);
 }
 

@@ -152,9 +152,11 @@ static void job_arm(struct job *j, uint64_t usec) {
         check(sd_event_add_time_relative(event, &j->timer, CLOCK_MONOTONIC, usec, 1, on_timer, j), "add a timer");
 }
 
-static int job_cancel(sd_bus_message *m, void *userdata, _unused_ sd_bus_error *e) {
+static int job_cancel(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct job *j = userdata;
 
+        if (!streq(j->kind, "attach"))
+                return sd_bus_error_setf(e, "org.tdid1.Error.NotSupported", "A %s job cannot be cancelled.", j->kind);
         set(j->step, "undo");
         changed(j->path, "org.tdid1.Job", "Step");
         job_arm(j, j->function && j->function->number == 12 ? 10000000 : 100000);

@@ -468,6 +468,13 @@ static void test_daemon_goes(void) {
         check(tdi_client_snapshot(c, &json) == -EHOSTUNREACH);
         stop_fake();
 
+        /* What was to be one piece and could not be closed again is told as well. */
+        start_fake();
+        check(tdi_client_prepare_vm(c, "goes", NULL, &(struct tdi_function){ .size = sizeof(struct tdi_function), .bdf = bdf(5) }, 1, &id, &lease) == -ECONNRESET);
+        check_error(c, TDI_ERROR_NONE, "tdid went away");
+        check_error(c, TDI_ERROR_NONE, "Besides, VM 1 was not closed: tdid is not running");
+        stop_fake();
+
         /* The same client finds the next one. */
         start_fake();
         check(tdi_client_create_vm(c, "again", NULL, &id, &lease) == 0);

@@ -55,13 +55,13 @@ def man_sections():
 
 
 def man_options(lines):
-    return {option(clean(b)) for a, b in zip(lines, lines[1:]) if a == ".TP" and option(clean(b))}
+    return {option(clean(b)) for a, b in zip(lines, lines[1:]) if a in (".TP", ".TQ") and option(clean(b))}
 
 
 class Docs(unittest.TestCase):
     def setUp(self):
         self.man = man_sections()
-        self.man_verbs = {re.sub(r" \[-- .*", "", k): v for k, v in self.man["VERBS"].items() if k}
+        self.man_verbs = {re.sub(r" \[?-- .*", "", k): v for k, v in self.man["VERBS"].items() if k}
 
     def test_verbs(self):
         self.assertGreater(len(help_verbs()), 15)

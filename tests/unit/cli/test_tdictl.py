@@ -383,5 +383,129 @@ class Holding(Case):
         self.assertEqual(p.returncode, 5)
 
 
+class Running(Case):
+    """`tdictl run`: what a VMM is told, and that nothing is left of what does not come about."""
+
+    def start_vmm(self, *words, options=("--device=01:00.0",), **more):
+        return self.start("run", *options, "--", *words, **more)
+
+    def vmm(self, *words, options=("--device=01:00.0",), expect=0):
+        p = self.start_vmm(*words, options=options)
+        out, err = p.communicate(timeout=20)
+        self.assertEqual(p.returncode, expect, (out, err))
+        return out, err
+
+    def all_over(self):
+        self.wait_until(lambda: self.vms() == [])
+
+    def test_sockets(self):
+        out, _ = self.vmm("echo", "@socket:01:00.0@", "-s", "x=@socket:0000:01:00.0@,y", "@socket:pci_0000_02_00_0@", "me@host", "@@iommufd@@",
+                          options=("--device=pci_0000_01_00_0", "--device=02:00.0"))
+        uuid = "00000000-0000-4000-8000-000000000001"
+        self.assertEqual(out, f"/state/vm/{uuid}/0000:01:00.0 -s x=/state/vm/{uuid}/0000:01:00.0,y /run/tdid/vm/{uuid}/0000_02_00.0.sock me@host @iommufd@\n")
+        self.all_over()
+
+    def test_options(self):
+        out, _ = self.vmm("sh", "-c", 'echo $TDID_VM_NAME; exec "$0" --json vm show "$TDID_VM"', TDICTL,
+                          options=("--device=01:00.0", "--device=02:00.0", "--name=web", "--vmm-uid=7", "--vmm-gid=8", "--bind=late", "--hotplug",
+                                   "--await-vmm=3", "--guest-rid=1", "--guest-rid=2", "--force", "--no-connect"))
+        name, shown = out.split("\n", 1)
+        vm = json.loads(shown)["vms"][0]
+        self.assertEqual((name, vm["name"], vm["phase"]), ("web", "web", "sealed"))
+        self.assertEqual(vm["options"], "bind=s:late;vmm_uid=u:7;vmm_gid=u:8;hotplug=b:1;await_vmm=u:3;")
+        self.assertEqual(vm["seen"], "0000:01:00.0:guest_rid=u:1;bind=s:late;connect=s:no;force=b:1;"
+                                     "0000:02:00.0:guest_rid=u:2;bind=s:late;connect=s:no;force=b:1;")
+
+    def test_descriptors(self):
+        """Only what is asked for is handed off; the VMM has it and its lease, and tdictl keeps nothing."""
+        p = self.start_vmm("sh", "-c", 'echo $$ $TDID_LEASE_FD "$@"; exec cat', "vmm", "@vfio:01:00.0@", "@iommufd@", "@vfio:03:00.0@", "@vfio:01:00.0@",
+                           options=("--device=01:00.0", "--device=03:00.0", "--device=07:00.0"), stdin=subprocess.PIPE)
+        self.addCleanup(p.stdin.close)
+        pid, lease, first, iommufd, third, again = p.stdout.readline().split()
+        self.assertEqual(first, again)
+        self.wait_until(lambda: "cat" in os.readlink(f"/proc/{pid}/exe"))
+        fds = {n: os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
+        self.assertEqual(sorted(fds), sorted(["0", "1", "2", lease, first, iommufd, third]))
+        self.assertIn("0000:01:00.0", fds[first])
+        self.assertIn("0000:03:00.0", fds[third])
+        self.assertIn("eventfd", fds[iommufd])
+        mine = {os.readlink(f"/proc/{p.pid}/fd/{n}") for n in os.listdir(f"/proc/{p.pid}/fd")}
+        self.assertEqual([m for m in mine if "0000:" in m or "eventfd" in m or m == fds[lease]], [])
+        p.stdin.close()
+        self.assertEqual(p.wait(10), 0)
+        self.all_over()
+
+    def test_no_inherit(self):
+        p = self.start_vmm("sh", "-c", 'echo ${TDID_LEASE_FD-none}; read x', options=("--device=01:00.0", "--no-inherit"), stdin=subprocess.PIPE)
+        self.addCleanup(p.stdin.close)
+        self.assertEqual(p.stdout.readline(), "none\n")
+        p.kill()
+        p.wait()
+        self.all_over()
+
+    def test_exit_code(self):
+        for command, code in (("exit 0", 0), ("exit 42", 42), ("kill -TERM $$", 143)):
+            self.assertEqual(self.vmm("sh", "-c", command, expect=code), ("", ""))
+        # Also with --await-vmm, nothing is left of a VM whose VMM could not be run.
+        _, err = self.vmm("/nonexistent/vmm", options=("--device=01:00.0", "--await-vmm=600"), expect=127)
+        self.assertIn("Could not run '/nonexistent/vmm'", err)
+        self.assertEqual(self.vms(), [])
+        self.vmm("/dev/null", options=("--device=01:00.0", "--await-vmm=600"), expect=126)
+        self.assertEqual(self.vms(), [])
+
+    def test_nothing_left(self):
+        keep = "--await-vmm=600"
+        for device, code, name in (("03:00.0", 7, "Quarantined"), ("06:00.0", 5, "InUse"), ("20:00.0", 3, "NotFound")):
+            self.error("run", "--device=01:00.0", "--device=" + device, keep, "--", "true", expect=code, name=name)
+            self.assertEqual(self.vms(), [])
+        text = self.error("run", "--device=01:00.0", "--device=02:00.0", keep, "--", "true", "@vfio:01:00.0@", "@vfio:02:00.0@", expect=4, name="Policy")
+        self.assertIn("tdid.conf", text)
+        self.assertEqual(self.vms(), [])
+        self.error("run", "--device=07:00.0", keep, "--", "true", "@socket:07:00.0@", expect=5, name="InvalidState")
+        self.assertEqual(self.vms(), [])
+        self.json("vm", "create", "taken", keep)
+        self.error("run", "--device=01:00.0", "--name=taken", keep, "--", "true", expect=5, name="Exists")
+        self.assertEqual(self.vms(), ["taken"])
+
+    def test_usage(self):
+        """Found before anything is made: tdid is not even asked."""
+        self.stop(self.fake)
+        for words, text in ((("@nothing@",), "no placeholder"), (("@socket:01:00.0",), "not closed"), (("@socket:02:00.0@",), "no --device names it"),
+                            (("@iommufd@",), "@vfio:BDF@ only"), (("@socket:01:00.0@", "@vfio:01:00.0@"), "one driver")):
+            self.assertIn(text, self.error("run", "--device=01:00.0", "--", "true", *words, expect=2, name="Usage"))
+        self.error("run", "--", "true", expect=2, name="Usage")
+        self.error("run", "--device=01:00.0", expect=2, name="Usage")
+        self.error("run", "--device=01:00.0", "--device=02:00.0", "--guest-rid=1", "--", "true", expect=2, name="Usage")
+        self.error("run", "--device=1", "--", "true", expect=2, name="InvalidArgument")
+        self.error("run", "--device=01:00.0", "--", "true", expect=12, name="Unreachable")
+
+    def test_interrupt(self):
+        """Ctrl-C while functions are attached: cancelled, the VM closed, the VMM never run."""
+        p = self.start_vmm("echo", "it ran", options=("--device=04:00.0", "--await-vmm=600"))
+        self.wait_until(lambda: [j for j in self.json()["jobs"] if j["state"] == "running"])
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=10)
+        self.assertEqual((p.returncode, out), (10, ""))
+        self.assertIn("Cancelling job", err)
+        self.assertEqual(self.vms(), [])
+
+    def test_late_interrupt(self):
+        """Ctrl-C when everything is attached already cancels as well: it must not be lost."""
+        p = self.start_vmm("echo", "it ran", options=("--device=02:00.0", "--await-vmm=600"))
+        self.wait_until(lambda: [j for j in self.json()["jobs"] if j["kind"] == "seal"])
+        p.send_signal(signal.SIGINT)
+        out, _ = p.communicate(timeout=10)
+        self.assertEqual((p.returncode, out), (10, ""))
+        self.assertEqual(self.vms(), [])
+
+    def test_signals(self):
+        p = self.start_vmm("sh", "-c", "trap 'exit 9' TERM; echo; while :; do sleep 0.05; done")
+        p.stdout.readline()
+        p.send_signal(signal.SIGTERM)
+        p.communicate(timeout=5)
+        self.assertEqual(p.returncode, 9)
+        self.all_over()
+
+
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1])
