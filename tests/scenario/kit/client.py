@@ -266,6 +266,11 @@ class TDI:
     def bind(self, **opts):
         return Job(self.client, self.client.call(self.path, f"{NAME}.TDI", "Bind", "a{sv}", options(opts)))
 
+    def handoff(self):
+        """Copies of ours of the VM's iommufd and of the device."""
+        iommufd, device = self.client.call(self.path, f"{NAME}.TDI", "Handoff")
+        return iommufd.take(), device.take()
+
 
 class Device:
     def __init__(self, client, path, bdf):
