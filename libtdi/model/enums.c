@@ -2,21 +2,7 @@
 /* String tables and transition tables of the states. */
 #include <tdi/enums.h>
 
-#include "util/util.h"
-
-#define DEFINE_NAMES(prefix, type, max, invalid, ...)                  \
-        static const char *const prefix##_names[max] = { __VA_ARGS__ }; \
-        const char *prefix##_to_string(type value) {                   \
-                if (value < 0 || value >= (max))                       \
-                        return NULL;                                   \
-                return prefix##_names[value];                          \
-        }                                                              \
-        type prefix##_from_string(const char *name) {                  \
-                for (int i = 0; name && i < (max); i++)                \
-                        if (streq(prefix##_names[i], name))            \
-                                return (type) i;                       \
-                return invalid;                                        \
-        }
+#include "model/names.h"
 
 DEFINE_NAMES(tdi_vm_phase, enum tdi_vm_phase, TDI_VM_PHASE_MAX, TDI_VM_PHASE_INVALID,
              [TDI_VM_PREPARING] = "preparing", [TDI_VM_SEALED] = "sealed", [TDI_VM_RUNNING] = "running",
@@ -35,6 +21,9 @@ DEFINE_NAMES(tdi_custody, enum tdi_custody, TDI_CUSTODY_MAX, TDI_CUSTODY_INVALID
 DEFINE_NAMES(tdi_job_state, enum tdi_job_state, TDI_JOB_STATE_MAX, TDI_JOB_STATE_INVALID,
              [TDI_JOB_RUNNING] = "running", [TDI_JOB_STUCK] = "stuck", [TDI_JOB_DONE] = "done",
              [TDI_JOB_FAILED] = "failed", [TDI_JOB_CANCELLED] = "cancelled")
+
+DEFINE_NAMES(tdi_dmabuf_state, enum tdi_dmabuf_state, TDI_DMABUF_STATE_MAX, TDI_DMABUF_STATE_INVALID,
+             [TDI_DMABUF_EXPORTED] = "exported", [TDI_DMABUF_REVOKED] = "revoked", [TDI_DMABUF_CLOSED] = "closed")
 
 #define BIT(n) (1u << (n))
 
@@ -59,6 +48,11 @@ static const unsigned job_next[TDI_JOB_STATE_MAX] = {
         [TDI_JOB_STUCK] = BIT(TDI_JOB_RUNNING) | BIT(TDI_JOB_DONE) | BIT(TDI_JOB_FAILED) | BIT(TDI_JOB_CANCELLED),
 };
 
+static const unsigned dmabuf_next[TDI_DMABUF_STATE_MAX] = {
+        [TDI_DMABUF_EXPORTED] = BIT(TDI_DMABUF_REVOKED) | BIT(TDI_DMABUF_CLOSED),
+        [TDI_DMABUF_REVOKED] = BIT(TDI_DMABUF_EXPORTED) | BIT(TDI_DMABUF_CLOSED),
+};
+
 static bool may(const unsigned *next, int max, int from, int to) {
         return from >= 0 && from < max && to >= 0 && to < max && (next[from] & BIT(to));
 }
@@ -73,4 +67,8 @@ bool tdi_state_may_follow(enum tdi_state from, enum tdi_state to) {
 
 bool tdi_job_state_may_follow(enum tdi_job_state from, enum tdi_job_state to) {
         return may(job_next, TDI_JOB_STATE_MAX, from, to);
+}
+
+bool tdi_dmabuf_state_may_follow(enum tdi_dmabuf_state from, enum tdi_dmabuf_state to) {
+        return may(dmabuf_next, TDI_DMABUF_STATE_MAX, from, to);
 }

@@ -35,6 +35,7 @@ static void test_names(void) {
         CHECK_NAMES(tdi_state, TDI_STATE_MAX, TDI_STATE_INVALID, "attaching", "prepared", "bound", "running", "detaching", "failed", "gone");
         CHECK_NAMES(tdi_custody, TDI_CUSTODY_MAX, TDI_CUSTODY_INVALID, "none", "claim", "guard", "open", "connect", "prepare", "bind", "run");
         CHECK_NAMES(tdi_job_state, TDI_JOB_STATE_MAX, TDI_JOB_STATE_INVALID, "running", "stuck", "done", "failed", "cancelled");
+        CHECK_NAMES(tdi_dmabuf_state, TDI_DMABUF_STATE_MAX, TDI_DMABUF_STATE_INVALID, "exported", "revoked", "closed");
 }
 
 /* Every pair, out of range too, is allowed if and only if it is listed. */
@@ -92,6 +93,12 @@ static void test_moves(void) {
                     { TDI_JOB_STUCK, TDI_JOB_DONE },
                     { TDI_JOB_STUCK, TDI_JOB_FAILED },
                     { TDI_JOB_STUCK, TDI_JOB_CANCELLED });
+
+        CHECK_MOVES(tdi_dmabuf_state, TDI_DMABUF_STATE_MAX, TDI_DMABUF_STATE_INVALID,
+                    { TDI_DMABUF_EXPORTED, TDI_DMABUF_REVOKED },
+                    { TDI_DMABUF_EXPORTED, TDI_DMABUF_CLOSED },
+                    { TDI_DMABUF_REVOKED, TDI_DMABUF_EXPORTED },
+                    { TDI_DMABUF_REVOKED, TDI_DMABUF_CLOSED });
 }
 
 int main(void) {

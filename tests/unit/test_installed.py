@@ -18,8 +18,10 @@ EXPECTED = """
 {data}/dbus-1/system.d/org.tdid1.conf
 {include}/tdi/bdf.h
 {include}/tdi/client.h
+{include}/tdi/dmabuf.h
 {include}/tdi/enums.h
 {include}/tdi/error.h
+{include}/tdi/runs.h
 {libexec}/tdid/tdid
 {libexec}/tdid/tdid-vm
 {libexec}/tdid/tdid-worker

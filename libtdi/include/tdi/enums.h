@@ -58,22 +58,34 @@ enum tdi_job_state {
         TDI_JOB_STATE_INVALID = -22
 };
 
+/* Of a dma-buf that tdid gave out. What the importer sees then depends on its class (tdi/dmabuf.h). */
+enum tdi_dmabuf_state {
+        TDI_DMABUF_EXPORTED,
+        TDI_DMABUF_REVOKED, /* nobody can reach what is in it; it may come back */
+        TDI_DMABUF_CLOSED,  /* for good: its function is detached, or nobody has it any more */
+        TDI_DMABUF_STATE_MAX,
+        TDI_DMABUF_STATE_INVALID = -22
+};
+
 /* Names on the bus, as "preparing"; NULL out of range. All functions here are thread-safe. */
 const char *tdi_vm_phase_to_string(enum tdi_vm_phase phase);
 const char *tdi_state_to_string(enum tdi_state state);
 const char *tdi_custody_to_string(enum tdi_custody step);
 const char *tdi_job_state_to_string(enum tdi_job_state state);
+const char *tdi_dmabuf_state_to_string(enum tdi_dmabuf_state state);
 
 /* The value of a name, or the enum's _INVALID; NULL is no name. */
 enum tdi_vm_phase tdi_vm_phase_from_string(const char *name);
 enum tdi_state tdi_state_from_string(const char *name);
 enum tdi_custody tdi_custody_from_string(const char *name);
 enum tdi_job_state tdi_job_state_from_string(const char *name);
+enum tdi_dmabuf_state tdi_dmabuf_state_from_string(const char *name);
 
 /* May `to` follow `from`? Staying is no transition: false. Out of range: false. */
 bool tdi_vm_phase_may_follow(enum tdi_vm_phase from, enum tdi_vm_phase to);
 bool tdi_state_may_follow(enum tdi_state from, enum tdi_state to);
 bool tdi_job_state_may_follow(enum tdi_job_state from, enum tdi_job_state to);
+bool tdi_dmabuf_state_may_follow(enum tdi_dmabuf_state from, enum tdi_dmabuf_state to);
 
 #ifdef __cplusplus
 }
