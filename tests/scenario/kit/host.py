@@ -4,6 +4,7 @@
 # through this object only, so that the simulation can stand in (kit/simhost.py). What both share is in Host; LinuxHost is the
 # real kernel. The test TSM's own switches are in kit/tsm.py, what keeps a device busy in kit/busy.py.
 
+import ctypes
 import errno
 import fcntl
 import json
@@ -20,6 +21,8 @@ from kit.daemon import process_state
 from kit.files import OsFiles
 
 PCI = "/sys/bus/pci"
+LIBC = ctypes.CDLL(None, use_errno=True)
+SYS_PIDFD_GETFD = 438
 KVM_CREATE_VM = 0xAE01
 KVM_CREATE_VCPU = 0xAE41
 KVM_CREATE_DEVICE = 0xC00CAEE0
@@ -236,6 +239,22 @@ class Host:
         node = self.vfio_node(bdf)
         return bool(node) and node in self._fds(pid)
 
+    def take(self, pid, wanted):
+        """A duplicate of the descriptor that a process has of a path."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                if self.canonical(os.readlink(f"/proc/{pid}/fd/{name}")) == wanted:
+                    fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, int(name), 0)
+                    if fd < 0:
+                        error = ctypes.get_errno()
+                        raise OSError(error, os.strerror(error), f"{wanted} of process {pid}")
+                    os.set_inheritable(fd, False)
+                    return fd
+        finally:
+            os.close(pidfd)
+        raise Failure(f"process {pid} has no descriptor of {wanted}")
+
     def iommufds(self, pid):
         return self._fds(pid).count("/dev/iommu")
 
@@ -308,6 +327,10 @@ class LinuxHost(Host):
         self.programs = programs
         self.modules = modules
         self._kmsg = self._open_kmsg()
+
+    def ioctl(self, fd, request, data):
+        """An ioctl on a descriptor of the host; its argument as the kernel left it."""
+        return fcntl.ioctl(fd, request, data)
 
     def sleeps(self, pid):
         """Whether a process sleeps in the kernel, where no signal ends it."""

@@ -3,7 +3,6 @@
 # The simulation as a host of scenarios: tdi-sim started with the test machine, and what differs from the real kernel in how
 # it is reached. What a scenario claims is the same on both hosts; none of it is decided here.
 
-import ctypes
 import glob
 import mmap
 import os
@@ -19,9 +18,6 @@ from kit.host import KVM_CREATE_DEVICE, KVM_CREATE_VCPU, KVM_CREATE_VM, KVM_DEV_
 from kit.simbusy import SimBusy
 from kit.simclient import SimClient, SimGone
 from kit.simtsm import SimStick, SimTsm
-
-LIBC = ctypes.CDLL(None, use_errno=True)
-SYS_PIDFD_GETFD = 438
 
 IOMMU_IOAS_UNMAP = 0x3B86
 IOMMU_IOAS_MAP_FILE = 0x3B8F
@@ -110,7 +106,7 @@ class SimHost(Host):
         super().__init__(topology, SimFiles(self.client))
 
     def has(self, feature):
-        if feature in ("tsm", "stick", "programs", "dm", "md", "trace"):
+        if feature in ("tsm", "stick", "programs", "dm", "md", "trace", "faults"):
             return True
         if feature == "kvm":
             return self.files.exists("/dev/kvm")
@@ -140,29 +136,16 @@ class SimHost(Host):
 
     # ---- what a holder has ----
 
+    def ioctl(self, fd, request, data):
+        return self.client.ioctl(fd, request, data)[1]
+
     def canonical(self, path):
         match = re.fullmatch(r"socket:\[(\d+)\]", path)
         return match and self.client.identify(int(match.group(1))) or path
 
-    def _take(self, pid, wanted):
-        """A duplicate of the descriptor that a process has of a path."""
-        pidfd = os.pidfd_open(pid)
-        try:
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                if self.canonical(os.readlink(f"/proc/{pid}/fd/{name}")) == wanted:
-                    fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, int(name), 0)
-                    if fd < 0:
-                        error = ctypes.get_errno()
-                        raise OSError(error, os.strerror(error), f"{wanted} of process {pid}")
-                    os.set_inheritable(fd, False)
-                    return fd
-        finally:
-            os.close(pidfd)
-        raise Failure(f"process {pid} has no descriptor of {wanted}")
-
     def dma(self, pid, bdf, ioas):
         """As tests/vm/programs/edu_dma.c, with the simulation's calls."""
-        device, iommufd = self._take(pid, self.vfio_node(bdf)), self._take(pid, "/dev/iommu")
+        device, iommufd = self.take(pid, self.vfio_node(bdf)), self.take(pid, "/dev/iommu")
         try:
             Edu(self.client, device, iommufd).prove(ioas, pid)
         finally:

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# vfio-user while a function is stuck in the kernel, while tdid is away, and after a map that the kernel has refused: every request is
+# answered in time, nobody else notices, and the function comes back.
+
+import contextlib
+import errno
+import os
+import struct
+import time
+
+from kit import vfio_user
+from kit.checks import check, equal, eventually
+from kit.registry import scenario
+from kit.simtsm import Rules
+from kit.vfio_user import ACCESS, ANSWERED_WITHIN, CONFIG, DATA_EVENTFD, MSI, REGION_READ, RESET, TRIGGER, Client, Lost, ServerError, fails
+from kit.vmm import COMMAND, COMMAND_MASTER, Bystander, Edu, Event, Ram, connect, socket_path
+
+IOVA = 0x8000000
+PAGE = 4096
+# How long the slow resets take; nobody waits for that.
+LONG_MS = 60000
+EXP_CAPABILITY, EXP_DEVCTL, EXP_FLR = 0x10, 8, 0x8000
+
+
+def rules(t):
+    out = Rules(t.host.client)
+    t.defer(out.clear)
+    return out
+
+
+def two_and_another(t):
+    """A VM with two functions, connected; another VM with a VMM of its own."""
+    bdf, second, third = t.host.bdfs("edu", 3)
+    vm = t.vm()
+    vm.attach(bdf, second)
+    return vm, bdf, connect(t, vm, bdf), Edu(connect(t, vm, second)), Bystander(t, third)
+
+
+def in_time(t, what, client, number):
+    """The reply, and after how long it came."""
+    reply = client.wait(number)
+    t.value(what, f"{reply.seconds:.2f} s")
+    check(reply.seconds <= 4.0, f"{what}: answered after {reply.seconds:.2f} s")
+    return reply
+
+
+def looks_reset(client):
+    """Every region reads as ones, writes are taken, and all of it at once."""
+    begin = time.monotonic()
+    for region, offset, count in ((0, 0, 4), (0, Edu.BUFFER, 4096), (CONFIG, 0, 4), (CONFIG, 0, 256)):
+        equal(client.read(region, offset, count), b"\xff" * count, f"region {region} while it is stuck")
+        client.write(region, offset, bytes(count))
+        client.post(region, offset, bytes(count))
+    equal(client.write_multi((0, 4, bytes(4)), (0, 8, bytes(4))), 2, "writes while it is stuck")
+    check(time.monotonic() - begin < 2, "reads of a function that is stuck take long")
+
+
+def others_work(other):
+    other.alive()
+    equal(other.factorial(5), 120, "the other function's factorial")
+
+
+def comes_back(client):
+    """The function answers again."""
+    eventually(lambda: client.read(CONFIG, 0, 4) != b"\xff" * 4, "the function is there again")
+    edu = Edu(client)
+    edu.alive()
+    return edu
+
+
+@scenario("edu:3", needs=("faults",), tags=("quick",))
+def vu_stuck_reset(t):
+    """A reset of a minute: RESET is an error within 4 s, meanwhile the function is like one that is being reset, others are served."""
+    vm, _, client, other, bystander = two_and_another(t)
+    bdf = t.host.bdf("edu")
+    memory = Ram(1 << 20)
+    t.defer(memory.close)
+    client.dma_map(IOVA, 1 << 20, memory.fd)
+    check(Edu(client).round_trip(memory, IOVA), "DMA before")
+    slow = rules(t)
+    slow.add("reset", call="reset", device=bdf, delay_ms=LONG_MS, times=1)
+    number = client.ask(RESET)
+    time.sleep(0.2)
+    # What comes behind it is not answered later than RESET itself.
+    behind = [client.ask(REGION_READ, ACCESS.pack(0, 0, 4)) for _ in range(10)]
+    others_work(other)
+    for read in behind:
+        equal(in_time(t, "read_behind_reset", client, read).ok()[ACCESS.size:], b"\xff" * 4, "a read during the reset")
+    looks_reset(client)
+    reply = in_time(t, "reset", client, number)
+    check(reply.flags & vfio_user.ERROR, "a reset that has not ended is said to be done")
+    t.note(f"RESET: {errno.errorcode.get(reply.error)}")
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        looks_reset(client)
+        others_work(other)
+        time.sleep(0.1)
+    # Whatever else is asked meanwhile is answered: done, or an error.
+    event = Event()
+    t.defer(event.close)
+    numbers = [client.ask(RESET), client.ask(vfio_user.GET_INFO, struct.pack("=IIII", 16, 0, 0, 0)),
+               client.ask(vfio_user.SET_IRQS, vfio_user.IRQ_SET.pack(20, DATA_EVENTFD | TRIGGER, MSI, 0, 1), (event.fd,)),
+               client.ask_dma_map(IOVA + (1 << 20), PAGE, memory.fd), client.ask(vfio_user.DMA_UNMAP, vfio_user.UNMAP.pack(24, 0, IOVA + (1 << 20), PAGE))]
+    for number in numbers:
+        in_time(t, "meanwhile", client, number)
+    slow.clear()
+    edu = comes_back(client)
+    client.dma_unmap(0, 0, flags=vfio_user.UNMAP_ALL)
+    client.dma_map(IOVA, 1 << 20, memory.fd)
+    check(edu.round_trip(memory, IOVA, seed=2), "DMA afterwards")
+    client.reset()
+    Edu(client).alive()
+    seen = bystander.end()
+    t.value("bystander_max", f"{seen['max'] * 1e3:.1f} ms")
+
+
+@scenario("igb-vf", "edu", needs=("faults",), tags=("quick",))
+def vu_stuck_flr(t):
+    """The same by a write of the function's own reset bit, waited for, and posted."""
+    vf, bdf = t.host.bdf("igb-vf"), t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(vf, bdf)
+    client, other = connect(t, vm, vf), Edu(connect(t, vm, bdf))
+    at = client.read(CONFIG, 0x34, 1)[0]
+    while at and client.read(CONFIG, at, 1)[0] != EXP_CAPABILITY:
+        at = client.read(CONFIG, at + 1, 1)[0]
+    check(at, "the VF has no PCI Express capability")
+    slow = rules(t)
+    for posted in (False, True):
+        before = client.read16(CONFIG, at + EXP_DEVCTL)
+        slow.add("reset", call="reset", device=vf, delay_ms=LONG_MS, times=1)
+        data = struct.pack("=H", before | EXP_FLR)
+        if posted:
+            client.post(CONFIG, at + EXP_DEVCTL, data)
+        else:
+            in_time(t, "write_of_flr", client, client.ask(vfio_user.REGION_WRITE, ACCESS.pack(at + EXP_DEVCTL, CONFIG, 2) + data))
+        equal(in_time(t, "read_behind_flr", client, client.ask(REGION_READ, ACCESS.pack(0, CONFIG, 4))).ok()[ACCESS.size:], b"\xff" * 4,
+              "config space during the reset")
+        others_work(other)
+        slow.clear()
+        eventually(lambda: client.read(CONFIG, 0, 4) != b"\xff" * 4, "the function is there again")
+        equal(client.read16(CONFIG, at + EXP_DEVCTL) & EXP_FLR, 0, "the reset bit afterwards")
+
+
+@scenario("edu:3", needs=("faults",), tags=("quick",))
+def vu_stuck_read(t):
+    """A read that never returns: answered all the same; the function is given up until it does."""
+    vm, bdf, client, other, bystander = two_and_another(t)
+    stuck = rules(t)
+    stuck.add("pread", call="pread", device=bdf, process="tdid-vm", never=True, times=1)
+    number = client.ask(REGION_READ, ACCESS.pack(0, 0, 4))
+    time.sleep(1.5)
+    looks_reset(client)
+    reply = in_time(t, "read_that_never_returns", client, number)
+    check(reply.flags & vfio_user.ERROR or reply.body[ACCESS.size:] == b"\xff" * 4, "a read that never returned has data")
+    others_work(other)
+    # Hanging up and coming back changes nothing: it is answered or refused, and soon.
+    client.close()
+    begin = time.monotonic()
+    with contextlib.suppress(Lost, ServerError), Client(socket_path(t, vm, bdf)) as again:
+        again.negotiate()
+        again.read(0, 0, 4)
+    check(time.monotonic() - begin <= ANSWERED_WITHIN, "a new client of a function that is stuck waits")
+    others_work(other)
+    stuck.clear()
+
+    def served():
+        fresh = Client(socket_path(t, vm, bdf))
+        t.defer(fresh.hang_up)
+        fresh.negotiate()
+        return fresh
+    with eventually(served, "the function is served again") as fresh:
+        comes_back(fresh)
+    bystander.end()
+
+
+@scenario("edu:2", needs=("faults",), tags=("quick",))
+def vu_stuck_close(t):
+    """The VM ends while its function's reset hangs: guest memory goes back to the host all the same, the function follows when it can."""
+    bdf, second = t.host.bdfs("edu", 2)
+    vm = t.vm()
+    vm.attach(bdf, second)
+    client = connect(t, vm, bdf)
+    other = connect(t, vm, second)
+    memory = Ram(4 << 20)
+    client.dma_map(IOVA, 4 << 20, memory.fd)
+    other.dma_map(IOVA, 4 << 20, memory.fd)
+    check(Edu(client).round_trip(memory, IOVA), "DMA before")
+    kernel = t.host.simulation.process.pid
+
+    def held():
+        found = []
+        for pid in (kernel, vm_holder):
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if "memfd:guest-ram" in os.readlink(f"/proc/{pid}/fd/{name}"):
+                        found.append(pid)
+        return found
+    vm_holder = vm.holder_pid()
+    check(held(), "nobody has the guest's memory though it is mapped")
+    slow = rules(t)
+    slow.add("reset", call="reset", device=bdf, delay_ms=LONG_MS, times=1)
+    client.ask(RESET)
+    time.sleep(1.5)
+    client.hang_up()
+    other.hang_up()
+    memory.close()
+    vm.lease.close()
+
+    def returned():
+        try:
+            return not held()
+        except FileNotFoundError:
+            return True  # the holder has ended
+    eventually(returned, "nobody has the guest's memory any more")
+    slow.clear()
+    t.gone(vm)
+    t.free(bdf, second)
+
+
+@scenario("edu:2", needs=("faults",), tags=("quick",))
+def vu_failed_map(t):
+    """The kernel refuses a map: the answer is an error, and the function is no bus master, whatever the guest reads, until the range is unmapped."""
+    bdf, second = t.host.bdfs("edu", 2)
+    vm = t.vm()
+    vm.attach(bdf, second)
+    client, other = connect(t, vm, bdf), connect(t, vm, second)
+    memory = Ram(1 << 20)
+    t.defer(memory.close)
+    client.dma_map(IOVA, 1 << 20, memory.fd)
+    other.dma_map(IOVA, 1 << 20, memory.fd)
+    edu, beside = Edu(client), Edu(other)
+    fault = rules(t)
+    seed = 0
+    for error in (errno.EFAULT, errno.ENOMEM, errno.EINVAL):
+        fault.add("map", call="IOMMU_IOAS_MAP_FILE", errno=errno.errorcode[error], times=1)
+        # As QEMU does it: not waited for, and the error only printed.
+        numbers = [client.ask_dma_map(0x9000000, 1 << 20, memory.fd), client.ask_dma_map(0xa000000, 1 << 20, memory.fd)]
+        replies = [client.wait(n) for n in numbers]
+        fault.clear()
+        failed = replies[0].flags & vfio_user.ERROR
+        if failed:
+            equal(replies[0].error, error, "error of the map")
+        replies[1].ok()
+        seed += 1
+        eventually(lambda seed=seed: not edu.round_trip(memory, IOVA, seed=seed), "the function is kept from bus mastering", 5)
+        check(client.read16(CONFIG, COMMAND) & COMMAND_MASTER, "COMMAND does not read as the guest has written it")
+        client.write16(CONFIG, COMMAND, client.read16(CONFIG, COMMAND))
+        check(not edu.round_trip(memory, IOVA, seed=seed + 10), "a write of COMMAND makes it bus master")
+        check(beside.round_trip(memory, IOVA, 0x11000, 0x19000, seed=seed), "the other function is kept from it, too")
+        check(failed, "a map that failed was answered as done")
+        # A covering unmap takes what failed with it.
+        client.dma_unmap(0x9000000, 0x2000000)
+        eventually(lambda seed=seed: edu.round_trip(memory, IOVA, seed=seed + 20), "it is bus master again", 5)
+    # The guest may not want it meanwhile.
+    fault.add("map", call="IOMMU_IOAS_MAP_FILE", errno="EFAULT", times=1)
+    fails(errno.EFAULT, client.dma_map, 0x9000000, PAGE, memory.fd)
+    client.write16(CONFIG, COMMAND, client.read16(CONFIG, COMMAND) & ~COMMAND_MASTER)
+    client.dma_unmap(0x9000000, PAGE)
+    check(not edu.round_trip(memory, IOVA, seed=99), "bus master though the guest has said no")
+    client.write16(CONFIG, COMMAND, client.read16(CONFIG, COMMAND) | COMMAND_MASTER)
+    check(edu.round_trip(memory, IOVA, seed=98), "bus master when the guest says so")
+
+
+@scenario("edu:2", needs=("faults",), tags=("quick",))
+def vu_slow_map(t):
+    """A map that takes long is accepted at once; until it is made the function is no bus master, and others are served."""
+    bdf, second = t.host.bdfs("edu", 2)
+    vm = t.vm()
+    vm.attach(bdf, second)
+    client, other = connect(t, vm, bdf), Edu(connect(t, vm, second))
+    memory = Ram(1 << 20)
+    t.defer(memory.close)
+    slow = rules(t)
+    slow.add("map", call="IOMMU_IOAS_MAP_FILE", delay_ms=LONG_MS, times=1)
+    number = client.ask_dma_map(IOVA, 1 << 20, memory.fd)
+    reply = in_time(t, "slow_map", client, number)
+    reply.ok()
+    edu = Edu(client)
+    edu.alive()
+    check(not edu.round_trip(memory, IOVA), "DMA while the map is being made")
+    check(client.read16(CONFIG, COMMAND) & COMMAND_MASTER, "COMMAND does not read as the guest has written it")
+    others_work(other)
+    slow.clear()
+    eventually(lambda: edu.round_trip(memory, IOVA, seed=2), "DMA when the map is made")
+
+
+@scenario("edu", needs=("faults",), tags=("quick",))
+def vu_device_error(t):
+    """The device's own errors: reads are ones and writes are lost, as on a bus, for a VMM that reads no error from a read."""
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    client = connect(t, vm, bdf, vfio_user.CLOUD_HYPERVISOR)
+    Edu(client).alive()
+    fault = rules(t)
+    for error in ("EIO", "EFAULT", "ENODEV"):
+        fault.add("read", call="pread", device=bdf, process="tdid-vm", errno=error)
+        fault.add("write", call="pwrite", device=bdf, process="tdid-vm", errno=error)
+        equal(client.read(0, 0, 4), b"\xff" * 4, f"a read that is {error}")
+        client.write(0, Edu.LIVENESS, bytes(4))
+        fault.clear()
+    Edu(client).alive()
+
+
+@scenario("edu:2", tags=("quick",))
+def vu_tdid_restart(t):
+    """tdid is killed and comes back, twice: whoever is connected does not notice, and who comes later is served."""
+    bdf, second = t.host.bdfs("edu", 2)
+    vm = t.vm("kept")
+    vm.attach(bdf, second)
+    path = socket_path(t, vm, second)
+    client = connect(t, vm, bdf)
+    memory = Ram(1 << 20)
+    t.defer(memory.close)
+    client.dma_map(IOVA, 1 << 20, memory.fd)
+    edu = Edu(client)
+    for seed in (1, 2):
+        t.daemon.kill()
+        edu.alive()
+        check(edu.round_trip(memory, IOVA, seed=seed), "DMA while there is no tdid")
+        t.drop_client()
+        t.daemon.start()
+        check(edu.round_trip(memory, IOVA, seed=seed + 5), "DMA with the next tdid")
+        with Client(path) as later:
+            later.negotiate()
+            # Who the peer is, the next tdid learns too.
+            later.dma_map(IOVA, 1 << 20, memory.fd)
+            check(Edu(later).round_trip(memory, IOVA, seed=seed + 8), "DMA of a connection that came later")
+    t.attached(t.adopt(t.client.find_vm("kept")), bdf, second)
+
+
+@scenario("edu", tags=("quick",))
+def vu_holder_killed(t):
+    """The holder dies: the VMM's connection ends, so does the VM, and the function is free."""
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    client = connect(t, vm, bdf)
+    with Ram(1 << 20) as memory:
+        client.dma_map(IOVA, 1 << 20, memory.fd)
+        os.kill(vm.holder_pid(), 9)
+        client.wait_lost()
+        t.gone(vm)
+        t.free(bdf)
