@@ -78,7 +78,7 @@ def vu_version_refused(t):
         with vfio_user.Client(path) as client:
             try:
                 for command, body in messages:
-                    fails((errno.EINVAL, errno.ENOTSUP, errno.EPROTO, errno.EMSGSIZE), client.call, command, body)
+                    fails((errno.EINVAL, errno.ENOTSUP, errno.EPROTONOSUPPORT), client.call, command, body)
                 if last:
                     fails((errno.EINVAL, errno.ENOTSUP), last, client)
             except vfio_user.Lost:
@@ -87,9 +87,8 @@ def vu_version_refused(t):
     def version(text, major=0, minor=0):
         return vfio_user.VERSION, struct.pack("=HH", major, minor) + text
 
-    for bad in (b"{", b"[]\0", b"nothing\0", b'{"capabilities": 1}\0', b'{"capabilities": {"max_msg_fds": -1}}\0',
-                b'{"capabilities": {"max_msg_fds": "sixteen"}}\0', b'{"capabilities": {"max_data_xfer_size": 1e99}}\0', b"\0" * 10,
-                b'{}\0{}\0', b"{" * 3000 + b"\0", b'{"capabilities": {"a": "\xff"}}\0', b'{"capabilities": {}, "capabilities": {}}\0'):
+    for bad in (b"{", b"[]\0", b"nothing\0", b'"text"\0', b"{}\0{}\0", b"{} {}\0", b"{" * 3000 + b"\0", b'{"a":' * 3000 + b"1" + b"}" * 3000 + b"\0",
+                b'{"capabilities": \0}\0', b'{"capabilities"}\0', b"{" + b" " * 100000 + b"}\0"):
         refuse(version(bad))
     refuse(version(b"{}\0", major=1), last=lambda c: c.info())
     refuse(version(b"{}\0", major=65535, minor=65535))

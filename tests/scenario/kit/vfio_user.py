@@ -86,8 +86,6 @@ class Reply:
     error: int
     body: bytes
     seconds: float
-    # Whether the connection has answered it out of turn.
-    late: bool = False
 
     def ok(self):
         """The body, or ServerError."""
@@ -243,8 +241,7 @@ class Client:
             if sent is None:
                 self.violations.append(f"a message that nobody asked for: id {number}, command {command}, flags {flags:#x}")
                 return
-            first = next(iter(self._sent.values()), None)
-            reply = Reply(number, command, flags, error, body, now - sent[1], late=bool(first) and first[1] < sent[1])
+            reply = Reply(number, command, flags, error, body, now - sent[1])
             if command != sent[0] or flags & ~(ERROR | REPLY) or flags & TYPE != REPLY:
                 self.violations.append(f"a reply to command {sent[0]} with command {command}, flags {flags:#x}")
             if flags & ERROR and body:
@@ -314,12 +311,13 @@ class Client:
     def negotiate(self, preset=QEMU, capabilities=None, major=0, minor=None, text=None, **kw):
         """VERSION as a VMM sends it, with other capabilities, or with any bytes as its data. Returns the server's capabilities."""
         self.preset = preset
+        own = text is None and capabilities is None
         if text is None:
             text = json.dumps({"capabilities": preset.capabilities if capabilities is None else capabilities}).encode() + b"\0"
         data = self.call(VERSION, struct.pack("=HH", major, preset.minor if minor is None else minor) + text, size=None, **kw)
         theirs = struct.unpack_from("=HH", data)
         check(theirs[0] == major and theirs[1] <= (preset.minor if minor is None else minor), f"version {theirs}")
-        if not preset.long_version and capabilities is None and text[-1:] == b"\0":
+        if own and not preset.long_version:
             check(len(data) <= 4 + len(text), f"the reply to VERSION has {len(data)} bytes, the client has room for {4 + len(text)}")
         check(data[-1:] == b"\0" and b"\0" not in data[4:-1], "the JSON of the reply to VERSION ends with a NUL")
         self.capabilities = json.loads(data[4:-1])["capabilities"]
