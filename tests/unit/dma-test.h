@@ -88,7 +88,7 @@ static inline struct memory memory_new(uint64_t pages, uint64_t number) {
 
         m.map = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m.fd, 0);
         require(m.map != MAP_FAILED);
-        for (uint64_t i = 0; i < pages && i < 65536; i++)
+        for (uint64_t i = 0; i < pages && i < 4096; i++)
                 m.map[i * PAGE / sizeof(*m.map)] = number << 32 | i;
         return m;
 }
