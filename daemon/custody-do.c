@@ -60,6 +60,7 @@ static void on_served(int r, _unused_ struct json_object *answer, _unused_ struc
                                "the VM's holder does not serve the function's vPCI socket; its log tells more");
                 return;
         }
+        fault_point(custody_table[ACTION_PREPARE_SOCKET].name, "do", "served");
         if (c->worker)
                 (void) worker_acknowledge(c->worker);
         custody_ended(c, ACTION_PREPARE_SOCKET, false);
@@ -80,6 +81,7 @@ static void hand_over_socket(Custody *c, struct json_object *values, int socket)
                         c->vm->folder = true;
                         vm_touch(c->vm);
                 }
+                fault_point(custody_table[ACTION_PREPARE_SOCKET].name, "do", "opened");
                 r = vpci_serve(c, serve, socket, on_served);
         }
         if (r < 0)

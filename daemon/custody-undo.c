@@ -105,6 +105,7 @@ static void on_stopped(int r, struct json_object *answer, _unused_ struct ipc_fd
                 not_undone(c, r, "the VM's holder does not stop its vPCI server");
                 return;
         }
+        fault_point(custody_table[ACTION_PREPARE_SOCKET].name, "undo", "stopped");
         vpci_stopped(c, r >= 0 && json_bool_or(answer, "stuck", false));
         if (!worker_alive(c->worker)) {
                 not_undone(c, -ECONNRESET, "the worker process died");

@@ -156,6 +156,16 @@ def kill_points_nvme(t):
     equal(t.host.tsm_connected(bdf), "", "connection of the nvme")
 
 
+@scenario("edu", start=False, timeout=600)
+def kill_points_socket(t):
+    """Between the worker, which makes the vPCI socket, and the holder, which serves it and stops."""
+    bdf = t.host.bdf("edu")
+    need_kill_points(t, bdf)
+    t.daemon.stop()
+    chosen = [f"prepare.socket:{p}" for p in ("do:opened", "do:served", "undo:stopped")]
+    equal(run_points(t, bdf, chosen), set(chosen), "points that were reached")
+
+
 @scenario("nvme", start=False, timeout=600, tsm=("nvme",))
 def kill_points_foreign(t):
     """tdid dies when it is about to connect a DSM, and somebody else connects that: the connection is not tdid's to end."""
