@@ -20,8 +20,8 @@
 
 #include "host/fdkind.h"
 #include "vm/vpci/dma-helper.h"
+#include "worker/cgroup.h"
 
-#define PROC_FILE_MAX (1024UL * 1024)
 /* More descriptors than this are not looked at. */
 #define FDS_LOOKED_AT_MAX 65536
 
@@ -40,109 +40,6 @@ static bool has_ended(int pidfd) {
         struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
         return poll(&p, 1, 0) != 0;
-}
-
-/* ---- its memory cgroup ---- */
-
-/* Two text fields at most are asked for: cuts the n-th word out of a line. */
-static bool word(const char *line, unsigned n, char *buf, size_t size) {
-        size_t length;
-
-        for (; n > 0; n--) {
-                line += strcspn(line, " \n");
-                line += strspn(line, " ");
-        }
-        length = strcspn(line, " \n");
-        if (length == 0 || length >= size)
-                return false;
-        memcpy(buf, line, length);
-        buf[length] = '\0';
-        return true;
-}
-
-static bool has_item(const char *list, const char *item) {
-        size_t n = strlen(item);
-
-        for (const char *s = list; *s; s += strcspn(s, ",") + (s[strcspn(s, ",")] == ','))
-                if (strcspn(s, ",") == n && strncmp(s, item, n) == 0)
-                        return true;
-        return false;
-}
-
-/*
- * cgroups(7), /proc/PID/cgroup: "0::/path" of version 2, "4:memory:/path" where version 1 has the memory controller.
- * Return: 1 or 2 with the path, 0.
- */
-static unsigned find_path(const char *text, char *path, size_t size) {
-        const char *v2 = NULL;
-
-        for (const char *line = text; *line; line += strcspn(line, "\n") + (line[strcspn(line, "\n")] == '\n')) {
-                const char *list = strchr(line, ':'), *end = list ? strchr(list + 1, ':') : NULL;
-                char controllers[256];
-                size_t n;
-
-                if (!end || end > line + strcspn(line, "\n"))
-                        continue;
-                n = (size_t) (end - list - 1);
-                if (n == 0 && startswith(line, "0:"))
-                        v2 = end + 1;
-                if (n == 0 || n >= sizeof(controllers))
-                        continue;
-                memcpy(controllers, list + 1, n);
-                controllers[n] = '\0';
-                if (has_item(controllers, "memory"))
-                        return snprintf(path, size, "%.*s", (int) strcspn(end + 1, "\n"), end + 1) < (int) size ? 1 : 0;
-        }
-        return v2 && snprintf(path, size, "%.*s", (int) strcspn(v2, "\n"), v2) < (int) size ? 2 : 0;
-}
-
-/* mountinfo(5): "36 35 98:0 /root /mount/point options… - type source superoptions". */
-static bool find_mount(const char *text, unsigned version, char *root, char *point, size_t size) {
-        for (const char *line = text; *line; line += strcspn(line, "\n") + (line[strcspn(line, "\n")] == '\n')) {
-                const char *dash = strstr(line, " - ");
-                char type[32], options[1024];
-
-                if (!dash || dash > line + strcspn(line, "\n") || !word(dash + 3, 0, type, sizeof(type)))
-                        continue;
-                if (version == 2 ? !streq(type, "cgroup2") : !streq(type, "cgroup") || !word(dash + 3, 2, options, sizeof(options)) ||
-                    !has_item(options, "memory"))
-                        continue;
-                /* A space in it is written \040: nobody mounts cgroups there. */
-                if (word(line, 3, root, size) && word(line, 4, point, size) && !strchr(point, '\\'))
-                        return true;
-        }
-        return false;
-}
-
-/* The file that moves a process there; NULL, or why there is none. */
-static const char *cgroup_file(TdiHost *machine, pid_t pid, char *file, size_t size) {
-        _cleanup_free_ char *mine = NULL, *mounts = NULL;
-        char name[64], path[PATH_MAX], root[PATH_MAX], point[PATH_MAX], controllers[PATH_MAX + 64], text[512];
-        unsigned version;
-
-        snprintf(name, sizeof(name), "/proc/%d/cgroup", (int) pid);
-        if (host_read_file(machine, name, PROC_FILE_MAX, &mine, NULL) < 0 ||
-            host_read_file(machine, "/proc/self/mountinfo", PROC_FILE_MAX, &mounts, NULL) < 0)
-                return "its cgroup cannot be read";
-        version = find_path(mine, path, sizeof(path));
-        if (version == 0)
-                return "it is in no cgroup";
-        /* Outside of our cgroup namespace, or removed. */
-        if (startswith(path, "/..") || strstr(path, " (deleted)"))
-                return "its cgroup cannot be reached";
-        if (!find_mount(mounts, version, root, point, sizeof(point)))
-                return "cgroups are not mounted";
-        if (version == 2) {
-                snprintf(controllers, sizeof(controllers), "%s/cgroup.controllers", point);
-                if (host_read_text(machine, controllers, text, sizeof(text)) < 0 || !strstr(text, "memory"))
-                        return "this kernel's cgroups account for no memory";
-        }
-        /* Of a mount that shows only a part. */
-        if (!streq(root, "/") && !startswith(path, root))
-                return "its cgroup is not mounted";
-        if (snprintf(file, size, "%s%s/cgroup.procs", point, streq(root, "/") ? path : path + strlen(root)) >= (int) size)
-                return "the path of its cgroup is too long";
-        return NULL;
 }
 
 /* ---- the helper ---- */
@@ -190,7 +87,7 @@ static const char *start_helper(struct work *w, TdiHost *machine, pid_t peer, in
         int pair[2], r;
         pid_t pid;
 
-        why = cgroup_file(machine, peer, file, size);
+        why = cgroup_procs_of(machine, peer, file, size);
         if (why)
                 return why;
         /* As it is nobody's to wait for, it leaves nothing behind. */
