@@ -10,6 +10,7 @@
 #include "stop.h"
 #include "tsm.h"
 #include "vm.h"
+#include "watch.h"
 #include "worker.h"
 
 /* A round that never comes to rest is a defect of ours: it is left to the next event rather than spinning here. */
@@ -186,6 +187,7 @@ Manager *manager_free(Manager *m) {
         free(m->custodies);
         free(m->vms);
         free(m->jobs);
+        watch_free(m->watch);
         sd_event_source_disable_unref(m->settle);
         sd_event_source_disable_unref(m->retry);
         sd_event_unref(m->event);

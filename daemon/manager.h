@@ -55,6 +55,7 @@ struct Manager {
 
         struct inventory *inventory; /* the readers */
         struct callers *callers;     /* who is behind a bus name */
+        struct watch *watch;         /* files of functions that a VM has */
         unsigned n_workers;          /* processes, spare ones included */
         Worker **spares;             /* waiting for work, or about to */
         size_t n_spares, room_spares;

@@ -3,7 +3,8 @@
 #include <stdio.h>
 
 #include "bus/bus.h"
-#include "vm.h"
+#include "vpci.h"
+#include "watch.h"
 
 char *tdi_path(const TDI *t, char buf[static 64]) {
         char label[TDI_BDF_MAX];
@@ -43,6 +44,7 @@ TDI *tdi_free(TDI *t) {
 
         if (!t)
                 return NULL;
+        watch_drop(t->vm->manager->watch, t->bdf);
         manager_remove((void **) t->vm->tdis, &t->vm->n_tdis, t);
         if (t->announced) {
                 bus_removed(t->vm->manager, tdi_path(t, path), BUS_TDI);
@@ -82,8 +84,24 @@ void tdi_set_state(TDI *t, enum tdi_state state) {
         }
         log_debug("%s: %s → %s", bdf, tdi_state_to_string(t->state), tdi_state_to_string(state));
         t->state = state;
+        if (state == TDI_STATE_PREPARED)
+                watch_add(t->vm->manager->watch, t->bdf);
+        else if (state == TDI_STATE_DETACHING)
+                watch_drop(t->vm->manager->watch, t->bdf);
         bus_changed(t->vm->manager, tdi_path(t, path), BUS_TDI, "State", NULL);
         manager_touch(t->vm->manager);
+}
+
+void tdi_written_to(struct tdi_bdf bdf, const char *file, void *userdata) {
+        TDI *t = tdi_find(userdata, bdf);
+        char text[160];
+
+        if (!t)
+                return;
+        snprintf(text, sizeof(text), "somebody on the host has written to its %s file in sysfs%s", file,
+                 streq(file, "config") ? ": what the VM knows of its configuration may be wrong" :
+                 streq(file, "reset")  ? ": the function has lost its state" : "");
+        vpci_note(t, "host", text);
 }
 
 void tdi_failed(TDI *t, const char *reason) {

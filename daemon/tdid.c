@@ -11,6 +11,8 @@
 #include "device.h"
 #include "recover.h"
 #include "stop.h"
+#include "vm.h"
+#include "watch.h"
 #include "worker.h"
 
 static const char help[] =
@@ -201,6 +203,8 @@ static int start(Manager *m, const struct arguments *a) {
                 return r;
         }
         r = stop_install(m);
+        if (r >= 0)
+                r = watch_new(m->event, m->host, "/sys/bus/pci/devices", tdi_written_to, m, &m->watch);
         if (r >= 0)
                 r = sd_event_set_watchdog(m->event, true);
         if (r >= 0)

@@ -9,6 +9,7 @@
 #include "handoff.h"
 #include "host/abi/iommufd.h"
 #include "vpci.h"
+#include "watch.h"
 #include "worker.h"
 
 VM *vm_new(Manager *m, const char *name) {
@@ -263,6 +264,7 @@ struct json_object *vm_record(VM *vm, bool describe) {
                 json_set_bool(o, "kvm", vm->kvm >= 0);
                 json_set_take(o, "peer", peer_describe(vm));
                 json_set_str(o, "guard", "none: this tdid has no mmap guard");
+                json_set_str(o, "watch", watch_describe(vm->manager->watch));
                 json_set_str(o, "vIOMMU", "no secure vIOMMU: plain I/O address spaces are used");
                 return o;
         }

@@ -179,6 +179,8 @@ TDI *tdi_of(const Custody *c);
 char *tdi_path(const TDI *t, char buf[static 64]);
 void tdi_set_state(TDI *t, enum tdi_state state);
 void tdi_failed(TDI *t, const char *reason);
+/* watch_found of the functions that VMs have; @userdata is the manager. */
+void tdi_written_to(struct tdi_bdf bdf, const char *file, void *userdata);
 
 /* The process behind the vPCI sockets (peer.c) */
 /* It has connected: @pidfd is taken. Doing it again for the same one is no error. */

@@ -101,6 +101,22 @@ int host_uevent_read(TdiHost *host, int fd, struct tdi_uevent *ret) {
         return host->ops->uevent_read(host, fd, ret);
 }
 
+int host_watch_open(TdiHost *host) {
+        return host->ops->watch_open ? host->ops->watch_open(host) : -EOPNOTSUPP;
+}
+
+int host_watch_add(TdiHost *host, int fd, const char *path) {
+        return host->ops->watch_add ? host->ops->watch_add(host, fd, path) : -EOPNOTSUPP;
+}
+
+int host_watch_drop(TdiHost *host, int fd, int number) {
+        return host->ops->watch_drop ? host->ops->watch_drop(host, fd, number) : -EOPNOTSUPP;
+}
+
+int host_watch_read(TdiHost *host, int fd) {
+        return host->ops->watch_read ? host->ops->watch_read(host, fd) : -EOPNOTSUPP;
+}
+
 void host_uevent_parse(const char *text, size_t size, struct tdi_uevent *ret) {
         *ret = (struct tdi_uevent){};
         for (const char *s = text; s < text + size; s += strlen(s) + 1) {

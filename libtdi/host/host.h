@@ -39,6 +39,11 @@ struct tdi_host_ops {
         int (*address_present)(TdiHost *host, const char *interface);
         int (*uevent_open)(TdiHost *host);
         int (*uevent_read)(TdiHost *host, int fd, struct tdi_uevent *ret);
+        /* NULL where there is nothing of the kind. */
+        int (*watch_open)(TdiHost *host);
+        int (*watch_add)(TdiHost *host, int fd, const char *path);
+        int (*watch_drop)(TdiHost *host, int fd, int number);
+        int (*watch_read)(TdiHost *host, int fd);
 };
 
 struct TdiHost {
@@ -82,6 +87,17 @@ int host_address_present(TdiHost *host, const char *interface);
 int host_uevent_open(TdiHost *host);
 /* The next event; -EAGAIN when there is none, -ENOBUFS when some were lost (everything has to be read again). Quick. */
 int host_uevent_read(TdiHost *host, int fd, struct tdi_uevent *ret);
+
+/*
+ * A non-blocking fd that polls readable when somebody has written to a file that is watched, by write(2) (inotify(7), IN_MODIFY).
+ * -EOPNOTSUPP: this kernel tells nobody, or is a simulated one. All four are quick.
+ */
+int host_watch_open(TdiHost *host);
+/* The number of the watch; the same one for the same file again. */
+int host_watch_add(TdiHost *host, int fd, const char *path);
+int host_watch_drop(TdiHost *host, int fd, int number);
+/* The number of one that was written to; -EAGAIN when there is none, -ENOBUFS when some were lost. */
+int host_watch_read(TdiHost *host, int fd);
 
 /* ---- text files of sysfs and procfs (sysfs.c) ---- */
 

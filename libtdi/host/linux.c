@@ -10,6 +10,7 @@
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
 #include <stdio.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -173,6 +174,37 @@ static int linux_uevent_read(_unused_ TdiHost *host, int fd, struct tdi_uevent *
         return 0;
 }
 
+static int linux_watch_open(_unused_ TdiHost *host) {
+        int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+
+        return fd < 0 ? errno == ENOSYS ? -EOPNOTSUPP : -errno : fd;
+}
+
+static int linux_watch_add(_unused_ TdiHost *host, int fd, const char *path) {
+        int number = inotify_add_watch(fd, path, IN_MODIFY | IN_DONT_FOLLOW);
+
+        return number < 0 ? -errno : number;
+}
+
+static int linux_watch_drop(_unused_ TdiHost *host, int fd, int number) {
+        return inotify_rm_watch(fd, number) < 0 ? -errno : 0;
+}
+
+static int linux_watch_read(_unused_ TdiHost *host, int fd) {
+        struct inotify_event e;
+        ssize_t n;
+
+        /* Files that are watched themselves have events without a name: one fits, and is all that is read. */
+        do
+                n = read(fd, &e, sizeof(e));
+        while ((n < 0 && errno == EINTR) || (n == sizeof(e) && !(e.mask & (IN_MODIFY | IN_Q_OVERFLOW))));
+        if (n < 0)
+                return -errno;
+        if (n != sizeof(e))
+                return -EIO;
+        return e.mask & IN_Q_OVERFLOW ? -ENOBUFS : e.wd;
+}
+
 static const struct tdi_host_ops linux_ops = {
         .name = "linux",
         .destroy = linux_destroy,
@@ -187,6 +219,10 @@ static const struct tdi_host_ops linux_ops = {
         .address_present = linux_address_present,
         .uevent_open = linux_uevent_open,
         .uevent_read = linux_uevent_read,
+        .watch_open = linux_watch_open,
+        .watch_add = linux_watch_add,
+        .watch_drop = linux_watch_drop,
+        .watch_read = linux_watch_read,
 };
 
 int tdi_host_linux_new(TdiHost **ret) {

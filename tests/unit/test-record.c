@@ -184,7 +184,7 @@ static struct json_object *first(struct json_object *o, const char *key) {
 static void test_describe(void) {
         static const char *const vm_keys[] = {
                 "id", "name", "uuid", "phase", "platform", "owner_uid", "vmm_uid", "vmm_gid", "seclabel", "hotplug", "bind", "await_vmm", "created",
-                "holder", "kvm", "peer", "guard", "vIOMMU", "keepers", "limits", "tdis",
+                "holder", "kvm", "peer", "guard", "watch", "vIOMMU", "keepers", "limits", "tdis",
         };
         static const char *const tdi_keys[] = {
                 "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "handoff", "quarantine", "vpci",
