@@ -9,7 +9,7 @@
 
 struct held {
         char *const *command; /* ends with NULL */
-        bool inherit;         /* the command gets the only copy of the lease, its number in TDID_LEASE_FD; else tdictl keeps it to the end */
+        bool inherit;         /* it gets the only copy of the lease, its number in TDID_LEASE_FD; else tdictl keeps it to the end */
         int *fds;             /* more that the command gets, under the same numbers; closed here, and -EBADF, once it has them */
         size_t n_fds;
 };

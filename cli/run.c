@@ -191,7 +191,8 @@ static int prepare(struct run *run, const char *name, char **ret_id, int *ret_le
                 r = get_values(run, id);
                 /* It may have come when nothing was left to cancel. */
                 if (r >= 0 && act_interrupted(&a))
-                        r = fail(run->t, tdi_error_to_name(TDI_ERROR_CANCELLED), tdi_error_to_exit(TDI_ERROR_CANCELLED), "Interrupted; the VM is closed again.");
+                        r = fail(run->t, tdi_error_to_name(TDI_ERROR_CANCELLED), tdi_error_to_exit(TDI_ERROR_CANCELLED),
+                                 "Interrupted; the VM is closed again.");
                 if (r < 0) {
                         close_fds(run);
                         (void) tdi_client_destroy(run->t->client, id, 0);
@@ -220,6 +221,7 @@ int verb_run(struct tdictl *t) {
         _cleanup_free_ char *id = NULL;
         _cleanup_close_ int lease = -EBADF;
         json_object *vm = NULL;
+        struct held held;
         char number[32];
         int r;
 
@@ -240,9 +242,9 @@ int verb_run(struct tdictl *t) {
         r = model_of_vm(t, id, &model, &vm);
         if (r >= 0)
                 r = substitute_all(&run, put_value, true);
+        held = (struct held){ .command = run.command, .inherit = !arguments_has(a, "no-inherit"), .fds = run.fds, .n_fds = run.n_fds };
         if (r >= 0)
-                r = hold_and_run(t, TAKE_FD(lease), vm,
-                                 &(struct held){ .command = run.command, .inherit = !arguments_has(a, "no-inherit"), .fds = run.fds, .n_fds = run.n_fds });
+                r = hold_and_run(t, TAKE_FD(lease), vm, &held);
         if (r < 0) {
                 close_fds(&run);
                 destroy(t, id);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Placeholders in the words of a VMM's command line: @socket:BDF@, @vfio:BDF@, @iommufd@, and @@ for an @. What looks like one and is none,
- * @word@ or @word:…@, is refused, and so is one that is not closed: a mistyped placeholder never reaches the VMM as it stands. Any other @
- * stays, as that of "$@" or me@host.
+ * Placeholders in the words of a VMM's command line: @socket:BDF@, @vfio:BDF@, @iommufd@, and @@ for an @. What looks like one and is
+ * none, @word@ or @word:…@, is refused, and so is one that is not closed: a mistyped placeholder never reaches the VMM as it stands.
+ * Any other @ stays, as that of "$@" or me@host.
  */
 #ifndef TDICTL_SUBSTITUTE_H
 #define TDICTL_SUBSTITUTE_H

@@ -6,7 +6,9 @@
 import json
 import os
 import signal
+import socket
 import stat
+import struct
 import time
 
 from kit.checks import check, contains, equal, eventually
@@ -23,7 +25,7 @@ class Vmm:
 
     def __init__(self, t, options, *words):
         self.t = t
-        self.tdictl = t.tdictl.start("run", *options, "--", "sh", "-c", self.SCRIPT.replace("@", "@@"), "vmm", *words)
+        self.tdictl = t.tdictl.start("run", *options, "--", "sh", "-c", self.SCRIPT, "vmm", *words)
         t.defer(self.end)
         self.pid = 0
         line = self.tdictl.stdout.readline()
@@ -141,7 +143,8 @@ def run_nothing_left(t):
         equal(t.client.vms(), [other.path], f"VMs after {arguments}")
         t.free(first)
     before = str(t.vm("counts").path)
-    for words in (("@sockets:01:00.0@",), (f"@socket:{second}@",), (f"@socket:{first}",), ("@iommufd@",), (f"@socket:{first}@", f"@vfio:{first}@")):
+    for words in (("@sockets:01:00.0@",), (f"@socket:{second}@",), (f"@socket:{first}",), ("@iommufd@",),
+                  (f"@socket:{first}@", f"@vfio:{first}@")):
         equal(t.tdictl.json("run", "--device=" + first, "--", "touch", ran, *words, code=2)["error"]["name"], "Usage", f"error of {words}")
     # Ids are given in order: nothing was made in between.
     equal(int(t.vm("next").path.rsplit("/", 1)[1]), int(before.rsplit("/", 1)[1]) + 1, "the next VM's id")
@@ -247,7 +250,8 @@ def handoff_vmm(t):
     """A VMM with the descriptors themselves: it drives the device by them, after a restart of tdid too, and gets them once more."""
     restart = start_allowing(t)
     bdf, other = t.host.bdfs("edu", 2)
-    vmm = Vmm(t, ("--device=" + bdf, "--device=" + other), f"@vfio:{bdf}@", "@iommufd@", f"fd=@vfio:{bdf.removeprefix('0000:')}@", f"@socket:{other}@")
+    vmm = Vmm(t, ("--device=" + bdf, "--device=" + other),
+              f"@vfio:{bdf}@", "@iommufd@", f"fd=@vfio:{bdf.removeprefix('0000:')}@", f"@socket:{other}@")
     vm = vmm.vm
     device, iommufd, again, path = vmm.words
     equal(again, "fd=" + device, "the same device twice")
@@ -282,6 +286,50 @@ def handoff_vmm(t):
     vm = t.vm()
     vm.attach(bdf)
     equal(handoff_of(vm, bdf), None, "handoff of the next attach")
+
+
+def vfio_user_version(path):
+    """A connection to a vPCI socket, past the negotiation of a version: the server has taken us for its VMM."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(30)
+    try:
+        sock.connect(path)
+        body = struct.pack("=HH", 0, 1) + b"{}\0"
+        sock.sendall(struct.pack("=HHIII", 1, 1, 16 + len(body), 0, 0) + body)
+        number, command, _, flags, _ = struct.unpack("=HHIII", sock.recv(16, socket.MSG_WAITALL))
+        equal((number, command, flags & 0x2f), (1, 1, 1), "the answer to VERSION")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@scenario("edu", tags=("quick",), start=False)
+def handoff_connected(t):
+    """A device has one driver: no handoff while a VMM is connected to the function's socket, and no socket after a handoff."""
+    start_allowing(t)
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    if "vpci" not in vm.describe()["tdis"][0]:
+        t.skip("this tdid serves no vPCI sockets")
+    path = socket_of(vm, bdf)
+    sock = vfio_user_version(path)
+    try:
+        contains(refused("InvalidState", t.client.tdi(bdf).handoff), bdf, "text")
+        equal(handoff_of(vm, bdf), None, "handoff after the refusal")
+    finally:
+        sock.close()
+    for fd in eventually(t.client.tdi(bdf).handoff, "a handoff once the VMM has gone"):
+        t.host.close(fd)
+    try:
+        vfio_user_version(path).close()
+        check(False, "the function is served though it was handed off")
+    except (FileNotFoundError, ConnectionError):
+        pass
+    vm.destroy()
+    t.free(bdf)
+    t.unchanged(bdf)
 
 
 @scenario("edu", needs=("root",), tags=("quick",), start=False)
