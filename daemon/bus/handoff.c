@@ -41,9 +41,11 @@ static int check_answer(const struct handoff *h, int r, struct json_object *answ
         /* ENOENT: it is not served. EOPNOTSUPP: an older holder, which serves nothing. */
         if (r == -ENOENT || r == -EOPNOTSUPP)
                 return 0;
-        if (r == -EBUSY)
+        if (r == -EISCONN)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "a VMM is connected to the vPCI socket of %s: a device has one driver, so end that first",
                                  bdf);
+        if (r == -EBUSY)
+                return bus_error(e, TDI_ERROR_BUSY, "the VM's holder is at work on something else; try again");
         if (r < 0)
                 return bus_error(e, TDI_ERROR_KERNEL, "the VM's holder did not shut the vPCI socket of %s: %s", bdf, strerror(-r));
         if (json_bool_or(answer, "stuck", false))

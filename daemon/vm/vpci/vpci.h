@@ -35,7 +35,7 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  * Requests of tdid, called by serve_request() for ops that begin with "vpci.":
  *
  *   vpci.serve {bdf, ioas, info, uid, gid?, seclabel?, limits?} +listening socket → {}
- *   vpci.stop  {bdf, idle?}                → {stuck}   answered when its thread has ended, or is given up after 2 s. With idle: EBUSY,
+ *   vpci.stop  {bdf, idle?}                → {stuck}   answered when its thread has ended, or is given up after 2 s. With idle: EISCONN,
  *                                                      and nothing happens, while a client is connected. ENOENT: it is not served
  *   vpci.peer  {serial} +maps, helper?     → {}        the descriptors of dma_set_peer()
  *   vpci.lock  {bdf, state}                → {}        "unlocked", "locked", "run", "error"
