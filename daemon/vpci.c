@@ -296,8 +296,10 @@ const char *vpci_resumed(TDI *t) {
 int vpci_path(const VM *vm, struct tdi_bdf bdf, char *buf, size_t size) {
         char label[TDI_BDF_MAX];
 
-        return snprintf(buf, size, "%s/vm/%s/%s.sock", vm->manager->state_dir, vm->uuid, tdi_bdf_to_label(bdf, label)) >= (int) size
-                ? -ENAMETOOLONG : 0;
+        /* The path is part of the API: the address as it is written everywhere, but for ':', which QEMU's options would take for their own. */
+        tdi_bdf_format(bdf, label);
+        label[4] = label[7] = '_';
+        return snprintf(buf, size, "%s/vm/%s/%s.sock", vm->manager->state_dir, vm->uuid, label) >= (int) size ? -ENAMETOOLONG : 0;
 }
 
 static int folder_of(Manager *m, const char *uuid, char *buf, size_t size) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The last part of the prepare step: the socket on which the VM's VMM reaches the function, STATE/vm/UUID/0000_01_00_0.sock, and what
+ * The last part of the prepare step: the socket on which the VM's VMM reaches the function, STATE/vm/UUID/0000_01_00.0.sock, and what
  * the server in the holder has to know of the device. The listening socket goes to the holder by way of tdid; connections are
  * none of ours.
  *
@@ -38,7 +38,8 @@ static int paths_of(struct work *w, struct paths *ret) {
 
         if (tdi_bdf_parse(w->bdf, &bdf) < 0 || isempty(state) || isempty(uuid) || strchr(uuid, '/'))
                 return work_fail(w, -EINVAL, NULL, "name the vPCI socket of %s", w->bdf);
-        tdi_bdf_to_label(bdf, label);
+        tdi_bdf_format(bdf, label);
+        label[4] = label[7] = '_';
         *ret = (struct paths){ .socket.sun_family = AF_UNIX, .temp.sun_family = AF_UNIX };
         /* The other name is longer: where it fits, both do. */
         if (snprintf(ret->folder, sizeof(ret->folder), "%s/vm/%s", state, uuid) >= (int) sizeof(ret->folder) ||

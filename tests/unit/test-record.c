@@ -237,7 +237,7 @@ static void test_describe(void) {
         check_int(json_get_array(sub, "events", &list), 0);
         check_int(json_object_array_length(list), VPCI_EVENTS_MAX);
         check_str(json_str_or(first(sub, "events"), "text", ""), "number?3");
-        check_str(json_str_or(sub, "socket", ""), "/nonexistent/vm/6ba7b810-9dad-11d1-80b4-00c04fd430c8/0000_01_00_0.sock");
+        check_str(json_str_or(sub, "socket", ""), "/nonexistent/vm/6ba7b810-9dad-11d1-80b4-00c04fd430c8/0000_01_00.0.sock");
         json_putp(&o);
         keeper_end_vpci(vm, vm->tdis[0]->bdf, "it was a test");
         check(!keeper_find_vpci(vm, vm->tdis[0]->bdf));
