@@ -21,6 +21,9 @@ static const struct {
         FIELD("limits", vms, 1, 4096),        FIELD("limits", vms_per_user, 1, 4096), FIELD("limits", functions, 1, 256),
         FIELD("limits", keepers, 1, 128),    FIELD("limits", jobs, 16, 4096),        FIELD("limits", workers, 4, 1024),
         FIELD("limits", pinned_mib, 1, 1U << 30), FIELD("limits", pinned_mib_per_user, 1, 1U << 30), FIELD("limits", maps, 1, 1U << 30),
+        FIELD("limits", exports, 1, 32),      FIELD("limits", export_mib, 1, 1U << 31), FIELD("limits", buffer_mib, 1, 1U << 31),
+        FIELD("limits", exports_per_user, 1, 4096), FIELD("limits", export_mib_per_user, 1, 1U << 31),
+        FIELD("limits", buffer_mib_per_user, 1, 1U << 31),
         FIELD("deadlines", claim, 1, 3600),   FIELD("deadlines", open, 1, 3600),      FIELD("deadlines", connect, 1, 3600),
         FIELD("deadlines", prepare, 1, 3600), FIELD("deadlines", close, 1, 3600),
         SWITCH("policy", handoff),
@@ -38,6 +41,13 @@ void config_default(struct config *c) {
                 .pinned_mib = 4U << 20,
                 .pinned_mib_per_user = 256U << 20,
                 .maps = 4U << 20,
+                /* BARs cost nothing but addresses; shared memory is memory. */
+                .exports = 32,
+                .export_mib = 16U << 20,
+                .buffer_mib = 1024,
+                .exports_per_user = 256,
+                .export_mib_per_user = 64U << 20,
+                .buffer_mib_per_user = 4096,
                 /* A function-level reset polls for up to 60 s (pci_dev_wait); a handshake takes seconds. */
                 .claim = 30,
                 .open = 75,

@@ -20,6 +20,10 @@ struct config {
         unsigned pinned_mib;   /* guest memory mapped for devices, per VM, unless CreateVM asks for less */
         unsigned pinned_mib_per_user; /* the same, of all VMs of an owner */
         unsigned maps;         /* pieces of it, per VM, unless CreateVM asks for less */
+        unsigned exports;      /* dma-bufs per VM, and how much they cover: of BARs, and of shared memory */
+        unsigned export_mib, buffer_mib;
+        unsigned exports_per_user; /* the same for all VMs of an owner */
+        unsigned export_mib_per_user, buffer_mib_per_user;
         /* deadlines, in seconds: a step that takes longer is shown as stuck */
         unsigned claim, open, connect, prepare, close;
         /* policy: 1 where it says true */

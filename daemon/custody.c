@@ -8,6 +8,7 @@
 #include "custody-engine.h"
 #include "custody-rules.h"
 #include "device.h"
+#include "export.h"
 #include "journal.h"
 #include "vpci.h"
 #include "worker.h"
@@ -245,7 +246,7 @@ bool custody_kick(Custody *c) {
         if (c->busy || c->frozen || c->quarantine)
                 return false;
         if (c->goal == GOAL_KEEP)
-                return c->verify && run_probe(c);
+                return c->verify ? run_probe(c) : export_kick(c);
         c->verify = 0;
         a = c->goal == GOAL_UP ? next_up(c) : custody_highest(c->done | c->begun);
         if (a == ACTION_NONE)

@@ -7,6 +7,7 @@
 
 #include "bus/bus.h"
 #include "handoff.h"
+#include "export.h"
 #include "host/abi/iommufd.h"
 #include "vpci.h"
 #include "watch.h"
@@ -58,6 +59,7 @@ VM *vm_free(VM *vm) {
         peer_free(vm->peer);
         holder_free(vm->holder);
         worker_rest(vm->worker);
+        export_free_all(vm);
         sd_event_source_disable_unref(vm->await_timer);
         /* Closed in order, both are gone by now. Where that went wrong, the last close is a worker's all the same. */
         if (vm->close == CLOSE_DONE) {
@@ -283,6 +285,7 @@ struct json_object *vm_record(VM *vm, bool describe) {
                 json_push_take(list, g);
         }
         json_set_take(o, "groups", list);
+        export_record(vm, o);
         return o;
 }
 
@@ -336,6 +339,7 @@ int vm_take_record(VM *vm, struct json_object *o) {
                 }
                 vm->n_groups = n;
         }
+        export_take_record(vm, o);
         return 0;
 }
 
@@ -454,7 +458,7 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                         custody_take_request(c, fd);
                 else
                         close_fd(fd);
-        } else {
+        } else if (!export_adopt(vm, key, fd)) {
                 const char *colon = strchr(key, ':');
 
                 for (size_t i = 0; colon && i < json_object_array_length(keepers); i++) {
@@ -587,6 +591,7 @@ void vm_group_settle(VM *vm, int32_t group) {
 bool vm_settle(VM *vm) {
         bool changed = keeper_settle(vm);
 
+        changed |= export_settle(vm);
         changed |= push_record(vm);
         if (vm->close != CLOSE_NOT)
                 changed |= vm_close_settle(vm);

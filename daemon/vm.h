@@ -119,6 +119,8 @@ struct VM {
         struct describing *describing;  /* calls that wait for that (bus/describe.c) */
         void (*adopted)(VM *vm, int r);
 
+        struct exports *exports; /* export.h; NULL before the first */
+
         bool announced;
         bool record_dirty, record_busy; /* the holder's copy is behind; a push is under way */
         Worker *worker;                 /* closes what belongs to the VM as a whole */

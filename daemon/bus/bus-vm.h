@@ -5,6 +5,8 @@
 
 #include "bus/bus.h"
 
+struct Export;
+
 /* The options of a method that is a job and has no others. */
 struct bus_act {
         bool async;
@@ -13,6 +15,15 @@ extern const struct option bus_act_options[];
 
 int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e);
 int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e);
+
+/* export.c */
+int bus_method_export_dmabuf(sd_bus_message *call, void *userdata, sd_bus_error *e);
+int bus_method_create_shared_buffer(sd_bus_message *call, void *userdata, sd_bus_error *e);
+/* Answer the call of an export, which is forgotten then; the first does nothing where nobody waits. */
+void bus_reply_export(struct Export *x);
+void bus_refuse_export(struct Export *x, enum tdi_error error, const char *text);
+/* "Revoked" or "Restored". */
+void bus_emit_export(const TDI *t, const char *signal, uint64_t id);
 
 int bus_vm_of_call(Manager *m, sd_bus_message *call, VM **ret, sd_bus_error *e);
 int bus_vm_is_open(VM *vm, sd_bus_error *e);

@@ -35,7 +35,7 @@ void bus_emit_finished(const Job *j);
 /* Replies to a Describe() with {"schema", KEY: @o}; takes the object. */
 int bus_reply_description(sd_bus_message *call, const char *key, struct json_object *o);
 /* Describe() of a VM, when its holder has answered, or after a second without. Takes no reference to the VM. */
-int bus_describe_vm(VM *vm, sd_bus_message *call);
+int bus_describe_vm(VM *vm, uid_t uid, sd_bus_message *call);
 /* The VM goes: who still waits is told. */
 void bus_describe_end(VM *vm);
 /* Answers a call that waited for its job. */
@@ -65,6 +65,8 @@ int access_owner(Manager *m, VM *vm, sd_bus_message *call, sd_bus_message_handle
 int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
 /* Root, or the owner of the VM that the job was about, which may be no more. */
 int access_job(Manager *m, const Job *j, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
+/* May a user know physical addresses? */
+bool access_sees_addresses(uid_t uid);
 void access_free(struct callers *c);
 
 /* ---- public.c: what any local user may know of a failure ---- */

@@ -4,6 +4,7 @@
  * takes its time holds up nobody: after a second the answer is what was last heard, and says so.
  */
 #include "bus/bus.h"
+#include "export.h"
 #include "vpci.h"
 
 #define PATIENCE_USEC 1000000ULL
@@ -12,15 +13,23 @@
 
 struct describing {
         VM *vm;
+        uid_t uid;            /* who asks */
         sd_bus_message *call; /* NULL: it has been answered already */
         sd_event_source *timer;
         struct describing *next;
 };
 
+static int describe(VM *vm, uid_t uid, sd_bus_message *call) {
+        struct json_object *o = vm_record(vm, true);
+
+        export_describe(vm, o, access_sees_addresses(uid));
+        return bus_reply_description(call, "vm", o);
+}
+
 static void reply(struct describing *d) {
         int r;
 
-        r = bus_reply_description(d->call, "vm", vm_record(d->vm, true));
+        r = describe(d->vm, d->uid, d->call);
         if (r < 0)
                 log_debug("could not reply to a call: %s", strerror(-r));
         d->call = sd_bus_message_unref(d->call);
@@ -64,18 +73,19 @@ static bool has_sockets(const VM *vm) {
         return false;
 }
 
-int bus_describe_vm(VM *vm, sd_bus_message *call) {
+int bus_describe_vm(VM *vm, uid_t uid, sd_bus_message *call) {
         struct describing *d;
         size_t n = 0;
 
         for (d = vm->describing; d; d = d->next)
                 n++;
         if (n >= WAITING_MAX || !has_sockets(vm) || !vpci_is_there(vm))
-                return bus_reply_description(call, "vm", vm_record(vm, true));
+                return describe(vm, uid, call);
         d = calloc(1, sizeof(*d));
         if (!d)
                 log_oom();
         d->vm = vm;
+        d->uid = uid;
         d->call = sd_bus_message_ref(call);
         d->next = vm->describing;
         vm->describing = d;

@@ -285,7 +285,7 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
         r = open_vm(userdata, call, method_describe, CLOSING_TOO, &vm, &uid, e);
         if (r != 0)
                 return r;
-        return bus_describe_vm(vm, call);
+        return bus_describe_vm(vm, uid, call);
 }
 
 static int get_text(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,
@@ -336,6 +336,8 @@ const sd_bus_vtable bus_vm_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("SetPidfd", SD_BUS_ARGS("h", pidfd), SD_BUS_NO_RESULT, method_set_pidfd, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Hold", SD_BUS_ARGS("s", label), SD_BUS_RESULT("h", lease), method_hold, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Destroy", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_destroy, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("CreateSharedBuffer", SD_BUS_ARGS("t", size, "a{sv}", options), SD_BUS_RESULT("h", memfd, "h", dmabuf),
+                                bus_method_create_shared_buffer, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_describe, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("Closing", SD_BUS_ARGS("s", reason), 0),
         SD_BUS_PROPERTY("Name", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),

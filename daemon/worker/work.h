@@ -65,6 +65,10 @@ int prepare_socket_do(struct work *w);
 int prepare_socket_undo(struct work *w);
 int prepare_socket_probe(struct work *w);
 
+int export_dmabuf_do(struct work *w);
+int export_look_do(struct work *w);
+int buffer_create_do(struct work *w);
+
 int vm_unmap_do(struct work *w);
 int vm_take_do(struct work *w);
 int vm_close_do(struct work *w);

@@ -48,3 +48,19 @@ int host_check_pidfd(TdiHost *host, int fd, pid_t *ret, char *ret_what, size_t s
         *ret = pid;
         return 0;
 }
+
+int host_dmabuf_references(TdiHost *host, int fd, unsigned *ret) {
+        char path[64], text[1024], *line;
+        unsigned n;
+        int r;
+
+        snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+        r = (int) host_read_text(host, path, text, sizeof(text));
+        if (r < 0)
+                return r;
+        line = strstr(text, "\ncount:");
+        if (!line || sscanf(line, "\ncount: %u", &n) != 1)
+                return -ENODATA;
+        *ret = n;
+        return 0;
+}

@@ -12,5 +12,10 @@
 int host_check_kvm_vm(TdiHost *host, int fd, char *ret_what, size_t size);
 /* 0 with the process's number; -ESRCH when it has ended; -EINVAL for anything but a pidfd. */
 int host_check_pidfd(TdiHost *host, int fd, pid_t *ret, char *ret_what, size_t size);
+/*
+ * How many references the file of a dma-buf has: descriptors in all processes, and importers in the kernel (dma_buf_show_fdinfo()).
+ * -ENODATA for what is no dma-buf. Quick.
+ */
+int host_dmabuf_references(TdiHost *host, int fd, unsigned *ret);
 
 #endif

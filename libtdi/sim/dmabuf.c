@@ -91,7 +91,7 @@ static int udmabuf_access(struct sim_dmabuf *d, bool end) {
         return 0;
 }
 
-static int memory_export(struct sim_call *c, struct sim_ioctl *io, uint64_t size, int flags,
+static int memory_export(struct sim_call *c, struct sim_ioctl *io, uint64_t size, int flags, const char *exporter,
                          int (*access)(struct sim_dmabuf *d, bool end)) {
         struct memory_dmabuf *m;
         struct sim_file *f;
@@ -100,6 +100,7 @@ static int memory_export(struct sim_call *c, struct sim_ioctl *io, uint64_t size
         if (!m)
                 return -ENOMEM;
         m->buffer.size = size;
+        m->buffer.exporter = exporter;
         m->buffer.cpu_access = access;
         m->buffer.release = memory_release;
         f = sim_dmabuf_export(c, &m->buffer, flags, "");
@@ -150,7 +151,7 @@ static int udmabuf_create(struct sim_call *c, struct sim_ioctl *io, const struct
                 if (r < 0)
                         return r;
         }
-        return memory_export(c, io, pages * PAGE, O_RDWR, udmabuf_access);
+        return memory_export(c, io, pages * PAGE, O_RDWR, "udmabuf", udmabuf_access);
 }
 
 static int udmabuf_ioctl(struct sim_call *c, struct sim_file *f, struct sim_ioctl *io) {
@@ -206,7 +207,7 @@ static int heap_ioctl(struct sim_call *c, struct sim_file *f, struct sim_ioctl *
         pages = sysconf(_SC_PHYS_PAGES);
         if (pages > 0 && size / PAGE > (uint64_t) pages)
                 return -ENOMEM;
-        return memory_export(c, io, size, (int) data->fd_flags, NULL);
+        return memory_export(c, io, size, (int) data->fd_flags, "system", NULL);
 }
 
 static const struct sim_file_ops heap_ops = { .kind = "dma-heap", .ioctl = heap_ioctl };

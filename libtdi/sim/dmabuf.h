@@ -10,6 +10,7 @@
 
 struct sim_dmabuf {
         uint64_t size;
+        const char *exporter;  /* a constant name */
         struct sim_file *file; /* no reference */
         /* end: DMA_BUF_SYNC_END. NULL: nothing to do. */
         int (*cpu_access)(struct sim_dmabuf *d, bool end);

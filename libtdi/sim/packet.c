@@ -117,7 +117,7 @@ static int receive(struct sim *sim, int fd, struct packet *p) {
 }
 
 static bool op_known(enum source_type type, uint32_t op) {
-        return type == SOURCE_CONNECTION ? op >= SIM_OPEN && op <= SIM_STAT : op >= SIM_CLOSE && op <= SIM_IOCTL;
+        return type == SOURCE_CONNECTION ? op >= SIM_OPEN && op <= SIM_FDINFO : op >= SIM_CLOSE && op <= SIM_IOCTL;
 }
 
 /* A call of a packet; takes the packet's descriptors on success. */

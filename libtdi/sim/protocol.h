@@ -35,6 +35,8 @@ enum sim_op {
         SIM_CONTROL,        /* payload: a command as JSON. Answer: JSON; r: its whole size, or a negative errno with the reason as JSON.
                          * What does not fit into the first answer is asked for with a: its offset, on the same connection; nothing is done again */
         SIM_STAT,           /* r: st_mode (type and permission bits), links not followed */
+        SIM_FDINFO,         /* a: inode number of a socket; no payload. Answer: one descriptor, of what /proc/PID/fdinfo would show; -ENOENT for a
+                             * socket that is none of ours, and for a file of which it would show no more than of any */
 
         /* On a descriptor. */
         SIM_CLOSE = 32,

@@ -19,7 +19,7 @@ struct answer {
 
 static const char *const op_names[] = {
         [SIM_OPEN] = "open", [SIM_READLINK] = "readlink", [SIM_LIST] = "list", [SIM_IDENTIFY] = "identify", [SIM_ADDRESS] = "address",
-        [SIM_UEVENTS] = "uevents", [SIM_CONTROL] = "control", [SIM_STAT] = "stat", [SIM_CLOSE] = "close", [SIM_PREAD] = "pread",
+        [SIM_UEVENTS] = "uevents", [SIM_CONTROL] = "control", [SIM_STAT] = "stat", [SIM_FDINFO] = "fdinfo", [SIM_CLOSE] = "close", [SIM_PREAD] = "pread",
         [SIM_PWRITE] = "pwrite", [SIM_IOCTL] = "ioctl",
 };
 
@@ -118,6 +118,19 @@ static int64_t do_identify(struct call *k, struct answer *a) {
                 return r;
         a->size = strlen(e->file->name);
         memcpy(a->data, e->file->name, a->size);
+        return 0;
+}
+
+static int64_t do_fdinfo(struct call *k, struct answer *a) {
+        struct endpoint *e = endpoint_find(k->c.sim, k->a);
+        int r;
+
+        if (!e)
+                return -ENOENT;
+        r = fdinfo_open(&k->c, e, &a->files[0]);
+        if (r < 0)
+                return r;
+        a->n_files = 1;
         return 0;
 }
 
@@ -280,6 +293,8 @@ static int64_t perform(struct call *k, struct answer *a) {
                 return do_control(k, a);
         case SIM_STAT:
                 return do_stat(k);
+        case SIM_FDINFO:
+                return do_fdinfo(k, a);
         case SIM_CLOSE:
                 /* The closer's own reference: if it is the last one, this is its close(2) that releases the file. */
                 k->file = sim_file_put(&k->c, k->file);

@@ -239,6 +239,8 @@ ssize_t tree_readlink(struct sim *sim, const char *path, char *buf, size_t size)
 /* ---- socket.c ---- */
 int endpoint_new(struct sim_file *f, int *ret_client); /* takes a reference of the file on success */
 struct endpoint *endpoint_find(struct sim *sim, uint64_t inode);
+/* What /proc/PID/fdinfo shows of its file (fdinfo.c). -ENOENT for what is no dma-buf. */
+int fdinfo_open(struct sim_call *c, struct endpoint *e, struct sim_file **ret);
 void endpoint_drop(struct sim *sim, struct endpoint *e); /* returns when the file is released, or its release sleeps */
 struct sim_file *file_of_fd(struct sim *sim, int fd); /* borrowed; NULL for a descriptor that is none of ours */
 struct peer *peer_get(struct sim *sim, pid_t pid); /* made if it is not there; NULL: no memory */

@@ -128,6 +128,7 @@ int vfio_feature_dmabuf(struct sim_call *c, struct sim_vfio *v, uint32_t flags, 
         if (!d)
                 return -ENOMEM;
         d->buffer.size = size;
+        d->buffer.exporter = "vfio_pci_core";
         d->buffer.release = dmabuf_release;
         d->bar = get.region_index;
         d->n_ranges = get.nr_ranges;

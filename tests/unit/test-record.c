@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 
+#include "export.h"
 #include "test.h"
 #include "vpci.h"
 #include "vm/serve.h"
@@ -87,6 +88,30 @@ static void add_function(VM *vm, uint32_t number) {
         t = tdi_new(vm, c);
         t->guest_rid = 0xffff;
         t->committed = true;
+}
+
+/* Shared memory has the longest. */
+static void add_export(VM *vm, uint64_t id) {
+        Export *x = export_append(vm);
+
+        x->id = id;
+        x->stage = EXPORT_KEPT;
+        x->class = TDI_DMABUF_REVOCABLE;
+        x->state = TDI_DMABUF_EXPORTED;
+        x->is_memory = true;
+        x->importer = TDI_IMPORTER_IOMMUFD;
+        x->size = INT64_MAX;
+        x->uid = UINT32_MAX - 1;
+        x->given = UINT64_C(1763000000000000);
+        x->runs_total = UINT32_MAX;
+        x->n_runs = EXPORT_RUNS_MAX;
+        for (size_t i = 0; i < x->n_runs; i++)
+                x->run[i] = (struct tdi_run) { TDI_PFN_MAX - TDI_RUN_PAGES_MAX - i, TDI_RUN_PAGES_MAX, 0, TDI_RUN_CPU | TDI_RUN_CACHEABLE | TDI_RUN_SNOOP };
+        x->heap = malloc(EXPORT_HEAP_MAX + 1);
+        require(x->heap);
+        memset(x->heap, 'h', EXPORT_HEAP_MAX);
+        x->heap[EXPORT_HEAP_MAX] = '\0';
+        vm->exports->next_id = id + 1;
 }
 
 static void release_functions(VM *vm) {
@@ -301,7 +326,7 @@ static unsigned largest_limit(const char *name) {
         return 0;
 }
 
-/* The most keepers and functions that tdid.conf may allow, the longest labels, and the most that JSON makes of them. */
+/* The most keepers, functions and dma-bufs that tdid.conf may allow, the longest labels, and the most that JSON makes of them. */
 static void test_largest(void) {
         char label[VM_LABEL_MAX + 1], key[64], bdf[TDI_BDF_MAX];
         struct rlimit files;
@@ -310,7 +335,8 @@ static void test_largest(void) {
 
         manager->config.keepers = largest_limit("keepers");
         manager->config.functions = largest_limit("functions");
-        require(manager->config.keepers > 0 && manager->config.functions > 0);
+        manager->config.exports = largest_limit("exports");
+        require(manager->config.keepers > 0 && manager->config.functions > 0 && manager->config.exports > 0);
         require(getrlimit(RLIMIT_NOFILE, &files) == 0);
         files.rlim_cur = files.rlim_max;
         (void) setrlimit(RLIMIT_NOFILE, &files);
@@ -333,6 +359,13 @@ static void test_largest(void) {
                 add_function(vm, i);
                 (void) keeper_new_vpci(vm, vm->tdis[i]->bdf, INT32_MAX, UINT32_MAX - 1, 0);
                 snprintf(key, sizeof(key), "cdev:%s", tdi_bdf_format(vm->tdis[i]->bdf, bdf));
+                hold(key);
+        }
+        for (unsigned i = 0; i < manager->config.exports; i++) {
+                add_export(vm, UINT32_MAX + (uint64_t) i);
+                snprintf(key, sizeof(key), "dmabuf:%" PRIu64, UINT32_MAX + (uint64_t) i);
+                hold(key);
+                snprintf(key, sizeof(key), "event:%" PRIu64, UINT32_MAX + (uint64_t) i);
                 hold(key);
         }
         check_int(refused, 0);

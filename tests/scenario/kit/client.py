@@ -24,7 +24,7 @@ TYPES = {
     "uuid": dbus.String, "owner_uid": dbus.UInt32, "vmm_uid": dbus.UInt32, "vmm_gid": dbus.UInt32, "seclabel": dbus.String,
     "platform": dbus.String, "hotplug": dbus.Boolean, "bind": dbus.String, "await_vmm": dbus.UInt32,
     "functions": dbus.UInt32, "guest_rid": dbus.UInt32, "connect": dbus.String, "vf_token": dbus.String,
-    "force": dbus.Boolean, "async": dbus.Boolean, "abandon": dbus.Boolean,
+    "force": dbus.Boolean, "async": dbus.Boolean, "abandon": dbus.Boolean, "heap": dbus.String,
 }
 
 
@@ -241,6 +241,14 @@ class VM:
     def hold(self, label=""):
         return Lease(self.call("Hold", "s", label).take())
 
+    def shared_buffer(self, size, **opts):
+        """(memfd, dma-buf), both the caller's; of a heap both are the dma-buf."""
+        memfd, dmabuf = self.call("CreateSharedBuffer", "ta{sv}", dbus.UInt64(size), options(opts))
+        return memfd.take(), dmabuf.take()
+
+    def dmabufs(self):
+        return sorted(self.describe()["dmabufs"], key=lambda d: d["id"])
+
     def set_kvm(self, fd):
         self.call("SetKVM", "h", dbus.types.UnixFd(fd))
 
@@ -270,6 +278,37 @@ class TDI:
         """Copies of ours of the VM's iommufd and of the device."""
         iommufd, device = self.client.call(self.path, f"{NAME}.TDI", "Handoff")
         return iommufd.take(), device.take()
+
+
+    def export(self, region, offset, size, importer="kvm", accept=()):
+        answer = self.client.call(self.path, f"{NAME}.TDI", "ExportDmabuf", "uttsas", dbus.UInt32(region), dbus.UInt64(offset), dbus.UInt64(size),
+                                  importer, dbus.Array(accept, signature="s"))
+        return Export(*answer)
+
+
+class Export:
+    """A dma-buf that tdid gave out, with its eventfd: both ours."""
+
+    def __init__(self, dmabuf, event, class_, description):
+        self.fd = dmabuf.take()
+        self.event = event.take()
+        self.dmabuf_class = str(class_)
+        self.description = description
+        self.id = int(description["id"])
+        self.state = str(description["state"])
+
+    def events(self):
+        """How many have been since the last call."""
+        try:
+            return int.from_bytes(os.read(self.event, 8), "little")
+        except BlockingIOError:
+            return 0
+
+    def close(self):
+        for name in ("fd", "event"):
+            if getattr(self, name) >= 0:
+                os.close(getattr(self, name))
+                setattr(self, name, -1)
 
 
 class Device:

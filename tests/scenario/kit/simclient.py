@@ -11,7 +11,7 @@ import socket
 import struct
 
 MAGIC = 0x74646901
-OPEN, READLINK, LIST, IDENTIFY, ADDRESS, UEVENTS, CONTROL, STAT = range(1, 9)
+OPEN, READLINK, LIST, IDENTIFY, ADDRESS, UEVENTS, CONTROL, STAT, FDINFO = range(1, 10)
 CLOSE, PREAD, PWRITE, IOCTL = range(32, 36)
 
 REQUEST = struct.Struct("=IIQQII")
@@ -126,6 +126,21 @@ class SimClient:
             if error.errno == errno.ENOENT:
                 return None
             raise
+
+    def fdinfo(self, inode):
+        """What /proc/PID/fdinfo shows of a descriptor whose socket has this inode number, beyond what it shows of any; None where it is nothing."""
+        try:
+            fd = self._call(FDINFO, a=inode)[2][0]
+        except SimGone:
+            raise
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        try:
+            return os.fsdecode(self.pread(fd, 4096))
+        finally:
+            self.close(fd)
 
     def address_present(self, interface):
         return self._named(ADDRESS, interface)[0] > 0
