@@ -75,6 +75,20 @@ static const struct column tsm_columns[] = {
         {},
 };
 
+static const struct column dmabuf_columns[] = {
+        { .title = "VM", .key = "vm" },
+        { .title = "ID", .key = "id", .right = true },
+        { .title = "KIND", .key = "kind" },
+        { .title = "BDF", .key = "bdf" },
+        { .title = "BAR", .key = "region", .right = true },
+        { .title = "OFFSET", .key = "offset", .right = true },
+        { .title = "SIZE", .key = "size", .right = true },
+        { .title = "CLASS", .key = "class" },
+        { .title = "IMPORTER", .key = "importer" },
+        { .title = "STATE", .key = "state" },
+        {},
+};
+
 static const struct column job_columns[] = {
         { .title = "JOB", .key = "id", .right = true },
         { .title = "KIND", .key = "kind" },
@@ -130,6 +144,11 @@ const struct section tsms_view[] = {
 
 const struct section tsm_view[] = {
         { .list = "tsms" },
+        {},
+};
+
+const struct section dmabufs_view[] = {
+        { .list = "dmabufs", .none = "No dma-bufs.", .columns = dmabuf_columns },
         {},
 };
 

@@ -62,6 +62,8 @@ int verb_attach(struct tdictl *t);
 int verb_detach(struct tdictl *t);
 int verb_bind(struct tdictl *t);
 int verb_unbind(struct tdictl *t);
+int verb_dmabuf_export(struct tdictl *t);
+int verb_dmabuf_list(struct tdictl *t);
 int verb_monitor(struct tdictl *t);
 
 #endif

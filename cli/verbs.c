@@ -60,6 +60,12 @@ static const struct option_spec run_options[] = {
         {},
 };
 
+static const struct option_spec export_options[] = {
+        { .name = "importer", .type = OPTION_CHOICE, .value = "IMPORTER", .choices = "kvm|iommufd|rdma|gpu|any", .help = "kvm, iommufd, rdma, gpu or any: who will import it" },
+        { .name = "accept", .type = OPTION_TEXT, .value = "CLASSES", .help = "pinned, revocable, dynamic, with commas between: what it takes" },
+        {},
+};
+
 #define BDF_HELP "A BDF is written 0000:01:00.0, 01:00.0 or pci_0000_01_00_0."
 
 /* The first is the default. */
@@ -95,6 +101,11 @@ const struct verb verbs[] = {
           0, 0, true, run_options, verb_run, .needs_command = true },
         { "bind", "BDF…", "bind attached functions to their VM", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_bind },
         { "unbind", "BDF…", "undo bind", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_unbind },
+        { "dmabuf export", "BDF BAR OFFSET SIZE", "run a command with a dma-buf of a range of a BAR",
+          BDF_HELP "\nOFFSET and SIZE are bytes, whole pages; 4K, 16M and the like are understood. @dmabuf@ and @event@ in COMMAND's arguments\n"
+          "become the numbers of its descriptors, which are in TDID_DMABUF_FD and TDID_DMABUF_EVENT_FD too.",
+          4, 4, true, export_options, verb_dmabuf_export },
+        { "dmabuf list", "", "list the dma-bufs that tdid gave out, of the VMs of the caller", NULL, 0, 0, false, NULL, verb_dmabuf_list },
         { "monitor", "", "print what happens as it happens", NULL, 0, 0, false, NULL, verb_monitor },
         {},
 };
@@ -127,7 +138,7 @@ void print_help(const char *group) {
                 snprintf(left, sizeof(left), "%s%s%s", v->name, *v->usage ? " " : "", v->usage);
                 /* "…" is three bytes and one column. */
                 spaces = 26 - (int) strlen(left) + (strstr(left, "…") ? 2 : 0);
-                printf("  %s%*s %s\n", left, spaces > 0 ? spaces : 0, "", v->summary);
+                printf("  %s%*s %s\n", left, spaces > 0 ? spaces : 1, "", v->summary);
         }
         print_options("Options", global_options);
         printf("\n'tdictl VERB --help' tells more. Exit codes are in tdictl(1).\n");

@@ -392,18 +392,11 @@ bool export_adopt(VM *vm, const char *key, int fd) {
 /* ---- for people ---- */
 
 void export_attribute_names(uint16_t attributes, const char *names[static 6]) {
-        static const struct {
-                uint16_t bit;
-                const char *name;
-        } table[] = {
-                { TDI_RUN_P2P, "p2p" }, { TDI_RUN_CPU, "cpu-mappable" }, { TDI_RUN_MMIO, "mmio" }, { TDI_RUN_CACHEABLE, "cacheable" },
-                { TDI_RUN_SNOOP, "snoop" },
-        };
         size_t n = 0;
 
-        for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-                if (attributes & table[i].bit)
-                        names[n++] = table[i].name;
+        for (uint16_t bit = 1; bit < TDI_RUN_ATTRIBUTES; bit = (uint16_t) (bit << 1))
+                if (attributes & bit)
+                        names[n++] = tdi_run_attribute_to_string(bit);
         names[n] = NULL;
 }
 

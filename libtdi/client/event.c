@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Events: tdid's signals as kind, object, key and value. What a program does with them is its own. */
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "client-internal.h"
 #include "property.h"
 
@@ -100,6 +103,23 @@ static int on_changed(struct tdi_client *c, sd_bus_message *m) {
         return 0;
 }
 
+/* Signals with the number of a dma-buf. */
+static int on_export(struct tdi_client *c, sd_bus_message *m, const char *key) {
+        const struct object_type *t = object_type_of_interface(TDI_IFACE_TDI);
+        char id[OBJECT_ID_MAX], number[24];
+        uint64_t n;
+        int r;
+
+        if (object_id(t, sd_bus_message_get_path(m), id) < 0)
+                return 0;
+        r = sd_bus_message_read(m, "t", &n);
+        if (r < 0)
+                return r;
+        snprintf(number, sizeof(number), "%" PRIu64, n);
+        emit(c, TDI_EVENT_NOTICE, t->name, id, key, number);
+        return 0;
+}
+
 /* Signals with a reason. Finished has an error name before the text: both are given, as "Name: text". */
 static int on_notice(struct tdi_client *c, sd_bus_message *m, const char *type_interface, const char *key) {
         const struct object_type *t = object_type_of_interface(type_interface);
@@ -146,6 +166,10 @@ static int on_signal(sd_bus_message *m, void *userdata, _unused_ sd_bus_error *e
                 (void) on_notice(c, m, TDI_IFACE_VM, "closing");
         else if (sd_bus_message_is_signal(m, TDI_IFACE_TDI, "Failed") > 0)
                 (void) on_notice(c, m, TDI_IFACE_TDI, "failed");
+        else if (sd_bus_message_is_signal(m, TDI_IFACE_TDI, "Revoked") > 0)
+                (void) on_export(c, m, "revoked");
+        else if (sd_bus_message_is_signal(m, TDI_IFACE_TDI, "Restored") > 0)
+                (void) on_export(c, m, "restored");
         else if (sd_bus_message_is_signal(m, TDI_IFACE_JOB, "Finished") > 0)
                 (void) on_notice(c, m, TDI_IFACE_JOB, "finished");
         return 0;

@@ -285,3 +285,39 @@ int tdi_client_describe(struct tdi_client *c, const char *id, char **ret_json) {
         r = vm_call(c, id, "Describe", &m);
         return r < 0 ? r : client_read_text(c, m, vm_what(&w, "describe", id), ret_json);
 }
+
+int tdi_client_create_shared_buffer(struct tdi_client *c, const char *id, uint64_t length, const char *heap, int *ret_memfd, int *ret_dmabuf) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_close_ int memfd = -EBADF, dmabuf = -EBADF;
+        int borrowed_memfd, borrowed_dmabuf, r;
+        struct vm_what w;
+
+        r = vm_call(c, id, "CreateSharedBuffer", &m);
+        if (r < 0)
+                return r;
+        if (!ret_memfd || !ret_dmabuf)
+                return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "Shared memory is two descriptors, and each needs a place.");
+        r = sd_bus_message_append(m, "t", length);
+        if (r >= 0)
+                r = sd_bus_message_open_container(m, 'a', "{sv}");
+        if (r >= 0)
+                r = append_string(m, "heap", heap);
+        if (r >= 0)
+                r = sd_bus_message_close_container(m);
+        if (r < 0)
+                return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The heap's name is not valid UTF-8.");
+        r = client_call(c, m, vm_what(&w, "create shared memory of", id), &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(reply, "hh", &borrowed_memfd, &borrowed_dmabuf);
+        if (r < 0)
+                return client_fail_answer(c, r, &w.what);
+        memfd = fd_dup(borrowed_memfd);
+        dmabuf = fd_dup(borrowed_dmabuf);
+        if (memfd < 0 || dmabuf < 0)
+                return client_fail(c, memfd < 0 ? memfd : dmabuf, TDI_ERROR_NONE, "Could not keep the shared memory of VM %s: %s.", id,
+                                   strerror(memfd < 0 ? -memfd : -dmabuf));
+        *ret_memfd = TAKE_FD(memfd);
+        *ret_dmabuf = TAKE_FD(dmabuf);
+        return 0;
+}

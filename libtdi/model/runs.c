@@ -16,6 +16,28 @@ struct tdi_runs {
         uint64_t pages;
 };
 
+static const struct {
+        uint16_t attribute;
+        const char *name;
+} attribute_names[] = {
+        { TDI_RUN_P2P, "p2p" },     { TDI_RUN_CPU, "cpu-mappable" }, { TDI_RUN_MMIO, "mmio" }, { TDI_RUN_CACHEABLE, "cacheable" },
+        { TDI_RUN_SNOOP, "snoop" },
+};
+
+const char *tdi_run_attribute_to_string(uint16_t attribute) {
+        for (size_t i = 0; i < ARRAY_SIZE(attribute_names); i++)
+                if (attribute_names[i].attribute == attribute)
+                        return attribute_names[i].name;
+        return NULL;
+}
+
+uint16_t tdi_run_attribute_from_string(const char *name) {
+        for (size_t i = 0; name && i < ARRAY_SIZE(attribute_names); i++)
+                if (streq(attribute_names[i].name, name))
+                        return attribute_names[i].attribute;
+        return 0;
+}
+
 int tdi_runs_new(struct tdi_runs **ret) {
         struct tdi_runs *l = calloc(1, sizeof(*l));
 

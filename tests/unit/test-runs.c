@@ -288,6 +288,22 @@ static void test_overlaps(void) {
         check_int(tdi_runs_overlap(apart, 3, mixed, 0, NULL, NULL), 0);
 }
 
+static void test_names(void) {
+        static const char *const names[] = { "p2p", "cpu-mappable", "mmio", "cacheable", "snoop" };
+
+        test_about("names");
+        check_int(TDI_RUN_ATTRIBUTES, (1 << ARRAY_SIZE(names)) - 1);
+        for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+                check_str(tdi_run_attribute_to_string((uint16_t) (1 << i)), names[i]);
+                check_int(tdi_run_attribute_from_string(names[i]), 1 << i);
+        }
+        check_str(tdi_run_attribute_to_string(0), NULL);
+        check_str(tdi_run_attribute_to_string(3), NULL);
+        check_str(tdi_run_attribute_to_string(0x8000), NULL);
+        check_int(tdi_run_attribute_from_string(NULL), 0);
+        check_int(tdi_run_attribute_from_string("P2P"), 0);
+}
+
 /* ---- against the model ---- */
 
 #define PAGES 9000
@@ -477,6 +493,7 @@ static void test_model(void) {
 }
 
 int main(void) {
+        test_names();
         test_building();
         test_limit();
         test_terabyte();

@@ -29,7 +29,9 @@
 #include <stdint.h>
 
 #include <tdi/bdf.h>
+#include <tdi/dmabuf.h>
 #include <tdi/error.h>
+#include <tdi/runs.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -297,6 +299,67 @@ int tdi_client_vpci_socket(struct tdi_client *client, const char *vm_id, struct 
  */
 int tdi_client_handoff(struct tdi_client *client, struct tdi_bdf bdf, int *ret_iommufd, int *ret_device);
 
+/* ---- dma-bufs ---- */
+
+/** struct tdi_export - a dma-buf over a range of a BAR; zero it and set @size before the call that fills it, tdi_export_done() ends it */
+struct tdi_export {
+        size_t size;                    /* sizeof(struct tdi_export) */
+        uint64_t id;                    /* of the events "revoked" and "restored" of its function */
+        uint64_t length;                /* bytes */
+        int dmabuf;                     /* for the importer; cannot be mapped */
+        int event;                      /* eventfd, non-blocking: readable after every revoke, return, and the end */
+        enum tdi_dmabuf_class dmabuf_class; /* what was agreed on */
+        uint32_t revoked;               /* 1: from the beginning, as the function's memory is switched off */
+        struct tdi_run *runs;           /* of provider 1, the function */
+        size_t n_runs;
+        uint32_t has_addresses;         /* 1: runs have their frame numbers, which tdid tells root only; else these are 0 */
+};
+
+/**
+ * tdi_client_export_dmabuf() - get a dma-buf of a range of a BAR of an attached function
+ * @bar:      0 to 5
+ * @offset:   in the BAR; a multiple of the page size, as is @length
+ * @length:   bytes
+ * @importer: who will import it
+ * @accept:   set of classes (TDI_DMABUF_SET()) that it takes, 0: all that such an importer does; TDI_IMPORTER_ANY needs one
+ * @ret:      @size is read, all else written, on success only
+ *
+ * A BAR's is revocable: it is revoked when the function's memory is switched off, at its reset, and for good when it is detached.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_CLASS_MISMATCH when the importer cannot cope with that, TDI_ERROR_LIMIT,
+ * TDI_ERROR_NOT_FOUND when the function is not attached.
+ */
+int tdi_client_export_dmabuf(struct tdi_client *client, struct tdi_bdf bdf, uint32_t bar, uint64_t offset, uint64_t length,
+                             enum tdi_importer importer, unsigned accept, struct tdi_export *ret);
+
+/**
+ * tdi_export_done() - close the descriptors and free the runs
+ * @export_: filled by tdi_client_export_dmabuf(), or zeroed and never filled. A descriptor that was taken out is set to -1 before.
+ */
+void tdi_export_done(struct tdi_export *export_);
+
+/**
+ * tdi_client_create_shared_buffer() - get memory that both the VM and devices can have
+ * @length:   bytes, a number of whole pages
+ * @heap:     NULL: ordinary memory; or the name of a dma-heap
+ * @ret_memfd: for mapping it, and for KVM and iommufd to pin; the caller's. Of a heap, which has none: another descriptor of the dma-buf.
+ * @ret_dmabuf: for devices; the caller's
+ *
+ * It counts for the VM's limits until the VM closes. Its class is TDI_DMABUF_PINNED.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_NOT_SUPPORTED when the kernel has no udmabuf or no such heap, TDI_ERROR_LIMIT.
+ */
+int tdi_client_create_shared_buffer(struct tdi_client *client, const char *vm_id, uint64_t length, const char *heap, int *ret_memfd,
+                                    int *ret_dmabuf);
+
+/**
+ * tdi_client_list_dmabufs() - the dma-bufs of all VMs that the caller may describe
+ * @ret_json: {"schema": "tdid/1", "dmabufs": [{"vm", "vm_id", and what docs/dbus-api.md says of Describe's "dmabufs"}]}; the caller's, free()
+ *
+ * Return: 0 or a negative errno.
+ */
+int tdi_client_list_dmabufs(struct tdi_client *client, char **ret_json);
+
 /* ---- the host's functions (root only) ---- */
 
 /**
@@ -347,7 +410,8 @@ enum tdi_event_kind {
         TDI_EVENT_ADDED = 0,   /* @value: the whole object as JSON */
         TDI_EVENT_REMOVED = 1, /* no key, no value */
         TDI_EVENT_CHANGED = 2, /* @key got @value */
-        TDI_EVENT_NOTICE = 3,  /* @key: "closing" (VM) or "failed" (TDI), @value: why; or "finished" (job), @value: {"error", "text"} */
+        TDI_EVENT_NOTICE = 3,  /* @key: "closing" (VM) or "failed" (TDI), @value: why; "revoked" or "restored" (TDI), @value: id of the
+                                * dma-buf; or "finished" (job), @value: {"error", "text"} */
         TDI_EVENT_DAEMON = 4,  /* tdid left the bus or came (back); @key "running", @value "true" or "false" */
 };
 

@@ -49,6 +49,22 @@ struct tdi_run {
         uint16_t attributes; /* TDI_RUN_… */
 };
 
+/**
+ * tdi_run_attribute_to_string() - name of an attribute, as tdid gives it: "p2p", "cpu-mappable", "mmio", "cacheable", "snoop"
+ * @attribute:  one of TDI_RUN_…
+ *
+ * Return: a constant string, NULL for anything else. Thread-safe.
+ */
+const char *tdi_run_attribute_to_string(uint16_t attribute);
+
+/**
+ * tdi_run_attribute_from_string() - attribute of a name
+ * @name:       may be NULL
+ *
+ * Return: one of TDI_RUN_…, 0 for a name that is none of ours. Thread-safe.
+ */
+uint16_t tdi_run_attribute_from_string(const char *name);
+
 /* ---- building ---- */
 
 struct tdi_runs;

@@ -21,7 +21,13 @@
  *
  * What Describe() of a VM tells of their vPCI sockets: 02 nothing at all, 07 that there is none, all others a path. Handoff() of 02 is
  * refused, all others give an eventfd for the iommufd and a memfd for the device.
+ * Exports by BAR:
+ *   0   with all that root is told, then a revoke and a return
+ *   1   revoked from the beginning, for somebody else than root, with members that nobody knows
+ *   2-4 answers that cannot be: other addresses than runs, an unknown class, half a page
+ *   5   refused
  */
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -296,6 +302,50 @@ static int tdi_handoff(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         return sd_bus_reply_method_return(m, "hh", iommufd, device);
 }
 
+static int append_description(sd_bus_message *m, uint32_t bar, uint64_t size) {
+        check(sd_bus_message_open_container(m, 'a', "{sv}"), "describe an export");
+        if (bar == 1)
+                check(sd_bus_message_append(m, "{sv}{sv}", "later", "a(ss)", 1, "a", "b", "mood", "d", 1.5), "describe an export");
+        check(sd_bus_message_append(m, "{sv}{sv}{sv}", "id", "t", UINT64_C(7), "size", "t", size, "state", "s", bar == 1 ? "revoked" : "exported"),
+              "describe an export");
+        check(sd_bus_message_append(m, "{sv}", "runs", "a(stas)", 2, "0000:01:00.0", UINT64_C(4096), 2, "p2p", "mmio", "0000:01:00.0",
+                                    bar == 4 ? UINT64_C(2048) : UINT64_C(8192), 3, "p2p", "mmio", "warm"), "describe runs");
+        if (bar != 1)
+                check(sd_bus_message_append(m, "{sv}", "pfns", "at", bar == 2 ? 1 : 2, UINT64_C(0xfe000), UINT64_C(0xfe100)), "describe frames");
+        return sd_bus_message_close_container(m);
+}
+
+static int tdi_export(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_close_ int dmabuf = -EBADF, event_fd = -EBADF;
+        struct function *f = userdata;
+        const char *importer, *class;
+        uint64_t offset, size;
+        char accept[64] = "";
+        uint32_t bar;
+        int r;
+
+        check(sd_bus_message_read(m, "utts", &bar, &offset, &size, &importer), "read an export");
+        check(sd_bus_message_enter_container(m, 'a', "s"), "read classes");
+        while ((r = sd_bus_message_read_basic(m, 's', &class)) > 0)
+                snprintf(accept + strlen(accept), sizeof(accept) - strlen(accept), " %s", class);
+        check(r, "read classes");
+        if (bar == 5)
+                return sd_bus_error_setf(e, "org.tdid1.Error.ClassMismatch", "%" PRIu64 " %" PRIu64 " %s%s", offset, size, importer, accept);
+        /* Two that can be told from each other. */
+        dmabuf = memfd_create("dmabuf", MFD_CLOEXEC);
+        event_fd = eventfd(1, EFD_CLOEXEC);
+        check(sd_bus_message_new_method_return(m, &reply), "answer");
+        check(sd_bus_message_append(reply, "hhs", dmabuf, event_fd, bar == 3 ? "eternal" : "revocable"), "give a dma-buf");
+        check(append_description(reply, bar, size), "describe an export");
+        check(sd_bus_send(NULL, reply, NULL), "answer");
+        if (bar == 0) {
+                check(sd_bus_emit_signal(bus, f->tdi_path, "org.tdid1.TDI", "Revoked", "t", UINT64_C(7)), "emit Revoked");
+                check(sd_bus_emit_signal(bus, f->tdi_path, "org.tdid1.TDI", "Restored", "t", UINT64_C(7)), "emit Restored");
+        }
+        return 1;
+}
+
 static int tdi_path_of(_unused_ sd_bus *b, _unused_ const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,
                        void *userdata, _unused_ sd_bus_error *e) {
         struct function *f = userdata;
@@ -313,12 +363,15 @@ static const sd_bus_vtable tdi_vtable[] = {
         SD_BUS_METHOD("Detach", "a{sv}", "o", tdi_detach, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Bind", "a{sv}", "o", tdi_bind, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Handoff", "", "hh", tdi_handoff, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("ExportDmabuf", "uttsas", "hhsa{sv}", tdi_export, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Device", "o", tdi_path_of, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("VM", "o", tdi_path_of, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         TEXT("State", function, state),
         SD_BUS_PROPERTY("TDISP", "s", get_unknown, 0, 0),
         SD_BUS_PROPERTY("GuestRID", "u", NULL, offsetof(struct function, guest_rid), 0),
         SD_BUS_SIGNAL("Failed", "s", 0),
+        SD_BUS_SIGNAL("Revoked", "t", 0),
+        SD_BUS_SIGNAL("Restored", "t", 0),
         SD_BUS_VTABLE_END,
 };
 
@@ -561,6 +614,21 @@ static int vm_hold(sd_bus_message *m, _unused_ void *userdata, _unused_ sd_bus_e
         return r;
 }
 
+static int vm_buffer(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        _cleanup_close_ int memfd = -EBADF, dmabuf = -EBADF;
+        struct vm *vm = userdata;
+        uint64_t size;
+
+        check(sd_bus_message_read(m, "t", &size), "read a size");
+        snprintf(vm->seen, sizeof(vm->seen), "size=%" PRIu64 ";", size);
+        note_options(m, vm->seen, sizeof(vm->seen));
+        if (size == 1)
+                return sd_bus_error_set(e, "org.tdid1.Error.Limit", "No more.");
+        memfd = memfd_create("memfd", MFD_CLOEXEC);
+        dmabuf = memfd_create("dmabuf", MFD_CLOEXEC);
+        return sd_bus_reply_method_return(m, "hh", memfd, dmabuf);
+}
+
 /* Remembers what kind of descriptor came, and with what. */
 static int vm_take_fd(sd_bus_message *m, void *userdata, _unused_ sd_bus_error *e) {
         struct vm *vm = userdata;
@@ -599,7 +667,10 @@ static int vm_describe(sd_bus_message *m, void *userdata, sd_bus_error *e) {
                 more = true;
         }
         n = strlen(text);
-        snprintf(text + n, sizeof(text) - n, "]}}");
+        snprintf(text + n, sizeof(text) - n,
+                 "],\"dmabufs\":[{\"id\":7,\"kind\":\"bar\",\"bdf\":\"0000:01:00.0\",\"region\":0,\"offset\":4096,\"size\":8192,\"class\":\"revocable\","
+                 "\"importer\":\"kvm\",\"state\":\"exported\"},{\"id\":8,\"kind\":\"memory\",\"heap\":\"\",\"size\":4096,\"class\":\"pinned\","
+                 "\"state\":\"exported\"}]}}");
         return sd_bus_reply_method_return(m, "s", text);
 }
 
@@ -622,6 +693,7 @@ static const sd_bus_vtable vm_vtable[] = {
         SD_BUS_METHOD("Hold", "s", "h", vm_hold, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("SetKVM", "h", "", vm_take_fd, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("SetPidfd", "h", "", vm_take_fd, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("CreateSharedBuffer", "ta{sv}", "hh", vm_buffer, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("Describe", "", "s", vm_describe, SD_BUS_VTABLE_UNPRIVILEGED),
         TEXT("Name", vm, name),
         TEXT("UUID", vm, uuid),

@@ -520,7 +520,97 @@ static int on_event(const struct tdi_event *e, void *userdata) {
 
         check(used < 7000);
         snprintf(log + used, 8192 - used, "%c%s %s %s %s\n", kinds[e->kind], e->type, e->id, strempty(e->key), e->value ? e->value : "?");
-        return e->kind == TDI_EVENT_NOTICE && streq(e->key, "closing");
+        return e->kind == TDI_EVENT_NOTICE && streq(e->key, "closing") && streq(e->id, "1");
+}
+
+static bool is_called(int fd, const char *name) {
+        char path[64], link[64];
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        n = readlink(path, link, sizeof(link) - 1);
+        if (n < 0)
+                return false;
+        link[n] = 0;
+        return strstr(link, name) && fd >= 3 && (fcntl(fd, F_GETFD) & FD_CLOEXEC);
+}
+
+static const char *const dmabufs_of_watched =
+        "{\"schema\":\"tdid/1\",\"dmabufs\":[{\"vm\":\"watched\",\"vm_id\":\"1\",\"id\":7,\"kind\":\"bar\",\"bdf\":\"0000:01:00.0\",\"region\":0,\"offset\":4096,"
+        "\"size\":8192,\"class\":\"revocable\",\"importer\":\"kvm\",\"state\":\"exported\"},{\"vm\":\"watched\",\"vm_id\":\"1\",\"id\":8,";
+
+/* On the function that is attached. */
+static void test_exports(struct tdi_client *c, const char *vm) {
+        const unsigned accept = TDI_DMABUF_SET(TDI_DMABUF_REVOCABLE) | TDI_DMABUF_SET(TDI_DMABUF_DYNAMIC);
+        struct tdi_export x = { .size = sizeof(x) };
+        char *json, *id;
+        int lease, memfd, dmabuf;
+        struct {
+                struct tdi_export x;
+                char guard[64];
+        } newer;
+
+        tdi_export_done(&x);
+        check(tdi_client_export_dmabuf(c, bdf(1), 0, 4096, 12288, TDI_IMPORTER_KVM, 0, &x) == 0);
+        check(is_called(x.dmabuf, "dmabuf") && is_called(x.event, "eventfd"));
+        check(x.size == sizeof(x) && x.id == 7 && x.length == 12288 && x.dmabuf_class == TDI_DMABUF_REVOCABLE && !x.revoked && x.has_addresses);
+        check(x.n_runs == 2 && x.runs[0].pfn == 0xfe000 && x.runs[0].pages == 1 && x.runs[0].provider == 1);
+        check(x.runs[1].pfn == 0xfe100 && x.runs[1].pages == 2 && x.runs[1].attributes == (TDI_RUN_P2P | TDI_RUN_MMIO));
+        tdi_export_done(&x);
+        check(x.dmabuf == -EBADF && x.event == -EBADF && !x.runs);
+
+        /* Not for root; and with a struct of a program that is newer than the library. */
+        memset(&newer, 0x5a, sizeof(newer));
+        newer.x.size = sizeof(newer);
+        check(tdi_client_export_dmabuf(c, bdf(1), 1, 0, 12288, TDI_IMPORTER_ANY, accept, &newer.x) == 0);
+        check(newer.x.size == sizeof(newer) && newer.x.revoked && !newer.x.has_addresses && newer.x.n_runs == 2 && newer.x.runs[1].pfn == 0);
+        for (size_t i = 0; i < sizeof(newer.guard); i++)
+                check(newer.guard[i] == 0x5a);
+        tdi_export_done(&newer.x);
+
+        x = (struct tdi_export) { .size = sizeof(x), .dmabuf = 77 };
+        for (uint32_t bar = 2; bar < 5; bar++) {
+                check(tdi_client_export_dmabuf(c, bdf(1), bar, 0, 4096, TDI_IMPORTER_KVM, 0, &x) == -EBADMSG);
+                check_error(c, TDI_ERROR_NONE, "does not have the form");
+                check(x.dmabuf == 77);
+        }
+        check(tdi_client_export_dmabuf(c, bdf(1), 5, 1, 2, TDI_IMPORTER_RDMA, accept, &x) == -tdi_error_to_errno(TDI_ERROR_CLASS_MISMATCH));
+        check_error(c, TDI_ERROR_CLASS_MISMATCH, "1 2 rdma revocable dynamic");
+        check(tdi_client_export_dmabuf(c, bdf(2), 0, 0, 4096, TDI_IMPORTER_KVM, 0, &x) == -ENOENT);
+        check_error(c, TDI_ERROR_NOT_FOUND, "attached function 0000:02:00.0");
+        check(tdi_client_export_dmabuf(c, bdf(1), 0, 0, 4096, TDI_IMPORTER_MAX, 0, &x) == -EINVAL);
+        check(tdi_client_export_dmabuf(c, bdf(1), 0, 0, 4096, TDI_IMPORTER_KVM, 8, &x) == -EINVAL);
+        check(tdi_client_export_dmabuf(c, bdf(1), 0, 0, 4096, TDI_IMPORTER_KVM, 0, NULL) == -EINVAL);
+        x.size = 1;
+        check(tdi_client_export_dmabuf(c, bdf(1), 0, 0, 4096, TDI_IMPORTER_KVM, 0, &x) == -EINVAL);
+
+        check(tdi_client_create_shared_buffer(c, vm, UINT64_C(1) << 40, NULL, &memfd, &dmabuf) == 0);
+        check(is_called(memfd, "memfd") && is_called(dmabuf, "dmabuf"));
+        close(memfd);
+        close(dmabuf);
+        check(tdi_client_describe(c, vm, &json) == 0);
+        check(strstr(json, "\"seen\":\"size=1099511627776;\""));
+        free(json);
+        check(tdi_client_create_shared_buffer(c, vm, 4096, "system", &memfd, &dmabuf) == 0);
+        close(memfd);
+        close(dmabuf);
+        check(tdi_client_describe(c, vm, &json) == 0);
+        check(strstr(json, "\"seen\":\"size=4096;heap=s:system;\""));
+        free(json);
+        check(tdi_client_create_shared_buffer(c, vm, 1, NULL, &memfd, &dmabuf) == -tdi_error_to_errno(TDI_ERROR_LIMIT));
+        check_error(c, TDI_ERROR_LIMIT, "No more.");
+        check(tdi_client_create_shared_buffer(c, "none", 4096, NULL, &memfd, &dmabuf) == -ENOENT);
+        check(tdi_client_create_shared_buffer(c, "../1", 4096, NULL, &memfd, &dmabuf) == -EINVAL);
+        check(tdi_client_create_shared_buffer(c, vm, 4096, NULL, NULL, &dmabuf) == -EINVAL);
+
+        /* Those of a VM that is somebody else's are left out. */
+        check(tdi_client_create_vm(c, "secret", NULL, &id, &lease) == 0);
+        check(tdi_client_list_dmabufs(c, &json) == 0);
+        check_error(c, TDI_ERROR_NONE, "");
+        check(startswith(json, dmabufs_of_watched) && !strstr(json, "secret"));
+        free(json);
+        free(id);
+        close(lease);
 }
 
 static void test_watch(void) {
@@ -540,6 +630,7 @@ static void test_watch(void) {
         check(strstr(json, snapshot_device) && strstr(json, snapshot_vm) && strstr(json, snapshot_rest));
         check(startswith(json, "{\"schema\":\"tdid/1\",\"tdid\":{\"version\":\"0.1.0\",\"host\":\"sim\",\"platform\":\"plain\",\"guard\":\"none: this is a test\"},"));
         free(json);
+        test_exports(other, id);
         check(tdi_client_detach(other, bdf(1)) == 0);
         close(lease);
 
@@ -554,6 +645,7 @@ static void test_watch(void) {
         check(strstr(log, "=device 0000:01:00.0 vm_id null"));
         check(strstr(log, "=vm 1 tdis ?"));
         check(strstr(log, "-tdi 0000:01:00.0  ?"));
+        check(strstr(log, "!tdi 0000:01:00.0 revoked 7\n!tdi 0000:01:00.0 restored 7\n"));
         check(strstr(log, "!vm 1 closing \"no keeper is left\""));
         log[0] = 0;
 

@@ -311,6 +311,61 @@ class Acting(Case):
         os.close(master)
 
 
+class Dmabufs(Case):
+    def setUp(self):
+        super().setUp()
+        self.run_tdictl("vm", "create", "web", "--await-vmm=600")
+        self.run_tdictl("attach", "web", "01:00.0")
+
+    def export(self, bar, *command, options=("--importer=kvm",), expect=0):
+        return self.run_tdictl("dmabuf", "export", "01:00.0", str(bar), "4K", "0x2000", *options, "--", *command, expect=expect)
+
+    def test_usage(self):
+        self.error("dmabuf", "export", "01:00.0", "0", "0", "4K", "--importer=kvm", expect=2, name="Usage")
+        for words in (["0", "0", "4K", "--importer=kvm", "--"], ["0", "0", "4K", "--", "true"], ["0", "0", "--importer=kvm", "--", "true"],
+                      ["0", "0", "4K", "--importer=vfio", "--", "true"], ["0", "0", "4K", "--importer=any", "--", "true"],
+                      ["6", "0", "4K", "--importer=kvm", "--", "true"], ["0", "x", "4K", "--importer=kvm", "--", "true"]):
+            self.run_tdictl("dmabuf", "export", "01:00.0", *words, expect=2)
+        for size in "", "K", "4k", "4KB", "+4", " 4", "0x", "17179869184G", "18446744073709551616", "4,096":
+            r = self.run_tdictl("dmabuf", "export", "01:00.0", "0", "0", size, "--importer=kvm", "--", "true", expect=2)
+            self.assertIn("SIZE is a number of bytes", r.stderr)
+        for accept in "pinne", "pinnedx", "pinned,,dynamic", ",pinned", "PINNED":
+            r = self.run_tdictl("dmabuf", "export", "01:00.0", "0", "0", "4K", "--importer=any", "--accept=" + accept, "--", "true", expect=2)
+            self.assertIn("--accept takes", r.stderr)
+
+    def test_command(self):
+        out = self.export(0, "sh", "-c", "readlink /proc/$$/fd/$TDID_DMABUF_FD /proc/$$/fd/$TDID_DMABUF_EVENT_FD; echo $TDID_DMABUF_FD $TDID_DMABUF_EVENT_FD "
+                                         "$TDID_DMABUF_CLASS $TDID_DMABUF_ID @dmabuf@,x@event@@dmabuf@; ls /proc/$$/fd | wc -w").stdout.splitlines()
+        self.assertIn("/memfd:dmabuf", out[0])
+        self.assertIn("eventfd", out[1])
+        dmabuf, event, *rest = out[2].split()
+        self.assertEqual(rest, ["revocable", "7", f"{dmabuf},x{event}{dmabuf}"])
+        # Nothing else: no connection to the bus.
+        self.assertEqual(out[3], "5")
+
+    def test_exit_codes(self):
+        for command, code in (("exit 0", 0), ("exit 42", 42)):
+            self.export(0, "sh", "-c", command, expect=code)
+        r = self.export(0, "/nonexistent/importer", expect=127)
+        self.assertIn("Could not run '/nonexistent/importer'", r.stderr)
+        self.export(0, "/dev/null", expect=126)
+        r = self.export(5, "true", options=("--importer=any", "--accept=dynamic,pinned"), expect=6)
+        self.assertIn("4096 8192 any pinned dynamic", r.stderr)
+        r = self.run_tdictl("dmabuf", "export", "02:00.0", "0", "0", "1G", "--importer=kvm", "--", "true", expect=3)
+        self.assertIn("0000:02:00.0", r.stderr)
+
+    def test_list(self):
+        self.run_tdictl("vm", "create", "secret", "--await-vmm=600")
+        dmabufs = self.json("dmabuf", "list")["dmabufs"]
+        self.assertEqual([(d["vm"], d["id"], d["kind"]) for d in dmabufs], [("web", 7, "bar"), ("web", 8, "memory")])
+        out = self.run_tdictl("dmabuf", "list").stdout.splitlines()
+        self.assertEqual(out[0].split(), ["VM", "ID", "KIND", "BDF", "BAR", "OFFSET", "SIZE", "CLASS", "IMPORTER", "STATE"])
+        self.assertEqual(out[1].split(), ["web", "7", "bar", "0000:01:00.0", "0", "4096", "8192", "revocable", "kvm", "exported"])
+        self.run_tdictl("vm", "destroy", "web")
+        self.assertEqual(self.json("dmabuf", "list")["dmabufs"], [])
+        self.assertEqual(self.run_tdictl("dmabuf", "list").stdout, "No dma-bufs.\n")
+
+
 class Holding(Case):
     def hold(self, *command, options=(), **more):
         return self.start("vm", "create", "web", *options, "--hold", "--", *command, **more)
