@@ -2,7 +2,6 @@
 /* What becomes of exports: revoked and back, and nobody's any more. */
 #include "export.h"
 
-#include "device.h"
 #include "host/fdkind.h"
 #include "worker.h"
 
@@ -88,12 +87,8 @@ bool export_look(VM *vm, uint64_t from) {
 }
 
 void export_on_memory(VM *vm, struct tdi_bdf bdf, bool enabled, const char *why) {
-        const Device *d = device_find(vm->manager, bdf);
         bool any = false;
 
-        /* A VF has no memory-enable bit of its own: the guest's means nothing to the kernel (no_command_memory). */
-        if (streq(why, "command") && d && d->phys_fn != UINT32_MAX)
-                return;
         for (size_t i = 0; vm->exports && i < vm->exports->n; i++) {
                 Export *x = vm->exports->list[i];
 
@@ -103,9 +98,14 @@ void export_on_memory(VM *vm, struct tdi_bdf bdf, bool enabled, const char *why)
                 if (!enabled)
                         export_set_state(x, TDI_DMABUF_REVOKED);
         }
-        /* Whether it is back is the kernel's to say: something else may still keep it revoked. */
-        if (any && enabled)
-                (void) export_look(vm, 0);
+        if (!any)
+                return;
+        log_debug("VM %s: memory is %s: %s", vm->name, enabled ? "on" : "off", why);
+        /*
+         * Whether it is back is the kernel's to say: something else may still keep it revoked. And a VF, which has no memory-enable bit of
+         * its own, is revoked and back within the call that clears the guest's (vfio_basic_config_write, __vfio_pci_memory_enabled).
+         */
+        (void) export_look(vm, 0);
 }
 
 /* ---- every two seconds ---- */

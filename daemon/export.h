@@ -90,9 +90,9 @@ bool export_adopt(VM *vm, const char *key, int fd);
 /* "dmabufs" of Describe(); physical addresses only where @addresses. */
 void export_describe(const VM *vm, struct json_object *o, bool addresses);
 /*
- * A function's memory has become reachable or unreachable: the holder's event {"event": "vpci", "what": "memory", "bdf", "enabled", "why"}.
- * why: "command" (the guest's COMMAND.MEM), "reset", "flr", "power" (D3hot or lower, or back), "hot-reset".
- * The events of one function come in their order, also when both happened within one call of the kernel.
+ * A function's memory was switched off or on: the holder's event {"event": "vpci", "what": "memory", "bdf", "enabled", "why"}, told when
+ * what does it has reached the kernel. why: "command" (COMMAND.MEM), "reset", "flr", "power" (D3hot or lower, or back), "hot-reset".
+ * Events of one function come in their order; a reset is both.
  */
 void export_on_memory(VM *vm, struct tdi_bdf bdf, bool enabled, const char *why);
 

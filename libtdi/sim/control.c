@@ -322,6 +322,14 @@ static int do_driver_unload(struct command *x) {
         return r < 0 ? r : sim_driver_unload(x->c, name);
 }
 
+static int do_importer_load(struct command *x) {
+        return sim_importer_load(x->c);
+}
+
+static int do_importer_unload(struct command *x) {
+        return sim_importer_unload(x->c);
+}
+
 static int do_users(struct command *x) {
         struct json_object *change;
         struct sim_machine *m;
@@ -360,6 +368,8 @@ static const struct {
         { "tsm-unbind", do_tsm_unbind, true, " device " },
         { "driver-load", do_driver_load, true, " name " },
         { "driver-unload", do_driver_unload, true, " name " },
+        { "importer-load", do_importer_load, true, "" },
+        { "importer-unload", do_importer_unload, true, "" },
         { "users", do_users, true, " change " },
 };
 

@@ -80,7 +80,7 @@ int fdinfo_open(struct sim_call *c, struct endpoint *e, struct sim_file **ret) {
         /* All sockets together are one reference; importers and calls that run have one each. */
         snprintf(i->text, sizeof(i->text), "pos:\t0\nflags:\t0%o\nmnt_id:\t15\nino:\t%llu\nsize:\t%llu\ncount:\t%u\nexp_name:\t%s\n",
                  (unsigned) e->file->flags, (unsigned long long) e->inode, (unsigned long long) d->size,
-                 count_everywhere(e->inode) + e->file->refs - 1, d->exporter);
+                 count_everywhere(e->inode) + e->file->refs - 1, d->ops->exporter);
         *ret = sim_file_new(c, &fdinfo_ops, i, O_RDONLY, "/proc/self/fdinfo", "");
         if (!*ret) {
                 free(i);

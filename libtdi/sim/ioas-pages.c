@@ -166,7 +166,7 @@ static int take_dmabuf(struct ioas_pages *p, struct sim_file *f, uint64_t start,
                 return -EINVAL;
         p->kind = PAGES_DMABUF;
         p->accounted = false;
-        p->import.revoked = on_revoked;
+        p->import.invalidate = on_revoked;
         r = sim_dmabuf_import(d, &p->import);
         if (r < 0)
                 return r;
@@ -222,7 +222,7 @@ struct ioas_pages *ioas_pages_put(struct sim_call *c, struct ioas_pages *p) {
         close_fd(p->fd);
         f = p->file;
         if (p->kind == PAGES_DMABUF)
-                sim_dmabuf_unimport(&p->import);
+                sim_dmabuf_detach(&p->import);
         free(p);
         if (f)
                 sim_file_put(c, f);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The marshalling table: a row for every ioctl that host/abi/ declares. */
+/* The marshalling table: a row for every ioctl that host/abi/ declares, and those of the importer of tests. */
 #include "sim/marshal-table.h"
 
 #include "host/abi/dmabuf.h"
@@ -7,6 +7,7 @@
 #include "host/abi/kvm.h"
 #include "host/abi/udmabuf.h"
 #include "host/abi/vfio.h"
+#include "sim/importer-abi.h"
 #include "sim/marshal.h"
 
 #include "util/util.h"
@@ -108,6 +109,17 @@ static const struct sim_row rows[] = {
           .makes = SIM_MAKES_RETURNED },
         { CALL(DMA_HEAP_IOCTL_ALLOC), SIM_ARG_FIXED, SIZE(dma_heap_allocation_data), .makes = SIM_MAKES_MEMBER,
           .made_at = AT(dma_heap_allocation_data, fd) },
+        /* ---- the importer of tests ---- */
+        { CALL(TEST_IMPORT_ATTACH), SIM_ARG_FIXED, SIZE(test_import_attach), .passed = { AT(test_import_attach, fd), sizeof(int32_t) } },
+        { CALL(TEST_IMPORT_STATE), SIM_ARG_FIXED, SIZE(test_import_state) },
+        { CALL(TEST_IMPORT_MAP), SIM_ARG_VALUE },
+        { CALL(TEST_IMPORT_UNMAP), SIM_ARG_VALUE },
+        { CALL(TEST_IMPORT_DETACH), SIM_ARG_VALUE },
+        { CALL(TEST_IMPORT_ACCESS), SIM_ARG_FIXED, SIZE(test_import_access) },
+        { CALL(TEST_SOURCE_CREATE), SIM_ARG_FIXED, SIZE(test_source), .makes = SIM_MAKES_RETURNED },
+        { CALL(TEST_SOURCE_MOVE), SIM_ARG_FIXED, SIZE(test_source_move), .passed = { AT(test_source_move, fd), sizeof(int32_t) } },
+
+        /* ---- any dma-buf ---- */
         { CALL(DMA_BUF_IOCTL_SYNC), SIM_ARG_FIXED, SIZE(dma_buf_sync) },
         { CALL(DMA_BUF_SET_NAME_B), SIM_ARG_STRING, .size = TDI_DMA_BUF_NAME_LEN },
 };

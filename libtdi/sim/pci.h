@@ -229,4 +229,8 @@ void sim_iommufd_free(struct sim_machine *m);
 void sim_kvm_init(struct sim_machine *m);
 void sim_dmabuf_init(struct sim_machine *m);
 
+/* ---- importer.c ---- */
+int sim_importer_load(struct sim_call *c);   /* /dev/tdid_test_importer; -EEXIST */
+int sim_importer_unload(struct sim_call *c); /* -ENOENT; what is open of it stays */
+
 #endif

@@ -125,10 +125,10 @@ static void write_default(struct sim_call *c, struct sim_vfio *v, unsigned at, c
 /* A reset that was asked for in config space: nobody learns whether it could be made. */
 static void flr(struct sim_call *c, struct sim_vfio *v) {
         sim_down_write(c, &v->memory_lock);
-        vfio_dmabufs_move(v, true);
+        vfio_dmabufs_move(c, v, true);
         (void) vfio_try_reset(c, v->fn);
         if (vfio_memory_enabled(v))
-                vfio_dmabufs_move(v, false);
+                vfio_dmabufs_move(c, v, false);
         sim_up_write(c, &v->memory_lock);
 }
 
@@ -145,7 +145,7 @@ static void write_header(struct sim_call *c, struct sim_vfio *v, unsigned at, co
                 user_read(c, v, PCI_COMMAND, &hardware, sizeof(hardware));
                 sim_down_write(c, &v->memory_lock);
                 if (!(command & PCI_COMMAND_MEMORY))
-                        vfio_dmabufs_move(v, true);
+                        vfio_dmabufs_move(c, v, true);
                 /* What should be on is off: the function was reset by a way that vfio-pci does not know. */
                 if ((command & believed & PCI_COMMAND_MEMORY && !(hardware & PCI_COMMAND_MEMORY) && !v->fn->physfn) ||
                     (command & believed & PCI_COMMAND_IO && !(hardware & PCI_COMMAND_IO)) || bars_were_lost(v))
@@ -155,7 +155,7 @@ static void write_header(struct sim_call *c, struct sim_vfio *v, unsigned at, co
         if (at == PCI_COMMAND) {
                 config_set16(g, PCI_COMMAND, (uint16_t) ((config_value16(g, PCI_COMMAND) & ~decode) | (command & decode)));
                 if (vfio_memory_enabled(v))
-                        vfio_dmabufs_move(v, false);
+                        vfio_dmabufs_move(c, v, false);
                 sim_up_write(c, &v->memory_lock);
         }
         if (at >= PCI_COMMAND && at <= PCI_COMMAND + 1) {
@@ -176,10 +176,10 @@ static void write_header(struct sim_call *c, struct sim_vfio *v, unsigned at, co
 static void write_power(struct sim_call *c, struct sim_vfio *v, unsigned state) {
         sim_down_write(c, &v->memory_lock);
         if (state == 3)
-                vfio_dmabufs_move(v, true);
+                vfio_dmabufs_move(c, v, true);
         (void) vfio_set_power(c, v, state);
         if (vfio_memory_enabled(v))
-                vfio_dmabufs_move(v, false);
+                vfio_dmabufs_move(c, v, false);
         sim_up_write(c, &v->memory_lock);
 }
 

@@ -301,10 +301,10 @@ int vfio_reset(struct sim_call *c, struct sim_vfio *v) {
                 return -EINVAL;
         sim_down_write(c, &v->memory_lock);
         (void) vfio_set_power(c, v, 0);
-        vfio_dmabufs_move(v, true);
+        vfio_dmabufs_move(c, v, true);
         r = vfio_try_reset(c, v->fn);
         if (vfio_memory_enabled(v))
-                vfio_dmabufs_move(v, false);
+                vfio_dmabufs_move(c, v, false);
         sim_up_write(c, &v->memory_lock);
         return r;
 }
@@ -383,7 +383,7 @@ int vfio_hot_reset(struct sim_call *c, struct sim_vfio *v, struct sim_ioctl *io)
                         break;
                 }
                 if (m->open)
-                        vfio_dmabufs_move(m, true);
+                        vfio_dmabufs_move(c, m, true);
         }
         if (r == 0) {
                 for (size_t i = 0; i < set->n_members; i++)
@@ -394,7 +394,7 @@ int vfio_hot_reset(struct sim_call *c, struct sim_vfio *v, struct sim_ioctl *io)
                 struct sim_vfio *m = set->members[--n];
 
                 if (m->open && vfio_memory_enabled(m))
-                        vfio_dmabufs_move(m, false);
+                        vfio_dmabufs_move(c, m, false);
                 sim_up_write(c, &m->memory_lock);
         }
         sim_up_write(c, &set->lock);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * dma-bufs over ranges of a BAR: drivers/vfio/pci/vfio_pci_dmabuf.c. They are revoked whenever the memory cannot be reached and come
- * back afterwards, but not after the device's last close. The only importer is an address space, which lets go at once and for good.
+ * back afterwards, but not after the device's last close. A revoke waits for importers to let go; an address space does so at once, and
+ * for good.
  */
 #include "sim/vfio.h"
 
@@ -15,14 +16,13 @@ struct vfio_dmabuf {
         bool released;                /* its file is gone: get_file_active() passes it over */
         uint32_t n_ranges;
         struct tdi_vfio_region_dma_range *ranges;
-        struct sim_dmabuf_import *imports;
         struct vfio_dmabuf *next;
 };
 
-static void dmabuf_release(struct sim_call *c, struct sim_dmabuf *buffer);
+static const struct sim_dmabuf_ops vfio_dmabuf_ops;
 
 static struct vfio_dmabuf *vfio_dmabuf_of(struct sim_dmabuf *d) {
-        return d->release == dmabuf_release ? (struct vfio_dmabuf *) d : NULL;
+        return d->ops == &vfio_dmabuf_ops ? (struct vfio_dmabuf *) d : NULL;
 }
 
 static void unlink_dmabuf(struct vfio_dmabuf *d) {
@@ -49,25 +49,20 @@ static void dmabuf_release(struct sim_call *c, struct sim_dmabuf *buffer) {
         free(d);
 }
 
-static void revoke_buffer(struct vfio_dmabuf *d) {
-        d->revoked = true;
-        for (struct sim_dmabuf_import *i = d->imports; i; i = i->next)
-                i->revoked(i);
-}
-
-void vfio_dmabufs_move(struct sim_vfio *v, bool revoked) {
+/* Sleeps: with the lock held nobody else changes the list, and whoever releases a buffer waits for it. Importers hear of a return, too. */
+void vfio_dmabufs_move(struct sim_call *c, struct sim_vfio *v, bool revoked) {
         for (struct vfio_dmabuf *d = v->dmabufs; d; d = d->next)
                 if (!d->released && d->revoked != revoked) {
                         if (revoked)
-                                revoke_buffer(d);
-                        else
-                                d->revoked = false;
+                                d->revoked = true;
+                        sim_dmabuf_invalidate(c, &d->buffer);
+                        d->revoked = revoked;
                 }
 }
 
 void vfio_dmabufs_cleanup(struct sim_call *c, struct sim_vfio *v) {
         sim_down_write(c, &v->memory_lock);
-        vfio_dmabufs_move(v, true);
+        vfio_dmabufs_move(c, v, true);
         for (struct vfio_dmabuf *d = v->dmabufs, *next; d; d = next) {
                 next = d->next;
                 if (!d->released)
@@ -128,8 +123,7 @@ int vfio_feature_dmabuf(struct sim_call *c, struct sim_vfio *v, uint32_t flags, 
         if (!d)
                 return -ENOMEM;
         d->buffer.size = size;
-        d->buffer.exporter = "vfio_pci_core";
-        d->buffer.release = dmabuf_release;
+        d->buffer.ops = &vfio_dmabuf_ops;
         d->bar = get.region_index;
         d->n_ranges = get.nr_ranges;
         d->ranges = TAKE_PTR(ranges);
@@ -155,9 +149,33 @@ int vfio_feature_dmabuf(struct sim_call *c, struct sim_vfio *v, uint32_t flags, 
 
 /* ---- importers ---- */
 
+/* vfio_pci_dma_buf_attach() */
+static int dmabuf_attach(struct sim_dmabuf *buffer, struct sim_dmabuf_import *i) {
+        const struct vfio_dmabuf *d = (const struct vfio_dmabuf *) buffer;
+
+        if (!i->peer_to_peer)
+                return -EOPNOTSUPP;
+        if (d->revoked)
+                return -ENODEV;
+        return i->invalidate ? 0 : -EOPNOTSUPP;
+}
+
+/* vfio_pci_dma_buf_map() */
+static int dmabuf_map(struct sim_dmabuf *buffer, struct sim_dmabuf_mapping *ret) {
+        const struct vfio_dmabuf *d = (const struct vfio_dmabuf *) buffer;
+        const struct tdi_vfio_region_dma_range *q = d->ranges;
+
+        if (d->revoked || !d->vfio)
+                return -ENODEV;
+        *ret = (struct sim_dmabuf_mapping) { .address = d->vfio->fn->bar[d->bar].address + q->offset, .length = buffer->size, .segments = 1 };
+        for (uint32_t i = 1; i < d->n_ranges; i++)
+                ret->segments += q[i].offset != q[i - 1].offset + q[i - 1].length;
+        return 0;
+}
+
 /* dma_buf_dynamic_attach() and vfio_pci_dma_buf_iommufd_map() */
 int sim_dmabuf_import(struct sim_dmabuf *buffer, struct sim_dmabuf_import *i) {
-        struct vfio_dmabuf *d = vfio_dmabuf_of(buffer);
+        const struct vfio_dmabuf *d = vfio_dmabuf_of(buffer);
 
         if (!d)
                 return -EOPNOTSUPP;
@@ -165,48 +183,44 @@ int sim_dmabuf_import(struct sim_dmabuf *buffer, struct sim_dmabuf_import *i) {
                 return -ENODEV;
         if (d->n_ranges != 1)
                 return -EOPNOTSUPP;
-        i->buffer = buffer;
-        i->next = d->imports;
-        d->imports = i;
-        return 0;
-}
-
-void sim_dmabuf_unimport(struct sim_dmabuf_import *i) {
-        struct vfio_dmabuf *d = (struct vfio_dmabuf *) i->buffer;
-
-        for (struct sim_dmabuf_import **p = &d->imports; *p; p = &(*p)->next)
-                if (*p == i) {
-                        *p = i->next;
-                        return;
-                }
+        i->peer_to_peer = true;
+        return sim_dmabuf_attach(buffer, i);
 }
 
 /* Another function's DMA: the memory of this one answers as it does to a CPU. */
-int sim_dmabuf_access(struct sim_dmabuf *buffer, uint64_t offset, void *buf, size_t size, bool write) {
-        struct vfio_dmabuf *d = vfio_dmabuf_of(buffer);
+static int dmabuf_access(struct sim_dmabuf *buffer, uint64_t offset, void *buf, size_t size, bool write) {
+        struct vfio_dmabuf *d = (struct vfio_dmabuf *) buffer;
+        const struct tdi_vfio_region_dma_range *q = d->ranges;
         struct sim_function *fn;
         struct sim_call c;
         uint8_t *p = buf;
 
-        if (!d || d->revoked || !d->vfio || offset > d->buffer.size || size > d->buffer.size - offset)
+        if (d->revoked || !d->vfio)
                 return -EFAULT;
         fn = d->vfio->fn;
         if (!fn->present || !fn->model)
                 return -EFAULT;
         c = (struct sim_call) { .sim = fn->sim };
-        offset += d->ranges[0].offset;
         while (size > 0) {
                 size_t n = 8;
 
+                while (offset >= q->length) {
+                        offset -= q->length;
+                        q++;
+                }
                 while (n > size || offset % n != 0)
                         n /= 2;
                 if (write)
-                        fn->model->write(&c, fn, d->bar, offset, p, n);
+                        fn->model->write(&c, fn, d->bar, q->offset + offset, p, n);
                 else
-                        fn->model->read(&c, fn, d->bar, offset, p, n);
+                        fn->model->read(&c, fn, d->bar, q->offset + offset, p, n);
                 p += n;
                 offset += n;
                 size -= n;
         }
         return 0;
 }
+
+static const struct sim_dmabuf_ops vfio_dmabuf_ops = {
+        .exporter = "vfio_pci_core", .attach = dmabuf_attach, .map = dmabuf_map, .access = dmabuf_access, .release = dmabuf_release,
+};

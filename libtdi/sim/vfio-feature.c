@@ -29,7 +29,7 @@ static int set_token(struct sim_vfio *v, uint32_t flags, const struct sim_ioctl 
 /* vfio_pci_runtime_pm_entry(): the dma-bufs are revoked even when it is refused. */
 static int low_power(struct sim_call *c, struct sim_vfio *v, int wake) {
         sim_down_write(c, &v->memory_lock);
-        vfio_dmabufs_move(v, true);
+        vfio_dmabufs_move(c, v, true);
         if (v->engaged) {
                 sim_up_write(c, &v->memory_lock);
                 return -EINVAL;
@@ -85,7 +85,7 @@ static int leave(struct sim_call *c, struct sim_vfio *v, uint32_t flags, size_t 
         sim_down_write(c, &v->memory_lock);
         vfio_low_power_exit(v);
         if (vfio_memory_enabled(v))
-                vfio_dmabufs_move(v, false);
+                vfio_dmabufs_move(c, v, false);
         sim_up_write(c, &v->memory_lock);
         return 0;
 }

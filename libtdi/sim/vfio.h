@@ -176,7 +176,7 @@ int vfio_feature(struct sim_call *c, struct sim_vfio *v, struct sim_ioctl *io);
 int vfio_check_feature(uint32_t flags, size_t size, uint32_t supported, size_t least); /* 1: go on */
 void vfio_low_power_exit(struct sim_vfio *v);
 int vfio_feature_dmabuf(struct sim_call *c, struct sim_vfio *v, uint32_t flags, struct sim_ioctl *io);
-void vfio_dmabufs_move(struct sim_vfio *v, bool revoked); /* memory_lock held for writing */
+void vfio_dmabufs_move(struct sim_call *c, struct sim_vfio *v, bool revoked); /* memory_lock held for writing; sleeps */
 void vfio_dmabufs_cleanup(struct sim_call *c, struct sim_vfio *v);
 
 /* ---- vfio-group.c: the old interface, as far as it gets in the way ---- */
