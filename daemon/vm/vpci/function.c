@@ -355,6 +355,17 @@ int function_connect(struct function *f, int connection) {
         return r;
 }
 
+bool function_is_leaving(struct function *f) {
+        struct pollfd p = { .events = POLLRDHUP };
+        bool leaving;
+
+        pthread_mutex_lock(&f->lock);
+        p.fd = f->connection;
+        leaving = f->connection >= 0 && (f->hung_up || poll(&p, 1, 0) > 0);
+        pthread_mutex_unlock(&f->lock);
+        return leaving;
+}
+
 void function_stop(struct function *f) {
         pthread_mutex_lock(&f->lock);
         f->stopping = true;

@@ -58,6 +58,7 @@ struct function {
         struct irq irqs[FUNCTION_IRQS];
         struct vconfig *config;   /* this and the next are the first lane's from birth to end; others look under the lock */
         struct dma_client *dma;
+        uint64_t waiting;         /* the supervisor's: since when the next client waits for the one before to be gone; 0: none does */
         pthread_mutex_t dma_lock; /* dma_ calls of one client must not overlap */
         int request;              /* the client's eventfd for the request interrupt, or -EBADF */
 
@@ -91,13 +92,15 @@ void function_stop(struct function *f);
 int function_connect(struct function *f, int connection);
 /* Ends the connection, if there is one. Quick. */
 void function_hang_up(struct function *f);
+/* Its client has hung up, and not everything of it is gone yet. Quick. */
+bool function_is_leaving(struct function *f);
 /* The supervisor's look at both lanes. True while a request is under way. Quick. */
 bool function_watch(struct function *f, uint64_t now);
 struct json_object *function_describe(struct function *f);
 
 /* The first lane's request takes its time: the second one has the stream from here. */
 void function_step_aside(struct lane *l);
-/* Answers the request before it is executed, as of a posted write, and steps aside. */
+/* Answers the request, a write, before it is executed, as if it were posted, and steps aside. */
 void function_answer_early(struct lane *l);
 
 /* dispatch.c: executes l->message and fills in @header and *body; 0 or a negative errno for the client. -ECONNABORTED ends the connection. */

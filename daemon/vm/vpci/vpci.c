@@ -21,6 +21,8 @@
 /* So many looks without a request before the supervisor goes to sleep for good. */
 #define QUIET_TICKS 4
 #define STOP_PATIENCE_NSEC 2000000000ULL
+/* How long a client waits until what the one before has left is gone: less than it waits for an answer. */
+#define LEAVE_PATIENCE_NSEC 3000000000ULL
 #define EVENTS_MAX 256
 /* Unless tdid says otherwise. */
 #define DEFAULT_BYTES (1ULL << 40)
@@ -211,6 +213,19 @@ static void peer_ended(struct vpci *v) {
                 function_hang_up(v->functions[i]);
 }
 
+/* A VMM that is restarted comes back at once: it is not refused because of what is left of the one before. */
+static bool waits(struct function *f) {
+        uint64_t now = now_nsec();
+
+        if (!function_is_leaving(f)) {
+                f->waiting = 0;
+                return false;
+        }
+        if (f->waiting == 0)
+                f->waiting = now;
+        return now - f->waiting < LEAVE_PATIENCE_NSEC;
+}
+
 /* ---- the loop ---- */
 
 size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout) {
@@ -220,8 +235,13 @@ size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout) {
 
         p[k++] = (struct pollfd){ .fd = v->wake, .events = POLLIN };
         p[k++] = (struct pollfd){ .fd = v->peer, .events = POLLIN };
-        for (size_t i = 0; i < v->n; i++)
-                p[k++] = (struct pollfd){ .fd = v->functions[i]->listener, .events = POLLIN };
+        for (size_t i = 0; i < v->n; i++) {
+                struct function *f = v->functions[i];
+                bool wait = f->waiting && waits(f);
+
+                p[k++] = (struct pollfd){ .fd = wait ? -EBADF : f->listener, .events = POLLIN };
+                busy |= wait;
+        }
         /* Said before the look: who begins a request after it, sees it. */
         atomic_store(&v->asleep, true);
         for (size_t i = 0; i < v->n; i++)
@@ -249,7 +269,8 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n) {
         for (size_t i = 2; i < n; i++)
                 for (size_t k = 0; p[i].revents && k < v->n; k++)
                         if (v->functions[k]->listener == p[i].fd) {
-                                accept_one(v, v->functions[k]);
+                                if (!waits(v->functions[k]))
+                                        accept_one(v, v->functions[k]);
                                 break;
                         }
         for (size_t i = v->n_given_up; i > 0; i--)
