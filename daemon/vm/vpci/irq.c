@@ -46,9 +46,12 @@ static int set_request(struct lane *l, const struct vu_irq_set *s) {
 
         if (s->flags & TDI_VFIO_IRQ_SET_DATA_BOOL || !(s->flags & TDI_VFIO_IRQ_SET_ACTION_TRIGGER) || s->start != 0 || s->count > 1)
                 return -EINVAL;
-        /* Of more bits than these the request interrupt has none: no descriptor, or no count, switches it off. */
-        if (s->count == 1 && s->flags & TDI_VFIO_IRQ_SET_DATA_EVENTFD)
+        /* No descriptor, or no count, switches it off. A client does not ring it itself: whoever does may wait for the descriptor. */
+        if (s->count == 1) {
+                if (!(s->flags & TDI_VFIO_IRQ_SET_DATA_EVENTFD))
+                        return -EINVAL;
                 fd = message_take_fd(&l->message, 0);
+        }
         irq_take_request(f, fd);
         return 0;
 }
