@@ -189,10 +189,13 @@ void function_step_aside(struct lane *l) {
 }
 
 void function_answer_early(struct lane *l) {
+        const struct message *m = &l->message;
+        size_t size = m->header.command == VU_REGION_WRITE ? sizeof(struct vu_region_access) : sizeof(struct vu_write_multi);
+
         if (!move(l, PHASE_BUSY, PHASE_SENDING))
                 return;
         /* A client that has gone is seen by whoever reads next. */
-        (void) answer(l->function, &l->message.header, 0, NULL, 0);
+        (void) answer(l->function, &m->header, 0, m->body, size);
         atomic_store(&l->phase, PHASE_ANSWERED);
         function_step_aside(l);
 }
