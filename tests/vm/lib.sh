@@ -94,16 +94,18 @@ archive_uri() {
         archive_sources | awk '$2 !~ /-/ && !uri { uri = $1 } END { print uri }'
 }
 
-# apt_for SUITE [apt-get|apt-cache] ARGUMENT...: runs apt with sources, lists and cache of its own for one suite; what it
-# installs onto is the system's dpkg status. Nothing under /etc/apt is changed.
+# apt_for NAME [apt-get|apt-cache] ARGUMENT...: runs apt with sources, lists and cache of its own, those that apt_lists made
+# under that name: the suite's, where there is one. What it installs onto is the system's dpkg status; with a file "status" in
+# its folder, that one. Nothing under /etc/apt is changed.
 apt_for() {
-        local dir="$CACHE/apt/$1" tool=apt-get
+        local dir="$CACHE/apt/$1" tool=apt-get status=()
         shift
         case "$1" in apt-cache|apt-get) tool="$1"; shift ;; esac
+        [ ! -e "$dir/status" ] || status=(-o Dir::State::status="$dir/status")
         "$tool" \
                 -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
                 -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
-                -o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" \
+                -o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" "${status[@]}" \
                 -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User=root \
                 -o DPkg::Lock::Timeout=600 "$@"
 }
@@ -113,7 +115,10 @@ have_lists() { [ -e "$CACHE/apt/$1/fetched" ]; }
 # apt_lists SUITE [OTHER_SUITE...]: sees to it that the private apt of SUITE has lists; OTHER_SUITEs serve its
 # dependencies. With REFRESH=1 in the environment they are fetched anew. Lists stay as they are otherwise, so that a key
 # made from them does not change behind the back of a warm cache.
-apt_lists() (
+apt_lists() { apt_lists_as "$1" "$@"; }
+
+# apt_lists_as NAME SUITE...: the same under another name.
+apt_lists_as() (
         dir="$CACHE/apt/$1" keyring=/usr/share/keyrings/debian-archive-keyring.gpg
         have_lists "$1" && [ "${REFRESH:-0}" = 0 ] && exit 0
         lock "apt-$1"
@@ -121,10 +126,10 @@ apt_lists() (
         [ -r "$keyring" ] || die "cannot read $keyring: install package debian-archive-keyring"
         uri="$(archive_uri)"
         mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
-        for suite in "$@"; do
+        for suite in "${@:2}"; do
                 printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$uri" "$suite"
         done >"$dir/sources.list"
-        apt_for "$1" update -qq >&2 || die "cannot fetch the package lists of suite '$1': 'apt-get update' failed (see above)." \
+        apt_for "$1" update -qq >&2 || die "cannot fetch the package lists of suite '$2': 'apt-get update' failed (see above)." \
                 "Is the archive that apt is configured with reachable, and does it carry that suite?"
         touch "$dir/fetched"
 )
