@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # needs: the parts of the cache that must be there before the suite starts. slow: left out by --quick. lane: suites run one
 # after another, but two lanes, that of the VM and what goes well beside it, run side by side: a VM spends half of its time waiting.
 Suite = namedtuple("Suite", "name about function needs slow lane", defaults=("",))
-VM_NEEDS = ("fetch-qemu", "build-root", "build-kernel")
+VM_NEEDS = ("fetch-qemu", "build-root", "build-kernel", "fetch-qemu-client", "build-guest", "build-client")
 SUITES = (
     Suite("build", "every variant compiles without a warning", builds.run_builds, (), False),
     Suite("unit", "unit tests in every variant", builds.run_units, ("fetch-headers",), False),
@@ -44,6 +44,7 @@ SUITES = (
     Suite("conformance", "calls recorded on the real kernel, on the simulation", conformance.run_corpus, (), False, "b"),
     Suite("fuzz", "some seconds of every fuzz target", fuzz.run_fuzz, (), False, "b"),
     Suite("modules", "the test kernel modules compile without a warning", vm.run_modules, ("build-kernel",), True),
+    Suite("guest", "the guest of the vfio-user scenarios, with QEMU's own device", vm.run_guest, ("fetch-qemu-client", "build-guest"), True, "b"),
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),
     Suite("conformance-vm", "the same calls on the real kernel, and new ones", conformance.run_vm, VM_NEEDS, True, "a"),
@@ -69,7 +70,7 @@ the cache was warm, 60 otherwise; a run over it fails. --full and --only have no
 def prepare(report, needs):
     """Fills the cache. Returns what could not be made."""
     missing = set()
-    report.begin("prepare", "headers, QEMU, root image and kernel, from the cache where they are there")
+    report.begin("prepare", "headers, QEMU, root image, kernel and guest, from the cache where they are there")
     for name in needs:
         log = ROOT / f"build/logs/prepare-{name}.log"
         ended = child.run([ROOT / "tests/vm" / name], log, on_line=lambda line: report.say("  " + line))
@@ -96,6 +97,8 @@ def list_tests(suites, made):
             names = ["clang-tidy", "cppcheck"]
         elif suite.name == "modules":
             names = ["build"]
+        elif suite.name == "guest":
+            names = []
         elif suite.name.startswith(("conformance", "sim-matrix")):
             names = []
         elif suite.name == "unit":

@@ -205,3 +205,15 @@ def run_modules(report, builds, **_):
         return
     log = builds.logs / "modules.log"
     report.result("build", child.run([builds.root / "tests/vm/build-modules"], log), log)
+
+
+def run_guest(report, builds, **_):
+    """The guest that drives functions through tdid, against the same device without tdid: a failure here is no fault of tdid's."""
+    if not report.selection.whole and report.selection.suite == "*":
+        return
+    log = builds.logs / "guest.log"
+    lines = Lines(report, "guest")
+    ended = child.run([builds.root / "tests/vm/check-guest"], log, timeout=600, on_line=lines.line)
+    lines.flush()
+    if ended.code != 0 and not lines.failed or not lines.seen:
+        report.failed("run", ended.seconds, f"check-guest ended with code {ended.code} after {lines.seen} results\n{ended.tail()}", log)

@@ -13,6 +13,7 @@ import host_state
 from kit.checks import Failure, Skip, check, equal, eventually
 from kit.client import Background, Client, Device, Lost, Refused
 from kit.daemon import Bus, Daemon, children, die_with_us, processes
+from kit.guest import Guest
 from kit.tdictl import Tdictl
 
 
@@ -126,6 +127,19 @@ class Context:
         return self.stick
 
     # ---- processes that keep things ----
+
+    def guest(self):
+        """A guest that has not been started yet; it ends with the scenario."""
+        self._count += 1
+        folder = os.path.join(self.folder, f"guest-{self._count}")
+        os.mkdir(folder, 0o755)
+        guest = Guest(folder, lambda line: self.note("|", line), self.host.guest_accel)
+
+        def end():
+            for line in guest.close():
+                self.note("QEMU:", line)
+        self.defer(end)
+        return guest
 
     def sleeper(self, *fds):
         """A process that does nothing but live, with copies of these descriptors."""

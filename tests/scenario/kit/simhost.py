@@ -89,6 +89,8 @@ class Simulation:
 
 class SimHost(Host):
     kind = "sim"
+    # The simulation's /dev/kvm is tdid's; what this machine has is not relied on.
+    guest_accel = "tcg"
     lacking = {
         "linux": "only the real kernel has it",
         "fuse": "the simulation has no file systems",

@@ -2,6 +2,7 @@
 /*
  * What the guest does with an edu function (QEMU, docs/specs/edu.rst), through the module edu_guest:
  *
+ *      use N                   the N-th of several, from 0, for all that follows
  *      edu                     all of the following four
  *      config                  identity, BAR sizes, what can be written in its configuration space
  *      mmio                    registers
@@ -56,6 +57,9 @@
 #define DMA_SIZE_MAX 2048u
 /* The device takes 100 ms of its own for each. */
 #define DMA_MS 100
+
+/* Which of several. */
+static unsigned chosen;
 
 struct edu {
         char bdf[32];
@@ -113,7 +117,7 @@ static int open_uio(const char *bdf) {
 }
 
 static bool edu_open(struct edu *e) {
-        const char *bdf = find_function(VENDOR, DEVICE, PATIENCE_MS), *text;
+        const char *bdf = find_function(VENDOR, DEVICE, chosen, PATIENCE_MS), *text;
         void *p;
 
         *e = (struct edu) { .uio = -1 };
@@ -422,7 +426,7 @@ static bool with_interrupt(const char *parameter, const char *wanted) {
 
         if (!unload_module("edu_guest") || !load_module("/edu_guest.ko", parameter) || !irq((char *[]) { NULL }))
                 return false;
-        bdf = find_function(VENDOR, DEVICE, 0);
+        bdf = find_function(VENDOR, DEVICE, chosen, 0);
         text = bdf ? read_text(function_file(bdf, "interrupt")) : NULL;
         return (text && strcmp(text, wanted) == 0) || fail("its interrupts are %s, not %s", text ? text : "?", wanted);
 }
@@ -435,7 +439,7 @@ static bool intx(char **words) {
 }
 
 static bool reset(char **words) {
-        const char *bdf = find_function(VENDOR, DEVICE, PATIENCE_MS);
+        const char *bdf = find_function(VENDOR, DEVICE, chosen, PATIENCE_MS);
         int64_t begin = now_ms();
         int r;
 
@@ -450,7 +454,7 @@ static bool reset(char **words) {
 }
 
 static bool rebind(char **words) {
-        const char *bdf = find_function(VENDOR, DEVICE, PATIENCE_MS);
+        const char *bdf = find_function(VENDOR, DEVICE, chosen, PATIENCE_MS);
         int r;
 
         (void) words;
@@ -462,13 +466,18 @@ static bool rebind(char **words) {
         return r < 0 ? fail("%s: cannot be bound anew: %s", bdf, strerror(-r)) : edu(NULL);
 }
 
+static bool use(char **words) {
+        chosen = (unsigned) number(words, 0, 0);
+        return true;
+}
+
 static bool gone(char **words) {
         (void) words;
-        return wait_gone(VENDOR, DEVICE, 3 * PATIENCE_MS) || fail("edu is still there");
+        return wait_gone(VENDOR, DEVICE, chosen, 3 * PATIENCE_MS) || fail("edu is still there");
 }
 
 static bool find(char **words) {
-        const char *bdf = find_function(VENDOR, DEVICE, 3 * PATIENCE_MS);
+        const char *bdf = find_function(VENDOR, DEVICE, chosen, 3 * PATIENCE_MS);
 
         (void) words;
         if (!bdf)
@@ -508,6 +517,9 @@ static bool loop(char **words) {
 
 /* ---- for who counts what it costs: the register accesses of a pair are the same ---- */
 
+/* Long enough that whoever serves a register write has come to rest after it. */
+#define REST_MS 5
+
 /* An interrupt costs the driver one read and one write. */
 static void as_handler(struct edu *e) {
         (void) get(e, IRQ_STATUS);
@@ -524,8 +536,11 @@ static bool interrupts(char **words, bool raised) {
                 put(&e, IRQ_RAISE, raised ? 1 : 0);
                 if (raised)
                         ok = interrupted(&e, PATIENCE_MS) || fail("interrupt %ld did not come", i);
-                else
+                else {
+                        sleep_ms(REST_MS);
                         as_handler(&e);
+                }
+                sleep_ms(REST_MS);
         }
         edu_close(&e);
         return ok;
@@ -602,5 +617,5 @@ const struct test edu_tests[] = {
         { "edu", edu },     { "config", config }, { "mmio", mmio },   { "irq", irq },     { "dma", dma },
         { "intx", intx },   { "reset", reset },   { "rebind", rebind }, { "gone", gone }, { "find", find },
         { "loop", loop },   { "raise", raise_ },  { "quiet", quiet }, { "copy", copy },   { "still", still },
-        { "cost", cost },   { NULL, NULL },
+        { "cost", cost },   { "use", use },       { NULL, NULL },
 };

@@ -32,10 +32,11 @@ const char *read_text(const char *path);
 int write_text(const char *path, const char *text);
 /* The path of a function's file; the fourth call after it overwrites it. */
 const char *function_file(const char *bdf, const char *name);
-/* The first function with these IDs ("0x1234"), waited for: its address, or NULL after that time. Lives until the next call. */
-const char *find_function(const char *vendor, const char *device, int64_t wait_ms);
-/* Waits until no such function is there any more. */
-bool wait_gone(const char *vendor, const char *device, int64_t wait_ms);
+/* The function with these IDs ("0x1234") that has @before others before it, by address; waited for: its address, or NULL after that
+ * time. Lives until the next call. */
+const char *find_function(const char *vendor, const char *device, unsigned before, int64_t wait_ms);
+/* Waits until there is no such function any more. */
+bool wait_gone(const char *vendor, const char *device, unsigned before, int64_t wait_ms);
 bool load_module(const char *path, const char *parameters);
 bool unload_module(const char *name);
 

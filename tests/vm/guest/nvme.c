@@ -58,7 +58,7 @@ static bool write_back(int fd, uint8_t *buf, unsigned long sector) {
 }
 
 static int open_disk(void) {
-        int64_t until = now_ms() + 3 * PATIENCE_MS;
+        int64_t until = now_ms() + PATIENCE_MS;
         int fd;
 
         while ((fd = open(NODE, O_RDWR | O_DIRECT | O_CLOEXEC)) < 0 && now_ms() < until)

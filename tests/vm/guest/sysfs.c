@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -59,36 +60,39 @@ static bool has_id(const char *bdf, const char *file, const char *id) {
         return text && strcmp(text, id) == 0;
 }
 
-static const char *look(const char *vendor, const char *device) {
-        static char found[32];
-        const char *result = NULL;
+static int by_name(const void *a, const void *b) {
+        return strcmp(a, b);
+}
+
+static const char *look(const char *vendor, const char *device, unsigned before) {
+        static char found[16][32];
         struct dirent *entry;
+        size_t n = 0;
         DIR *dir;
 
         dir = opendir(DEVICES);
-        while (dir && !result && (entry = readdir(dir)))
-                if (entry->d_name[0] != '.' && has_id(entry->d_name, "vendor", vendor) && has_id(entry->d_name, "device", device)) {
-                        snprintf(found, sizeof(found), "%.31s", entry->d_name);
-                        result = found;
-                }
+        while (dir && n < 16 && (entry = readdir(dir)))
+                if (entry->d_name[0] != '.' && has_id(entry->d_name, "vendor", vendor) && has_id(entry->d_name, "device", device))
+                        snprintf(found[n++], sizeof(found[0]), "%.31s", entry->d_name);
         if (dir)
                 closedir(dir);
-        return result;
+        qsort(found, n, sizeof(found[0]), by_name);
+        return before < n ? found[before] : NULL;
 }
 
-const char *find_function(const char *vendor, const char *device, int64_t wait_ms) {
+const char *find_function(const char *vendor, const char *device, unsigned before, int64_t wait_ms) {
         int64_t until = now_ms() + wait_ms;
         const char *bdf;
 
-        while (!(bdf = look(vendor, device)) && now_ms() < until)
+        while (!(bdf = look(vendor, device, before)) && now_ms() < until)
                 sleep_ms(50);
         return bdf;
 }
 
-bool wait_gone(const char *vendor, const char *device, int64_t wait_ms) {
+bool wait_gone(const char *vendor, const char *device, unsigned before, int64_t wait_ms) {
         int64_t until = now_ms() + wait_ms;
 
-        while (look(vendor, device)) {
+        while (look(vendor, device, before)) {
                 if (now_ms() >= until)
                         return false;
                 sleep_ms(50);
