@@ -9,7 +9,7 @@
 #include "model/json.h"
 
 #define IPC_FDS_MAX 16
-#define IPC_SIZE_MAX (128UL * 1024)
+#define IPC_SIZE_MAX (160UL * 1024)
 
 /*
  * The version of the messages to holders, which live longer than the tdid that started them. 2: "vpci.*", and events: packets with a

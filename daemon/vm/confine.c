@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include "host/abi/iommufd.h"
 #include "util/util.h"
 
 /* Maps of a guest's memory in 4 KiB pieces are most of it (vpci/dma.h), and the threads' stacks count. */
@@ -34,7 +35,9 @@ static const int allowed[] = {
         SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(getrandom),
         /* Functions: their devices, their clients, and what a client sends. */
         SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(eventfd2), SCMP_SYS(shutdown), SCMP_SYS(fstat), SCMP_SYS(newfstatat),
-        SCMP_SYS(fstatfs),
+        SCMP_SYS(fstatfs), SCMP_SYS(readlink), SCMP_SYS(readlinkat),
+        /* Answers of the helper that maps in the VMM's cgroup. */
+        SCMP_SYS(recvfrom),
         /* Threads. */
         SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity),
         SCMP_SYS(clock_nanosleep), SCMP_SYS(membarrier), SCMP_SYS(sigaltstack),
@@ -42,7 +45,7 @@ static const int allowed[] = {
 /* Of ioctl only VFIO's and iommufd's, which share a type. */
 #define IOCTL_TYPE(c) ((uint64_t) (c) << 8)
 /* A simulated device is reached by messages, each with a reply socket of its own (libtdi/host/sim.c). */
-static const int simulated_too[] = { SCMP_SYS(socketpair), SCMP_SYS(recvfrom), SCMP_SYS(sendto) };
+static const int simulated_too[] = { SCMP_SYS(socketpair), SCMP_SYS(sendto) };
 
 static int allow(scmp_filter_ctx filter, const int *calls, size_t n) {
         int r = 0;
@@ -67,12 +70,12 @@ int confine(bool simulated) {
                 return -ENOMEM;
         r = allow(filter, allowed, ARRAY_SIZE(allowed));
         if (r == 0)
-                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, IOCTL_TYPE(0xff), IOCTL_TYPE(';')));
+                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, IOCTL_TYPE(0xff), IOCTL_TYPE(TDI_IOMMUFD_TYPE)));
         /* Threads, but no processes: what clone3 is asked for a filter cannot see, and the C library goes on with clone. */
         if (r == 0)
                 r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
         if (r == 0)
-                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM));
         if (r == 0 && simulated)
                 r = allow(filter, simulated_too, ARRAY_SIZE(simulated_too));
         if (r == 0)

@@ -6,7 +6,7 @@
 #include "ipc.h"
 
 #define STORE_KEYS_MAX 1024
-#define STORE_STATE_MAX (56UL * 1024)
+#define STORE_STATE_MAX (88UL * 1024)
 #define STORE_KEY_LENGTH_MAX 64
 
 struct store {

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A confined holder: the whole protocol works, and nothing else does. */
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "holder-client.h"
+#include "host/abi/iommufd.h"
 #include "vm/confine.h"
 #include "vm/serve.h"
+#include "vm/vpci/dma-helper.h"
+#include "vm/vpci/dma.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
@@ -64,6 +70,8 @@ static void refusals(_unused_ void *userdata) {
         REFUSED(kill(getpid(), 0));
         REFUSED(prctl(PR_SET_NAME, "x"));
         REFUSED(chdir("/"));
+        REFUSED(ioctl(0, TIOCSTI, "x"));
+        REFUSED(ioctl(0, _IO(0xae, 1), 0));
 }
 
 static void memory(_unused_ void *userdata) {
@@ -145,19 +153,116 @@ static void test_protocol(void) {
         close_fd(fd);
 }
 
+/* ---- the guest's memory ---- */
+
+struct guest {
+        TdiHost host; /* the real one, on which iommufd succeeds */
+        struct tdi_host_ops ops;
+        TdiHost *real;
+        int null, memory, maps, helper;
+};
+
+static int guest_ioctl(TdiHost *host, int fd, unsigned long request, void *arg) {
+        struct guest *g = (void *) host;
+
+        /* It gets as far as the kernel. */
+        check_int(host_ioctl(g->real, fd, request, arg), -ENOTTY);
+        if (request == TDI_IOMMU_IOAS_IOVA_RANGES) {
+                struct tdi_iommu_ioas_iova_ranges *cmd = arg;
+
+                *(struct tdi_iommu_iova_range *) (uintptr_t) cmd->allowed_iovas = (struct tdi_iommu_iova_range){ 0, UINT64_MAX };
+                cmd->num_iovas = 1;
+        }
+        return 0;
+}
+
+static void on_event(_unused_ enum dma_event event, _unused_ const char *text, _unused_ void *userdata) {
+}
+
+#define LONG_MAP (UINT64_C(1) << 30)
+
+static void guest_memory(void *userdata) {
+        struct guest *g = userdata;
+        struct dma_limits limits = { UINT64_MAX, 100000 };
+        struct dma_client *c;
+        struct dma *d;
+
+        require(dma_new(&g->host, &limits, &d) == 0);
+        dma_set_iommufd(d, g->null);
+        dma_set_peer(d, TAKE_FD(g->maps), TAKE_FD(g->helper));
+        require(dma_client_new(d, 1, on_event, NULL, &c) == 0);
+        check_int(dma_map(c, 0, 4096, fd_dup(g->memory), 0, true, true), 0);
+        check_int(dma_map(c, LONG_MAP, LONG_MAP, fd_dup(g->memory), 0, true, true), 0);
+        for (unsigned i = 0; i < 500 && !dma_allows_master(c); i++)
+                (void) poll(NULL, 0, 10);
+        check(dma_allows_master(c));
+        check_int(dma_map(c, 8192, 4096, fd_dup(g->null), 0, true, true), -EBADF);
+        check_int(dma_unmap_all(c, NULL), 0);
+        check(!dma_client_free(c));
+        check(!dma_free(d));
+}
+
+static void *help(void *userdata) {
+        struct dma_helper_request q;
+
+        while (recv(*(int *) userdata, &q, sizeof(q), 0) == (ssize_t) sizeof(q)) {
+                struct dma_helper_reply reply = { .id = q.id };
+
+                check_int(send(*(int *) userdata, &reply, sizeof(reply), MSG_NOSIGNAL), sizeof(reply));
+        }
+        return NULL;
+}
+
+static void test_guest_memory(bool with_helper) {
+        struct guest g = { .helper = -EBADF };
+        pthread_t helper;
+        int pair[2];
+        void *map;
+
+        test_about("guest memory%s", with_helper ? " with a helper" : "");
+        require(tdi_host_linux_new(&g.real) == 0);
+        g.ops = *g.real->ops;
+        g.ops.ioctl = guest_ioctl;
+        g.host.ops = &g.ops;
+        g.null = open("/dev/null", O_RDWR | O_CLOEXEC);
+        g.maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+        g.memory = memfd_create("guest", MFD_CLOEXEC);
+        require(g.null >= 0 && g.maps >= 0 && g.memory >= 0 && ftruncate(g.memory, LONG_MAP) == 0);
+        map = mmap(NULL, LONG_MAP, PROT_READ, MAP_SHARED | MAP_NORESERVE, g.memory, 0);
+        require(map != MAP_FAILED);
+        if (with_helper) {
+                require(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+                require(pthread_create(&helper, NULL, help, &pair[1]) == 0);
+                g.helper = pair[0];
+        }
+        check_int(run(guest_memory, &g), 0);
+        close_fd(g.helper);
+        if (with_helper) {
+                require(pthread_join(helper, NULL) == 0);
+                close_fd(pair[1]);
+        }
+        (void) munmap(map, LONG_MAP);
+        close_fd(g.memory);
+        close_fd(g.maps);
+        close_fd(g.null);
+        tdi_host_free(g.real);
+}
+
 int main(void) {
         const char *preload = getenv("LD_PRELOAD");
 
         if (SANITIZED) {
-                fputs("skipped: a sanitizer's run-time needs what confine(false) forbids\n", stderr);
+                fputs("skipped: a sanitizer's run-time needs what confine() forbids\n", stderr);
                 return TEST_SKIPPED;
         }
         if (preload && strstr(preload, "vgpreload")) {
-                fputs("skipped: valgrind itself needs what confine(false) forbids\n", stderr);
+                fputs("skipped: valgrind itself needs what confine() forbids\n", stderr);
                 return TEST_SKIPPED;
         }
         check_int(run(refusals, NULL), 0);
         check_int(run(memory, NULL), 0);
         test_protocol();
+        test_guest_memory(false);
+        test_guest_memory(true);
         return test_end();
 }

@@ -58,6 +58,9 @@ static void model_map(unsigned i) {
                 new.memory = new.first % 3 ? 0 : 1;
                 new.writable = true;
         }
+        /* Sometimes it cannot be. */
+        if (below(8) == 0)
+                new.offset = SPAN;
         old = &space[new.first];
         joins = old->holders && !(old->holders & new.holders) && is_same(old, &new);
         for (unsigned p = new.first; p < new.first + new.pages; p++) {

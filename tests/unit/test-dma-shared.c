@@ -193,6 +193,7 @@ static void test_two_spaces(void) {
         /* What is copied from does not go meanwhile. */
         check_int(unmap_pages(&y, 0, 16), 16);
         id = fault("{\"call\": \"IOMMU_IOAS_COPY\", \"delay_ms\": 600}");
+        (void) calls(&maps, "IOMMU_IOAS_MAP_FILE");
         second.msec = 0;
         start(&second, later_map);
         (void) usleep(200000);
@@ -200,6 +201,7 @@ static void test_two_spaces(void) {
         check_int(end(&second), 0);
         check(seen(0, 3) == UINT64_MAX);
         check(seen(1, 3) == stamp(&m, 3));
+        check_int(calls(&maps, "IOMMU_IOAS_MAP_FILE"), 0);
         fault_end(id);
 
         fault_end(maps);

@@ -99,7 +99,7 @@ struct dma_job {
         bool left;                    /* nobody waits for it: frees itself */
         bool done;
         int result;
-        char why[DMA_WHY];
+        char *why;                    /* of a failure; NULL where there is no more to say */
 };
 
 struct dma_client {
@@ -246,7 +246,9 @@ void dma_unguard(struct dma_space *s, struct dma_guard *g);
 /* IOMMU_IOAS_UNMAP. Lock not held. */
 int dma_kernel_unmap(struct dma *d, uint32_t ioas, uint64_t first, uint64_t last);
 
-/* ---- dma-job.c: one map, made by this process or by the helper. ---- */
+/* ---- dma-job.c: one map, made by this process or by the helper ---- */
+
+struct dma_job *dma_job_free(struct dma_job *j);
 
 /* Is it of use to wait: the same is being mapped into another space, or unmapping goes on here? Lock held. */
 bool dma_job_blocked(const struct dma_job *j);

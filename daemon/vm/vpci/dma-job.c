@@ -11,6 +11,13 @@
 #define OVERDUE_MSEC 20000
 #define OVERDUE_MSEC_GIB 2000
 
+struct dma_job *dma_job_free(struct dma_job *j) {
+        if (j)
+                free(j->why);
+        free(j);
+        return NULL;
+}
+
 /* ---- before ---- */
 
 /* Another space's job for the same memory that the kernel works on: its end is worth waiting for. */
@@ -61,14 +68,15 @@ void dma_job_begin(struct dma_job *j) {
 /* ---- after ---- */
 
 /* The kernel says EINVAL of what it has reserved: which window is it? Lock not held. */
-static int explain(struct dma_job *j, int r) {
+static int explain(const struct dma_job *j, int r, char why[static DMA_WHY]) {
         struct dma_space *s = j->client->space;
 
+        snprintf(why, DMA_WHY, "IOMMU_IOAS_MAP_FILE failed");
         if (r != -EINVAL || dma_read_windows(s) < 0)
                 return r;
         dma_lock(s->d);
         if (!dma_in_windows(s, range_iova(&j->r), range_bytes(&j->r))) {
-                dma_name_windows(s, range_iova(&j->r), range_bytes(&j->r), j->why);
+                dma_name_windows(s, range_iova(&j->r), range_bytes(&j->r), why);
                 r = -EADDRNOTAVAIL;
         }
         (void) pthread_mutex_unlock(&s->d->lock);
@@ -109,18 +117,19 @@ static void end(struct dma_job *j, int r) {
         struct dma_client *c = j->client;
         struct dma_space *s = c->space;
         struct dma *d = c->d;
+        char why[DMA_WHY] = "";
         struct range *e;
-        bool left;
 
         /* Pages that are pinned cannot be sealed any more (memfd_wait_for_pins): the check before was not the last word, this is. */
-        if (r == 0 && j->r.writable) {
-                r = dma_check_seals(j->fd, j->why);
+        if (r < 0)
+                r = explain(j, r, why);
+        else if (j->r.writable) {
+                r = dma_check_seals(j->fd, why);
                 if (r < 0)
                         (void) dma_kernel_unmap(d, s->ioas, j->r.first, range_last(&j->r));
         }
-        r = explain(j, r);
-        if (r < 0 && isempty(j->why))
-                snprintf(j->why, sizeof(j->why), "IOMMU_IOAS_MAP_FILE failed");
+        if (r < 0)
+                j->why = strdup(why);
         dma_lock(d);
         for (struct dma_job **at = &s->running; *at; at = &(*at)->next_running)
                 if (*at == j) {
@@ -132,17 +141,16 @@ static void end(struct dma_job *j, int r) {
         if (r == 0)
                 end_well(s, e);
         else
-                end_badly(s, *e, r, j->why);
+                end_badly(s, *e, r, why);
         if (j->background) {
                 c->background--;
                 (void) pthread_cond_signal(&c->work);
         }
         j->result = r;
         j->done = true;
-        left = j->left;
         dma_changed(d);
-        if (left)
-                free(j);
+        if (j->left)
+                (void) dma_job_free(j);
         dma_unlock(d);
 }
 

@@ -41,7 +41,7 @@ static void *run(void *userdata) {
                 dma_lock(d);
                 while (!j->done)
                         (void) dma_wait(d, NULL);
-                free(j);
+                (void) dma_job_free(j);
         }
         dma_unlock(d);
         return NULL;
@@ -84,7 +84,7 @@ static size_t cancel(struct dma_client *owner, struct dma_client *c, uint64_t fi
                 dma_client_lost(c, e);
                 dma_file_end(c->d, j->r.file);
                 dma_remove_entry(c->space, j->r.first);
-                free(j);
+                (void) dma_job_free(j);
                 n++;
         }
         owner->queue_end = at;

@@ -378,8 +378,9 @@ static int make(struct dma_client *c, struct dma_job *j, struct request *q) {
                 return 0;
         }
         r = j->result;
-        memcpy(q->why, j->why, sizeof(q->why));
-        free(j);
+        if (j->why)
+                snprintf(q->why, sizeof(q->why), "%s", j->why);
+        (void) dma_job_free(j);
         return r;
 }
 
