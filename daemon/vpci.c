@@ -77,8 +77,65 @@ void vpci_stopped(Custody *c, bool stuck) {
                 vm_group_leave(c->vm, c->group);
 }
 
+/* A packet holds what some functions have to say: the others follow. */
+struct asking {
+        VM *vm;
+        struct json_object *functions;
+        holder_done done;
+        void *userdata;
+};
+
+static int ask_from(struct asking *a, uint64_t from);
+
+static void asked(struct asking *a, int r, struct json_object *answer, struct ipc_fds *fds) {
+        if (r >= 0)
+                json_set_take(answer, "functions", TAKE_PTR(a->functions));
+        a->done(r, answer, fds, a->userdata);
+        json_putp(&a->functions);
+        free(a);
+}
+
+static void on_state(int r, struct json_object *answer, struct ipc_fds *fds, void *userdata) {
+        struct asking *a = userdata;
+        struct json_object *list;
+        uint64_t next;
+
+        if (r >= 0)
+                r = json_get_array(answer, "functions", &list);
+        for (size_t i = 0; r >= 0 && i < json_object_array_length(list); i++)
+                json_push_take(a->functions, json_object_get(json_object_array_get_idx(list, i)));
+        /* Functions that come or go between two packets are the next question's: this one ends all the same. */
+        if (r >= 0 && json_get_u64(answer, "next", &next) >= 0 && json_object_array_length(list) > 0) {
+                r = ask_from(a, next);
+                if (r >= 0)
+                        return;
+        }
+        asked(a, r < 0 ? r : 0, answer, fds);
+}
+
+static int ask_from(struct asking *a, uint64_t from) {
+        struct json_object *q = request("vpci.state", NULL);
+
+        json_set_u64(q, "from", from);
+        return holder_call(a->vm->holder, q, NULL, 0, on_state, a);
+}
+
 int vpci_ask(VM *vm, holder_done done, void *userdata) {
-        return vpci_is_there(vm) ? holder_call(vm->holder, request("vpci.state", NULL), NULL, 0, done, userdata) : -ENOTCONN;
+        struct asking *a;
+        int r;
+
+        if (!vpci_is_there(vm))
+                return -ENOTCONN;
+        a = calloc(1, sizeof(*a));
+        if (!a)
+                log_oom();
+        *a = (struct asking){ vm, json_new_array(), done, userdata };
+        r = ask_from(a, 0);
+        if (r < 0) {
+                json_putp(&a->functions);
+                free(a);
+        }
+        return r;
 }
 
 /* ---- events ---- */

@@ -28,6 +28,8 @@
 #define DEFAULT_BYTES (1ULL << 40)
 #define DEFAULT_MAPS (1ULL << 20)
 #define SECLABEL_MAX 256
+/* So many bytes of state in an answer: one function more still fits into a packet. */
+#define STATE_ENOUGH (64UL * 1024)
 
 struct event {
         struct json_object *body;
@@ -409,12 +411,22 @@ static int do_peer(struct vpci *v, struct json_object *request, struct ipc_fds *
         return 0;
 }
 
-static int do_state(struct vpci *v, struct json_object *answer) {
+/* A packet has room for some functions; who asks goes on from "next". */
+static int do_state(struct vpci *v, struct json_object *request, struct json_object *answer) {
         struct json_object *list = json_new_array();
+        size_t i = json_u64_or(request, "from", 0), total = 0;
 
-        for (size_t i = 0; i < v->n; i++)
-                json_push_take(list, function_describe(v->functions[i]));
+        for (; i < v->n && total < STATE_ENOUGH; i++) {
+                struct json_object *o = function_describe(v->functions[i]);
+                size_t size;
+
+                (void) json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+                total += size;
+                json_push_take(list, o);
+        }
         json_set_take(answer, "functions", list);
+        if (i < v->n)
+                json_set_u64(answer, "next", i);
         json_set_u64(answer, "serial", v->serial);
         if (v->peer >= 0)
                 json_set_u64(answer, "pid", (uint64_t) v->pid);
@@ -434,7 +446,7 @@ int vpci_request(struct vpci *v, struct store *s, const char *op, struct json_ob
         if (streq(op, "vpci.lock"))
                 return do_lock(v, request);
         if (streq(op, "vpci.state"))
-                return do_state(v, answer);
+                return do_state(v, request, answer);
         if (streq(op, "vpci.request")) {
                 struct function *f = find(v, request);
 

@@ -39,7 +39,8 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  *                                                      and nothing happens, while a client is connected. ENOENT: it is not served
  *   vpci.peer  {serial} +maps, helper?     → {}        the descriptors of dma_set_peer()
  *   vpci.lock  {bdf, state}                → {}        "unlocked", "locked", "run", "error"
- *   vpci.state {}                          → {functions: […]}
+ *   vpci.state {from?}                     → {functions: […], next?}   those from that place; as many as fit
+ *   vpci.request {bdf}                     → {}        the client's request interrupt rings
  *
  * info: {"flags", "regions": [{"size", "flags", "offset"}…], "irqs": [{"count", "flags"}…]}, the numbers of VFIO_DEVICE_GET_INFO,
  * GET_REGION_INFO and GET_IRQ_INFO in the order of their indexes.
