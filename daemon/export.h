@@ -90,9 +90,8 @@ bool export_adopt(VM *vm, const char *key, int fd);
 /* "dmabufs" of Describe(); physical addresses only where @addresses. */
 void export_describe(const VM *vm, struct json_object *o, bool addresses);
 /*
- * A function's memory was switched off or on: the holder's event {"event": "vpci", "what": "memory", "bdf", "enabled", "why"}, told when
- * what does it has reached the kernel. why: "command" (COMMAND.MEM), "reset", "flr", "power" (D3hot or lower, or back), "hot-reset".
- * Events of one function come in their order; a reset is both.
+ * A function's memory was switched off or on: the holder's event "memory" (vm/vpci/vpci.h). Events of one function come in their order;
+ * a reset is both. @why is for the log.
  */
 void export_on_memory(VM *vm, struct tdi_bdf bdf, bool enabled, const char *why);
 

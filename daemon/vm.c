@@ -6,8 +6,8 @@
 #include <systemd/sd-id128.h>
 
 #include "bus/bus.h"
-#include "handoff.h"
 #include "export.h"
+#include "handoff.h"
 #include "host/abi/iommufd.h"
 #include "vpci.h"
 #include "watch.h"

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "bus/bus.h"
+#include "export.h"
 
 /* The first version of a holder's messages that has vpci.*. */
 #define HOLDER_VERSION 2
@@ -221,7 +222,9 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
                 vpci_note(t, what, text);
                 if (t->state == TDI_STATE_PREPARED)
                         tdi_failed(t, text);
-        } else
+        } else if (streq(what, "memory"))
+                export_on_memory(vm, t->bdf, json_bool_or(event, "enabled", true), json_str_or(event, "why", ""));
+        else
                 vpci_note(t, what, json_str_or(event, "text", ""));
         manager_touch(vm->manager);
 }

@@ -519,6 +519,56 @@ static void test_second_client(void) {
         close_fd(fd);
 }
 
+static unsigned count_told(const char *what, const char *text) {
+        unsigned n = 0;
+        char *copy, *save = NULL;
+
+        nap(300);
+        pthread_mutex_lock(&lock);
+        copy = strdup(told);
+        pthread_mutex_unlock(&lock);
+        for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+                n += strstr(line, what) && strstr(line, text);
+        free(copy);
+        return n;
+}
+
+static int write_command(int fd, uint16_t value) {
+        struct access x = { .a = { 4, TDI_VFIO_PCI_CONFIG_REGION_INDEX, 2 } };
+
+        memcpy(x.data, &value, 2);
+        return call(fd, VU_REGION_WRITE, &x, sizeof(x.a) + 2, sizeof(x));
+}
+
+/* What becomes of a function's memory is told, but not as often as a guest likes. */
+static void test_memory_events(void) {
+        static const char function[] = "\"bdf\":\"0000:00:06.0\"";
+        unsigned before;
+        int fd;
+
+        test_about("%s", "events of memory");
+        serve("0000:00:06.0");
+        fd = greet("0000:00:06.0");
+        check_int(write_command(fd, 2), sizeof(struct vu_region_access));
+        check(was_told(function, "\"enabled\":true,\"why\":\"command\""));
+        /* Nothing else of that register is. */
+        check_int(write_command(fd, 3), sizeof(struct vu_region_access));
+        check_int(write_command(fd, 2), sizeof(struct vu_region_access));
+        check_int(count_told(function, "\"memory\""), 1);
+        check_int(write_command(fd, 0), sizeof(struct vu_region_access));
+        check(was_told(function, "\"enabled\":false,\"why\":\"command\""));
+        check_int(call(fd, VU_DEVICE_RESET, NULL, 0, 0), 0);
+        check_int(count_told(function, "\"enabled\":false,\"why\":\"reset\""), 1);
+        check_int(count_told(function, "\"enabled\":true,\"why\":\"reset\""), 1);
+        nap(1100);
+        before = count_told(function, "\"memory\"");
+        for (unsigned i = 0; i < 200; i++)
+                (void) write_command(fd, i % 2 ? 0 : 2);
+        before = count_told(function, "\"memory\"") - before;
+        check(before >= 50 && before <= 150);
+        close_fd(fd);
+}
+
 int main(void) {
         pthread_t thread;
 
@@ -530,6 +580,7 @@ int main(void) {
         test_interrupts();
         test_pieces();
         test_second_client();
+        test_memory_events();
         test_time();
         test_given_up();
         atomic_store(&stop, true);

@@ -93,7 +93,9 @@ static int do_reset(struct lane *l, _unused_ const void **body, _unused_ size_t 
                 atomic_fetch_add_explicit(&f->refused, 1, memory_order_relaxed);
                 return -EPERM;
         }
+        region_tell_memory(f, false, "reset");
         r = host_ioctl(f->host, f->device, TDI_VFIO_DEVICE_RESET, NULL);
+        region_tell_memory(f, true, "reset");
         if (r < 0) {
                 atomic_store(&f->failed, true);
                 vpci_event(f->vpci, f->bdf, "failed", "VFIO_DEVICE_RESET was refused");

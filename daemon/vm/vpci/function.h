@@ -61,6 +61,8 @@ struct function {
         uint64_t waiting;         /* the supervisor's: since when the next client waits for the one before to be gone; 0: none does */
         pthread_mutex_t dma_lock; /* dma_ calls of one client must not overlap */
         int request;              /* the client's eventfd for the request interrupt, or -EBADF */
+        uint64_t told_since;      /* CLOCK_MONOTONIC in ns: the first lane has told of memory so often since then */
+        unsigned told;
 
         struct lane lanes[2];
         struct stream stream;     /* of the lane that reads */
@@ -127,11 +129,14 @@ int region_info(struct lane *l, const void **body, size_t *size);
 int region_read(struct lane *l, const void **body, size_t *size);
 int region_write(struct lane *l, const void **body, size_t *size);
 int region_write_multi(struct lane *l, const void **body, size_t *size);
+/* Tells of the function's memory, unless that has been told too often of late. */
+void region_tell_memory(struct function *f, bool enabled, const char *why);
 /* Bus mastering off, for a client that has gone. */
 void region_quiet(struct function *f);
 
 /* vpci.c: tells tdid something, from any thread; @text may be NULL. */
 void vpci_event(struct vpci *v, const char *bdf, const char *what, const char *text);
+void vpci_event_memory(struct vpci *v, const char *bdf, bool enabled, const char *why);
 /* Wakes the supervisor if it sleeps for long, because a request is under way. */
 void vpci_wake(struct vpci *v);
 void vpci_wake_now(struct vpci *v);

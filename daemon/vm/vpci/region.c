@@ -2,12 +2,17 @@
 /* Regions: what they are, reading and writing. None is ever mappable, and no descriptor of one is ever given. */
 #include "vm/vpci/function.h"
 
+#include <time.h>
+
 #include "log.h"
 
 #define PCI_COMMAND 0x04
+#define PCI_COMMAND_MEMORY 0x2
 #define PCI_COMMAND_MASTER 0x4
 /* As many as QEMU puts into one (VFIO_USER_MULTI_MAX), without asking for a reply. */
 #define MULTI_MAX 200
+/* A second and function: what a guest can make tdid do. */
+#define MEMORY_EVENTS_MAX 50
 
 int region_info(struct lane *l, const void **body, size_t *size) {
         struct function *f = l->function;
@@ -80,13 +85,48 @@ int region_read(struct lane *l, const void **body, size_t *size) {
         return 0;
 }
 
+void region_tell_memory(struct function *f, bool enabled, const char *why) {
+        struct timespec ts;
+        uint64_t now;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+        now = (uint64_t) ts.tv_sec * UINT64_C(1000000000) + (uint64_t) ts.tv_nsec;
+        if (now - f->told_since >= UINT64_C(1000000000)) {
+                f->told_since = now;
+                f->told = 0;
+        }
+        if (f->told >= MEMORY_EVENTS_MAX)
+                return;
+        f->told++;
+        vpci_event_memory(f->vpci, f->bdf, enabled, why);
+}
+
+/* COMMAND.MEM as the kernel has it for us. */
+static bool memory_is_on(struct function *f) {
+        uint16_t command;
+
+        return host_pread(f->host, f->device, &command, sizeof(command), f->regions[TDI_VFIO_PCI_CONFIG_REGION_INDEX].offset + PCI_COMMAND) ==
+                       (ssize_t) sizeof(command) &&
+               command & PCI_COMMAND_MEMORY;
+}
+
 static void write_config(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {
         struct function *f = l->function;
+        bool command = a->offset <= PCI_COMMAND && a->offset + a->count > PCI_COMMAND, before = command && memory_is_on(f), slow;
 
         /* A reset takes as long as the device likes: a write of hardware's is posted, so is this one. */
-        if (vconfig_effect(f->config, data, a->count, a->offset) == VCONFIG_SLOW)
+        slow = vconfig_effect(f->config, data, a->count, a->offset) == VCONFIG_SLOW;
+        if (slow) {
                 function_answer_early(l);
+                /* In a locked interface it is dropped. */
+                if (vconfig_may_set_irqs(f->config))
+                        region_tell_memory(f, false, "config");
+        }
         (void) vconfig_write(f->config, data, a->count, a->offset);
+        if (slow)
+                region_tell_memory(f, true, "config");
+        else if (command && before != memory_is_on(f))
+                region_tell_memory(f, !before, "command");
 }
 
 static void write_one(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {

@@ -97,19 +97,18 @@ static struct json_object *event_new(const char *bdf, const char *what) {
         return o;
 }
 
-void vpci_event(struct vpci *v, const char *bdf, const char *what, const char *text) {
+/* Takes the object. */
+static void queue(struct vpci *v, struct json_object *o, bool always) {
         struct event *e = calloc(1, sizeof(*e));
-        struct json_object *o;
 
-        if (!e)
+        if (!e) {
+                json_object_put(o);
                 return;
-        o = event_new(bdf, what);
-        if (text)
-                json_set_str(o, streq(what, "disconnected") ? "why" : "text", text);
+        }
         e->body = o;
         pthread_mutex_lock(&v->lock);
         /* A client can cause these: what tdid has not heard of by then, it sees in the state. The end of a connection always goes through. */
-        if (v->n_events >= EVENTS_MAX && !streq(what, "disconnected")) {
+        if (v->n_events >= EVENTS_MAX && !always) {
                 v->n_lost++;
                 json_object_put(e->body);
                 free(e);
@@ -120,6 +119,23 @@ void vpci_event(struct vpci *v, const char *bdf, const char *what, const char *t
         }
         pthread_mutex_unlock(&v->lock);
         vpci_wake_now(v);
+}
+
+void vpci_event(struct vpci *v, const char *bdf, const char *what, const char *text) {
+        struct json_object *o = event_new(bdf, what);
+        bool end = streq(what, "disconnected");
+
+        if (text)
+                json_set_str(o, end ? "why" : "text", text);
+        queue(v, o, end);
+}
+
+void vpci_event_memory(struct vpci *v, const char *bdf, bool enabled, const char *why) {
+        struct json_object *o = event_new(bdf, "memory");
+
+        json_set_bool(o, "enabled", enabled);
+        json_set_str(o, "why", why);
+        queue(v, o, false);
 }
 
 static void tell_all(struct vpci *v) {

@@ -46,7 +46,9 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  * GET_REGION_INFO and GET_IRQ_INFO in the order of their indexes.
  *
  * Events: {"event": "vpci", "what", "bdf", …}; "connected" {pid, uid, serial} +pidfd of the peer, "disconnected" {why},
- * "failed" {text}, "dma" {text}, "unbacked" {text}, "refused" {text}: somebody else tried to connect.
+ * "failed" {text}, "dma" {text}, "unbacked" {text}, "refused" {text}: somebody else tried to connect, "memory" {enabled, why}: the function's
+ * memory is switched off, or can be reached again; why is "command" (COMMAND.MEM), "reset" (VFIO_DEVICE_RESET, told at its beginning and
+ * its end) or "config" (a write that resets the function or changes its power, the same). 50 a second are told, the rest is left out.
  *
  * Return: 0 or an errno for the answer; 1: the answer comes later, by vpci_answer_later.
  */
