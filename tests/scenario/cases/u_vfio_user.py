@@ -11,7 +11,7 @@ from kit.daemon import fd_count
 from kit.registry import scenario
 from kit.vfio_user import (BAR0, CLOUD_HYPERVISOR, CONFIG, DATA_BOOL, DATA_EVENTFD, DATA_NONE, ERR, INTX, MASK, MSI, MSIX, QEMU, REQ, TRIGGER,
                            UNMASK, fails)
-from kit.vmm import COMMAND, COMMAND_MASTER, COMMAND_MEMORY, Edu, Event, Ram, Vfio, connect, socket_path
+from kit.vmm import COMMAND, COMMAND_MASTER, COMMAND_MEMORY, Edu, Event, Ram, Vfio, connect, socket_path, steady_fds
 
 LIMITS = {"max_msg_fds": 16, "max_data_xfer_size": 1 << 20, "max_dma_maps": 0, "pgsizes": 4096, "write_multiple": True}
 IOVA = 0x8000000
@@ -200,10 +200,9 @@ def vu_region_io(t):
     # The message says one count and has another.
     for count, data in ((8, b"1234"), (4, b"12345678"), (0xffffffff, b""), (1 << 31, b"1234")):
         fails(errno.EINVAL, client.call, vfio_user.REGION_WRITE, vfio_user.ACCESS.pack(0, 2, count) + data)
-    fails(errno.EINVAL, client.call, vfio_user.REGION_READ, vfio_user.ACCESS.pack(0, 2, 4) + b"more")
     fails(errno.EINVAL, client.call, vfio_user.REGION_READ, bytes(15))
     fails(errno.EINVAL, client.call, vfio_user.REGION_WRITE, bytes(15))
-    equal(client.read(2, 0, size - most)[:4096], bytes(wanted[:4096]), "what was not to be written")
+    equal(client.read(2, 0, 4096), bytes(wanted[:4096]), "what was not to be written")
     edu = Edu(connect(t, vm, bdf, CLOUD_HYPERVISOR))
     edu.alive()
     for n, product in ((0, 1), (5, 120), (12, 479001600)):
@@ -345,10 +344,15 @@ def vu_irqs(t):
     for index in (ERR, REQ):
         if client.irq(index)[1]:
             client.set_irqs(index, assign, fds=[one.fd])
-            client.set_irqs(index, DATA_NONE | TRIGGER)
-            equal(one.wait(), 1, f"interrupt {index}")
-            client.set_irqs(index, assign)
+            if index == ERR:
+                client.set_irqs(index, DATA_NONE | TRIGGER)
+                equal(one.wait(), 1, "the interrupt of errors")
+            else:
+                # tdid's to ring: the client only says where.
+                fails(errno.EINVAL, client.set_irqs, index, DATA_NONE | TRIGGER)
             client.set_irqs(index, off, count=0)
+            client.set_irqs(index, assign, fds=[one.fd])
+            client.set_irqs(index, assign)
     # MSI-X: ranges, chunks, vectors by themselves.
     count = many.irq(MSIX)[1]
     check(count >= 3, f"MSI-X vectors: {count}")
@@ -404,10 +408,12 @@ def vu_irqs_refused(t):
     fails(no, client.set_irqs, MSI, assign, 0, 1, fds=more[:2])
     fails(no, client.set_irqs, MSI, DATA_NONE | TRIGGER, fds=more[:1])
     fails(no, client.set_irqs, MSI, DATA_BOOL | TRIGGER, data=b"\1", fds=more[:1])
-    with Ram(PAGE) as memory:
-        fails((*no, errno.EBADF), client.set_irqs, MSI, assign, fds=[memory.fd])
     client.set_irqs(MSI, DATA_NONE | TRIGGER)
     equal(mine.wait(), 1, "the interrupt that was there before")
+    # The kernel drops what was there before it looks at what comes.
+    with Ram(PAGE) as memory:
+        fails((*no, errno.EBADF), client.set_irqs, MSI, assign, fds=[memory.fd])
+    client.set_irqs(MSI, assign, fds=[mine.fd])
     equal(fd_count(holder), open_fds, "descriptors of the holder")
 
 
@@ -494,6 +500,9 @@ def use_edu(t, client, post):
     client.wait(number).ok()
     edu = Edu(client, post=post)
     edu.alive()
+    # What another driver has left.
+    edu.acknowledge()
+    irq.wait(0)
     equal(edu.factorial(10, interrupt=True), 3628800, "factorial of 10")
     equal(irq.wait(), 1, "the interrupt of the factorial")
     equal(edu.acknowledge(), 1, "which interrupt it was")
@@ -552,7 +561,6 @@ def vu_reset(t):
     check(edu.round_trip(memory, IOVA, seed=9), "DMA after a reset")
     client.set_irqs(MSI, DATA_NONE | TRIGGER)
     equal(irq.wait(), 1, "an interrupt after a reset")
-    fails(errno.EINVAL, client.call, vfio_user.RESET, b"more")
 
 
 @scenario("edu", tags=("quick",))
@@ -563,11 +571,11 @@ def vu_reconnect(t):
     with vfio_user.Client(socket_path(t, vm, bdf)) as client:
         client.negotiate()
     # What it takes to know a peer stays as long as the peer lives.
-    eventually(lambda: vm.describe(), "the VM's description")
-    open_fds = fd_count(holder)
+    open_fds = steady_fds(holder)
     memory = None
     for i in range(3):
         client = vfio_user.Client(socket_path(t, vm, bdf))
+        t.defer(client.hang_up)
         client.negotiate((QEMU, CLOUD_HYPERVISOR)[i % 2])
         new, irq, edu = use_edu(t, client, post=i % 2 == 0)
         if memory:

@@ -23,8 +23,8 @@ CALL_TIMEOUT = 180.0
 TYPES = {
     "uuid": dbus.String, "owner_uid": dbus.UInt32, "vmm_uid": dbus.UInt32, "vmm_gid": dbus.UInt32, "seclabel": dbus.String,
     "platform": dbus.String, "hotplug": dbus.Boolean, "bind": dbus.String, "await_vmm": dbus.UInt32,
-    "functions": dbus.UInt32, "guest_rid": dbus.UInt32, "connect": dbus.String, "vf_token": dbus.String,
-    "force": dbus.Boolean, "async": dbus.Boolean, "abandon": dbus.Boolean, "heap": dbus.String,
+    "functions": dbus.UInt32, "pinned_mib": dbus.UInt32, "maps": dbus.UInt32, "guest_rid": dbus.UInt32, "connect": dbus.String,
+    "vf_token": dbus.String, "force": dbus.Boolean, "async": dbus.Boolean, "abandon": dbus.Boolean, "heap": dbus.String,
 }
 
 

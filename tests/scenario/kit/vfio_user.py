@@ -108,9 +108,8 @@ class Client:
         self.path = path
         self.timeout = timeout
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout)
-        self.socket.connect(path)
         self.socket.setblocking(False)
+        self._connect(path)
         self.preset = None
         self.capabilities = {}
         # What the server did that no client need bear.
@@ -129,6 +128,18 @@ class Client:
         if reader:
             self._thread = threading.Thread(target=self._read, daemon=True)
             self._thread.start()
+
+    def _connect(self, path):
+        until = time.monotonic() + self.timeout
+        while True:
+            try:
+                self.socket.connect(path)
+                return
+            except BlockingIOError:
+                # So many wait already that no more are queued.
+                if time.monotonic() >= until:
+                    raise TimeoutError(f"{path}: nobody is let in") from None
+                time.sleep(0.01)
 
     def close(self):
         """Hangs up. Fails when a reply took too long, is owed for too long, or was not as replies are."""

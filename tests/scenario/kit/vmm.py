@@ -14,7 +14,7 @@ import sys
 
 from kit import vfio_user
 from kit.checks import check, equal, eventually
-from kit.daemon import die_with_us
+from kit.daemon import die_with_us, fd_count
 
 VFIO_GET_INFO, VFIO_GET_REGION_INFO, VFIO_GET_IRQ_INFO = 0x3B6B, 0x3B6C, 0x3B6D
 COMMAND, COMMAND_MEMORY, COMMAND_MASTER = 4, 2, 4
@@ -84,6 +84,17 @@ def connect(t, vm, bdf, preset=vfio_user.QEMU, **kw):
     if preset:
         client.negotiate(preset)
     return client
+
+
+def steady_fds(pid):
+    """How many descriptors a process has once their number does not change any more."""
+    seen = []
+
+    def steady():
+        seen.append(fd_count(pid))
+        return len(seen) >= 10 and len(set(seen[-10:])) == 1
+    eventually(steady, f"the number of descriptors of process {pid} is steady", step=0.05)
+    return seen[-1]
 
 
 class Vfio:
