@@ -121,6 +121,22 @@ static bool told_to_leave(struct function *f, bool wait) {
         return p[0].revents;
 }
 
+static void drop_memory(struct function *f) {
+        pthread_mutex_lock(&f->dma_lock);
+        dma_client_clear(f->dma);
+        pthread_mutex_unlock(&f->dma_lock);
+}
+
+/* The client has gone while the first lane is in the kernel: what need not wait for that does not. A VM may end now, and its memory with it. */
+static void leave_early(struct function *f) {
+        pthread_mutex_lock(&f->lock);
+        f->hung_up = f->told = true;
+        (void) hang_up_locked(f);
+        pthread_mutex_unlock(&f->lock);
+        vpci_event(f->vpci, f->bdf, "disconnected", "the client hung up");
+        drop_memory(f);
+}
+
 static void *stand_in(void *userdata) {
         struct lane *l = userdata;
         struct function *f = l->function;
@@ -139,16 +155,12 @@ static void *stand_in(void *userdata) {
                 if (r >= 0)
                         r = serve_one(l, dispatch_away);
         }
+        if (r < 0)
+                leave_early(f);
         pthread_mutex_lock(&f->lock);
-        if (r < 0) {
-                f->hung_up = true;
-                (void) hang_up_locked(f);
-        }
         f->standing_in = false;
         pthread_cond_broadcast(&f->changed);
         pthread_mutex_unlock(&f->lock);
-        if (r < 0)
-                vpci_wake_now(f->vpci);
         return NULL;
 }
 
@@ -241,9 +253,7 @@ static const char *serve_connection(struct function *f) {
 static void clean_up(struct function *f) {
         region_quiet(f);
         irq_disable_all(f);
-        pthread_mutex_lock(&f->dma_lock);
-        dma_client_clear(f->dma);
-        pthread_mutex_unlock(&f->dma_lock);
+        drop_memory(f);
         irq_take_request(f, -EBADF);
         atomic_store(&f->failed, false);
 }
@@ -311,6 +321,7 @@ static void *serve_all(void *userdata) {
         }
         for (;;) {
                 const char *why;
+                bool told;
 
                 pthread_mutex_lock(&f->lock);
                 while (f->connection < 0 && !f->stopping)
@@ -319,7 +330,7 @@ static void *serve_all(void *userdata) {
                         pthread_mutex_unlock(&f->lock);
                         break;
                 }
-                f->hung_up = f->greeted = false;
+                f->hung_up = f->told = f->greeted = false;
                 pthread_mutex_lock(&f->send_lock);
                 stream_open(&f->stream, f->connection);
                 pthread_mutex_unlock(&f->send_lock);
@@ -335,8 +346,12 @@ static void *serve_all(void *userdata) {
                 pthread_mutex_lock(&f->send_lock);
                 f->connection = f->stream.socket = close_fd(f->connection);
                 pthread_mutex_unlock(&f->send_lock);
+                told = f->told;
                 pthread_mutex_unlock(&f->lock);
-                vpci_event(f->vpci, f->bdf, "disconnected", why);
+                if (told)
+                        vpci_wake_now(f->vpci);
+                else
+                        vpci_event(f->vpci, f->bdf, "disconnected", why);
         }
         let_go(f);
         return NULL;

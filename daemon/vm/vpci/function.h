@@ -74,6 +74,7 @@ struct function {
         int connection;           /* -EBADF: none; only closed by the first lane, or when there is none any more */
         bool standing_in;         /* the second lane has the stream */
         bool hung_up;             /* the client has gone, the first lane has not seen it yet */
+        bool told;                /* and tdid has been told so */
         bool stopping;
         bool ended;               /* the first lane's thread has done its last */
         int leave;                /* eventfd: the second lane shall give the stream back */
