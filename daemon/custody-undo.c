@@ -158,7 +158,7 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
                 return true;
         }
         if (a == ACTION_PREPARE_SOCKET) {
-                r = vpci_stop(c, on_stopped);
+                r = vpci_stop(c, false, on_stopped, c);
                 if (r == -ENOTCONN) {
                         vpci_stopped(c, false);
                         r = custody_call(c, true, NULL, 0, on_undone);

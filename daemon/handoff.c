@@ -20,22 +20,34 @@ bool custody_is_handed_off(const Custody *c) {
         return custody_handoff(c);
 }
 
-int custody_note_handoff(Custody *c, uid_t uid) {
+static void set(Custody *c, struct json_object *o) {
+        if (o)
+                json_set_take(c->values, KEY, o);
+        else
+                json_object_object_del(c->values, KEY);
+}
+
+int custody_note_handoff(Custody *c, uid_t uid, struct json_object **ret_before) {
         struct json_object *o = json_new(), *before = json_object_get(custody_handoff(c));
         int r;
 
         json_set_u64(o, "uid", uid);
         json_set_u64(o, "time", now_realtime());
         json_set_u64(o, "count", json_u64_or(before, "count", 0) + 1);
-        json_set_take(c->values, KEY, o);
+        set(c, o);
         r = journal_write(c);
-        if (r >= 0)
-                json_object_put(before);
-        else if (before)
-                json_set_take(c->values, KEY, before);
-        else
-                json_object_object_del(c->values, KEY);
-        return r;
+        if (r < 0) {
+                set(c, before);
+                return r;
+        }
+        *ret_before = before;
+        return 0;
+}
+
+void custody_take_back_handoff(Custody *c, struct json_object *before) {
+        set(c, before);
+        if (journal_write(c) < 0)
+                log_warning("%s: could not write its journal: a tdid that starts now takes it for handed off", c->name);
 }
 
 /* Its unbinding from vfio-pci sleeps until nobody has the device open (vfio_unregister_group_dev), or has done so in an earlier worker. */

@@ -12,8 +12,13 @@
 
 /* Has any copy gone out since the function was attached? It is served on no vPCI socket then: a device has one driver. */
 bool custody_is_handed_off(const Custody *c);
-/* Notes that @uid gets a copy now; the journal has it when this returns. Negative errno: nothing is noted. */
-int custody_note_handoff(Custody *c, uid_t uid);
+/*
+ * Notes that @uid is about to get a copy; the journal has it when this returns. Negative errno: nothing is noted. What was noted before is
+ * the caller's, NULL when nothing was: for custody_take_back_handoff(), when no copy went out after all.
+ */
+int custody_note_handoff(Custody *c, uid_t uid, struct json_object **ret_before);
+/* Takes @before. */
+void custody_take_back_handoff(Custody *c, struct json_object *before);
 /* {"uid", "time", "count"}: who got the last copy, when (CLOCK_REALTIME, µs), of how many. Borrowed; NULL. */
 struct json_object *custody_handoff(const Custody *c);
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "bus/bus.h"
+#include "handoff.h"
 #include "journal.h"
 #include "stop.h"
 #include "vpci.h"
@@ -57,7 +58,7 @@ static void resume_function(VM *vm, Custody *c, struct json_object *record) {
         if (o)
                 t->bind = streq(json_str_or(o, "bind", ""), "early") ? BIND_EARLY : BIND_LATE;
         if (o && custody_is_complete(c) && c->device >= 0) {
-                const char *why = vpci_resumed(t);
+                const char *why = custody_is_handed_off(c) ? NULL : vpci_resumed(t);
 
                 t->committed = true;
                 tdi_set_state(t, TDI_STATE_PREPARED);

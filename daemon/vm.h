@@ -30,6 +30,7 @@ struct TDI {
         uint32_t guest_rid; /* UINT32_MAX: none */
         enum bind_when bind;
         bool committed;     /* in the record: a later tdid keeps it */
+        bool handing_off;   /* its vPCI socket is being shut for that */
         bool announced;
         struct json_object *vpci;   /* what the holder has last said of its vPCI socket; NULL */
         uint64_t vpci_read;         /* CLOCK_REALTIME of that, µs */

@@ -7,6 +7,7 @@
 
 #include "bus/bus.h"
 #include "export.h"
+#include "handoff.h"
 
 /* The first version of a holder's messages that has vpci.*. */
 #define HOLDER_VERSION 2
@@ -50,10 +51,15 @@ int vpci_serve(Custody *c, struct json_object *serve, int socket, holder_done do
         return holder_call(vm->holder, q, &socket, 1, done, c);
 }
 
-int vpci_stop(Custody *c, holder_done done) {
+int vpci_stop(Custody *c, bool idle, holder_done done, void *userdata) {
+        struct json_object *q;
+
         if (!c->vm || !vpci_is_there(c->vm))
                 return -ENOTCONN;
-        return holder_call(c->vm->holder, request("vpci.stop", c), NULL, 0, done, c);
+        q = request("vpci.stop", c);
+        if (idle)
+                json_set_bool(q, "idle", true);
+        return holder_call(c->vm->holder, q, NULL, 0, done, userdata);
 }
 
 void vpci_ring(Custody *c) {
@@ -260,7 +266,7 @@ struct json_object *vpci_describe(const TDI *t) {
         struct json_object *o;
         char path[256];
 
-        if (!t->custody || !custody_is_done(t->custody, ACTION_PREPARE_SOCKET) || vpci_path(t->vm, t->bdf, path, sizeof(path)) < 0)
+        if (!t->custody || !custody_is_done(t->custody, ACTION_PREPARE_SOCKET) || custody_is_handed_off(t->custody) || vpci_path(t->vm, t->bdf, path, sizeof(path)) < 0)
                 return NULL;
         o = json_new();
         if (t->vpci) {

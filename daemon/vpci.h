@@ -16,8 +16,11 @@
  * holder of an earlier version; otherwise @done runs with the holder's answer.
  */
 int vpci_serve(Custody *c, struct json_object *serve, int socket, holder_done done);
-/* Ends that. @done runs when nobody can reach the device by way of it any more; -ENOTCONN: there is no holder, and so no server. */
-int vpci_stop(Custody *c, holder_done done);
+/*
+ * Ends that. @done runs when nobody can reach the device by way of it any more; -ENOTCONN: there is no holder, and so no server. With @idle
+ * the answer is -EISCONN, and nothing happens, while a client is connected.
+ */
+int vpci_stop(Custody *c, bool idle, holder_done done, void *userdata);
 /* The host wants the function back: its client's request interrupt rings. */
 void vpci_ring(Custody *c);
 /* It has been stopped, or its holder is gone: nobody is connected any more. */

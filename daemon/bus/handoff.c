@@ -7,7 +7,7 @@
  */
 #include "bus/bus-vm.h"
 #include "handoff.h"
-#include "vm.h"
+#include "vpci.h"
 
 struct handoff {
         sd_bus_message *call;
@@ -15,6 +15,7 @@ struct handoff {
         struct tdi_bdf bdf;
         uint64_t sequence; /* a function that was attached anew meanwhile is another one */
         uid_t uid;
+        struct json_object *before; /* what was noted of an earlier one */
 };
 
 /* 0 when the function can be handed off as it is now. */
@@ -34,42 +35,50 @@ static int check_tdi(const TDI *t, sd_bus_error *e) {
 }
 
 /* What the holder said of the vPCI socket. */
-static int check_answer(const struct handoff *h, int r, struct json_object *answer, sd_bus_error *e) {
-        char bdf[TDI_BDF_MAX];
+static int check_answer(TDI *t, int r, struct json_object *answer, sd_bus_error *e) {
+        const char *name = t->custody->name;
+        bool stuck = r >= 0 && json_bool_or(answer, "stuck", false);
 
-        tdi_bdf_format(h->bdf, bdf);
-        /* ENOENT: it is not served. EOPNOTSUPP: an older holder, which serves nothing. */
-        if (r == -ENOENT || r == -EOPNOTSUPP)
+        /* It is not served any more: a copy went out before. */
+        if (r == -ENOENT)
                 return 0;
         if (r == -EISCONN)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "a VMM is connected to the vPCI socket of %s: a device has one driver, so end that first",
-                                 bdf);
+                                 name);
         if (r == -EBUSY)
                 return bus_error(e, TDI_ERROR_BUSY, "the VM's holder is at work on something else; try again");
         if (r < 0)
-                return bus_error(e, TDI_ERROR_KERNEL, "the VM's holder did not shut the vPCI socket of %s: %s", bdf, strerror(-r));
-        if (json_bool_or(answer, "stuck", false))
-                return bus_error(e, TDI_ERROR_BUSY, "a request of the last VMM of %s has not come back from the kernel yet; try again", bdf);
-        return 0;
+                return bus_error(e, TDI_ERROR_KERNEL, "the VM's holder did not shut the vPCI socket of %s: %s", name, strerror(-r));
+        vpci_stopped(t->custody, stuck);
+        if (!stuck)
+                return 0;
+        /* It may still be at the device, and nobody can use the socket any more. */
+        tdi_failed(t, "a request of its last VMM has not come back from the kernel; detach it");
+        return bus_error(e, TDI_ERROR_INVALID_STATE, "a request of the last VMM of %s has not come back from the kernel: it has failed, detach it", name);
 }
 
-static int finish(const struct handoff *h, int r, struct json_object *answer, sd_bus_error *e) {
+static int finish(struct handoff *h, int r, struct json_object *answer, sd_bus_error *e) {
         TDI *t = tdi_find(h->vm->manager, h->bdf);
 
-        r = check_answer(h, r, answer, e);
-        if (r < 0)
-                return r;
         if (!t || t->vm != h->vm || t->custody->sequence != h->sequence)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function was detached meanwhile");
-        r = check_tdi(t, e);
-        if (r < 0)
+        t->handing_off = false;
+        r = check_answer(t, r, answer, e);
+        if (r >= 0)
+                r = check_tdi(t, e);
+        if (r < 0) {
+                custody_take_back_handoff(t->custody, TAKE_PTR(h->before));
                 return r;
-        r = custody_note_handoff(t->custody, h->uid);
-        if (r < 0)
-                return bus_error(e, TDI_ERROR_KERNEL, "could not write the journal of %s below %s: %s; nothing is handed off without it",
-                                 t->custody->name, t->vm->manager->state_dir, strerror(-r));
+        }
         log_notice("VM %s: %s is handed off to uid %u", t->vm->name, t->custody->name, h->uid);
         return sd_bus_reply_method_return(h->call, "hh", t->vm->iommufd, t->custody->device);
+}
+
+static struct handoff *handoff_free(struct handoff *h) {
+        sd_bus_message_unref(h->call);
+        json_putp(&h->before);
+        free(h);
+        return NULL;
 }
 
 static void on_shut(int r, struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
@@ -79,27 +88,31 @@ static void on_shut(int r, struct json_object *answer, _unused_ struct ipc_fds *
         r = finish(h, r, answer, &error);
         if (r < 0)
                 (void) sd_bus_reply_method_errno(h->call, r, &error);
-        sd_bus_message_unref(h->call);
-        free(h);
+        handoff_free(h);
 }
 
-static int shut_socket(const TDI *t, sd_bus_message *call, uid_t uid, sd_bus_error *e) {
-        struct json_object *q = json_new();
+/* What is noted first is true of every tdid that may answer the next call, whichever of the two steps this one dies between. */
+static int shut_socket(TDI *t, sd_bus_message *call, uid_t uid, sd_bus_error *e) {
         struct handoff *h;
         int r;
 
         h = calloc(1, sizeof(*h));
         if (!h)
                 log_oom();
-        *h = (struct handoff){ sd_bus_message_ref(call), t->vm, t->bdf, t->custody->sequence, uid };
-        json_set_str(q, "op", "vpci.stop");
-        json_set_str(q, "bdf", t->custody->name);
-        json_set_bool(q, "idle", true);
-        r = holder_call(t->vm->holder, q, NULL, 0, on_shut, h);
-        if (r >= 0)
+        *h = (struct handoff){ sd_bus_message_ref(call), t->vm, t->bdf, t->custody->sequence, uid, NULL };
+        r = custody_note_handoff(t->custody, uid, &h->before);
+        if (r < 0) {
+                handoff_free(h);
+                return bus_error(e, TDI_ERROR_KERNEL, "could not write the journal of %s below %s: %s; nothing is handed off without it",
+                                 t->custody->name, t->vm->manager->state_dir, strerror(-r));
+        }
+        r = vpci_stop(t->custody, true, on_shut, h);
+        if (r >= 0) {
+                t->handing_off = true;
                 return 1;
-        sd_bus_message_unref(h->call);
-        free(h);
+        }
+        custody_take_back_handoff(t->custody, TAKE_PTR(h->before));
+        handoff_free(h);
         return bus_error(e, TDI_ERROR_KERNEL, "could not ask the VM's holder to shut the vPCI socket: %s", strerror(-r));
 }
 
@@ -119,6 +132,8 @@ int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 return bus_error(e, TDI_ERROR_POLICY,
                                  "%s is not handed off: \"handoff\" in \"policy\" of %s is not true; the VMM can use its vPCI socket instead",
                                  t->custody->name, m->config_path);
+        if (t->handing_off)
+                return bus_error(e, TDI_ERROR_BUSY, "%s is being handed off to somebody else", t->custody->name);
         r = check_tdi(t, e);
         return r < 0 ? r : shut_socket(t, call, uid, e);
 }

@@ -63,34 +63,20 @@ static json_object *find_tdi(json_object *vm, const char *bdf) {
         return NULL;
 }
 
-/* The path's form is part of the API, for a tdid that serves from its usual folder and does not say where. */
-static char *usual_path(json_object *vm, const char *bdf) {
-        json_object *uuid = member(vm, "uuid", json_type_string);
-        char *path;
-
-        if (!uuid || asprintf(&path, "/run/tdid/vm/%s/%s.sock", json_object_get_string(uuid), bdf) < 0)
-                return NULL;
-        for (char *s = strrchr(path, '/'); *s; s++)
-                if (*s == ':')
-                        *s = '_';
-        return path;
-}
-
 static int read_socket(struct tdi_client *c, json_object *vm, const char *bdf, char **ret) {
         json_object *tdi = find_tdi(vm, bdf), *vpci, *path;
         char *copy;
 
         if (!tdi)
                 return client_fail(c, -ENOENT, TDI_ERROR_NOT_FOUND, "%s is not attached to that VM.", bdf);
-        if (json_object_object_get_ex(tdi, "vpci", &vpci)) {
-                path = member(vpci, "socket", json_type_string);
-                if (!path)
-                        return client_fail(c, -tdi_error_to_errno(TDI_ERROR_INVALID_STATE), TDI_ERROR_INVALID_STATE,
-                                           "%s is served on no vPCI socket: %s.", bdf,
-                                           member(tdi, "handoff", json_type_object) ? "its descriptors were handed off" : "tdid does not say why");
-                copy = strdup(json_object_get_string(path));
-        } else
-                copy = usual_path(vm, bdf);
+        if (!json_object_object_get_ex(tdi, "vpci", &vpci))
+                return client_fail(c, -EOPNOTSUPP, TDI_ERROR_NOT_SUPPORTED, "The running tdid serves no vPCI sockets.");
+        path = member(vpci, "socket", json_type_string);
+        if (!path)
+                return client_fail(c, -tdi_error_to_errno(TDI_ERROR_INVALID_STATE), TDI_ERROR_INVALID_STATE,
+                                   "%s is served on no vPCI socket: %s.", bdf,
+                                   member(tdi, "handoff", json_type_object) ? "its descriptors were handed off" : "it is not prepared");
+        copy = strdup(json_object_get_string(path));
         if (!copy)
                 return -ENOMEM;
         *ret = copy;

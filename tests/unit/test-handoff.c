@@ -33,6 +33,7 @@ static Custody *new_custody(Manager *m, uint8_t bus, int32_t group) {
 
 static void test_journal(void) {
         uint64_t before = now_realtime();
+        struct json_object *none = NULL, *first = NULL;
         Manager *m, *next;
         Custody *c, *again;
         char dir[64];
@@ -42,8 +43,10 @@ static void test_journal(void) {
         m = new_manager(dir);
         c = new_custody(m, 1, 7);
         check(!custody_is_handed_off(c) && !custody_handoff(c));
-        check_int(custody_note_handoff(c, 1000), 0);
-        check_int(custody_note_handoff(c, UINT32_MAX - 1), 0);
+        check_int(custody_note_handoff(c, 1000, &none), 0);
+        check(!none);
+        check_int(custody_note_handoff(c, UINT32_MAX - 1, &first), 0);
+        check_int(json_u64_or(first, "uid", 0), 1000);
         check(custody_is_handed_off(c));
         check_int(json_u64_or(custody_handoff(c), "count", 0), 2);
         check(json_u64_or(custody_handoff(c), "uid", 0) == UINT32_MAX - 1);
@@ -56,12 +59,25 @@ static void test_journal(void) {
         require(again);
         check(json_object_equal(custody_handoff(again), custody_handoff(c)));
         manager_free(next);
+
+        /* Taken back, one by one. */
+        custody_take_back_handoff(c, first);
+        check_int(json_u64_or(custody_handoff(c), "uid", 0), 1000);
+        custody_take_back_handoff(c, none);
+        check(!custody_is_handed_off(c));
+        next = new_manager(dir);
+        check_int(journal_load(next), 0);
+        again = custody_find(next, c->bdf);
+        require(again);
+        check(!custody_is_handed_off(again));
+        manager_free(next);
         manager_free(m);
         test_remove_dir(dir);
 }
 
 /* What could not be written has not happened: nothing goes out. */
 static void test_no_journal(void) {
+        struct json_object *before = NULL;
         Manager *m;
         Custody *c;
         char dir[64];
@@ -71,11 +87,11 @@ static void test_no_journal(void) {
         m = new_manager(dir);
         c = new_custody(m, 1, 7);
         test_remove_dir(dir);
-        check_int(custody_note_handoff(c, 0), -ENOENT);
+        check_int(custody_note_handoff(c, 0, &before), -ENOENT);
         check(!custody_is_handed_off(c));
         json_set_take(c->values, "handoff", json_new());
         json_set_u64(custody_handoff(c), "count", 4);
-        check_int(custody_note_handoff(c, 0), -ENOENT);
+        check_int(custody_note_handoff(c, 0, &before), -ENOENT);
         check_int(json_u64_or(custody_handoff(c), "count", 0), 4);
         manager_free(m);
 }

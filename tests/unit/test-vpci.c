@@ -569,6 +569,26 @@ static void test_memory_events(void) {
         close_fd(fd);
 }
 
+/* Who has the device otherwise waits for the client to go. */
+static void test_idle(void) {
+        static const char stop_idle[] = "{\"op\":\"vpci.stop\",\"bdf\":\"0000:00:07.0\",\"idle\":true}";
+        int fd, r = -EISCONN;
+        uint32_t value;
+
+        test_about("%s", "stopping one without a client");
+        serve("0000:00:07.0");
+        fd = greet("0000:00:07.0");
+        check_int(request(stop_idle, NULL, 0, NULL), -EISCONN);
+        check(read4(fd, 0, &value) > 0);
+        close_fd(fd);
+        for (int i = 0; i < 500 && r == -EISCONN; i++) {
+                nap(10);
+                r = request(stop_idle, NULL, 0, NULL);
+        }
+        check_int(r, 0);
+        check_int(request(stop_idle, NULL, 0, NULL), -ENOENT);
+}
+
 int main(void) {
         pthread_t thread;
 
@@ -583,6 +603,7 @@ int main(void) {
         test_memory_events();
         test_time();
         test_given_up();
+        test_idle();
         atomic_store(&stop, true);
         require(pthread_join(thread, NULL) == 0);
         vpci_free(vpci);

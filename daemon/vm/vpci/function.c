@@ -384,6 +384,15 @@ bool function_is_leaving(struct function *f) {
         return leaving;
 }
 
+bool function_is_connected(struct function *f) {
+        bool connected;
+
+        pthread_mutex_lock(&f->lock);
+        connected = f->connection >= 0 && !f->hung_up;
+        pthread_mutex_unlock(&f->lock);
+        return connected;
+}
+
 void function_stop(struct function *f) {
         pthread_mutex_lock(&f->lock);
         f->stopping = true;

@@ -93,6 +93,8 @@ struct function *function_free(struct function *f);
 void function_stop(struct function *f);
 /* A client for a function that has none: takes the socket. -EBUSY. Quick. */
 int function_connect(struct function *f, int connection);
+/* Is a client there? Who has gone is not, though what it left may still be cleared away. */
+bool function_is_connected(struct function *f);
 /* Ends the connection, if there is one. Quick. */
 void function_hang_up(struct function *f);
 /* Its client has hung up, and not everything of it is gone yet. Quick. */

@@ -360,6 +360,8 @@ static int do_stop(struct vpci *v, struct json_object *request) {
                 return -ENOENT;
         if (v->stopping)
                 return -EBUSY;
+        if (json_bool_or(request, "idle", false) && function_is_connected(f))
+                return -EISCONN;
         function_stop(f);
         v->stopping = f;
         v->stop_deadline = now_nsec() + STOP_PATIENCE_NSEC;

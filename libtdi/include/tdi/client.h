@@ -280,7 +280,7 @@ int tdi_client_unbind(struct tdi_client *client, struct tdi_bdf bdf);
  * @ret_path: the socket's path; the caller's, free(). Who may connect was said at tdi_client_create_vm(): vmm_uid, vmm_gid, seclabel.
  *
  * Return: 0 or a negative errno; TDI_ERROR_NOT_FOUND when the VM does not have the function, TDI_ERROR_INVALID_STATE when it is not
- * served (it was handed off), TDI_ERROR_DENIED for others than root and the VM's owner.
+ * served (it was handed off), TDI_ERROR_NOT_SUPPORTED when tdid has no such sockets, TDI_ERROR_DENIED for others than root and the owner.
  */
 int tdi_client_vpci_socket(struct tdi_client *client, const char *vm_id, struct tdi_bdf bdf, char **ret_path);
 

@@ -55,14 +55,10 @@ class Vmm:
 
 
 def socket_of(vm, bdf):
-    """Where a function's vPCI socket is: as Describe() says, else where the API puts it."""
-    doc = vm.describe()
-    tdi = next(x for x in doc["tdis"] if x["bdf"] == bdf)
-    if "vpci" in tdi:
-        path = tdi["vpci"]["socket"]
-        check(stat.S_ISSOCK(os.stat(path).st_mode), f"{path} is no socket")
-        return path
-    return f"/run/tdid/vm/{doc['uuid']}/{bdf.replace(':', '_')}.sock"
+    """Where a function's vPCI socket is, as Describe() says."""
+    path = next(x for x in vm.describe()["tdis"] if x["bdf"] == bdf)["vpci"]["socket"]
+    check(stat.S_ISSOCK(os.stat(path).st_mode), f"{path} is no socket")
+    return path
 
 
 def start_allowing(t, **deadlines):
@@ -311,8 +307,6 @@ def handoff_connected(t):
     bdf = t.host.bdf("edu")
     vm = t.vm()
     vm.attach(bdf)
-    if "vpci" not in vm.describe()["tdis"][0]:
-        t.skip("this tdid serves no vPCI sockets")
     path = socket_of(vm, bdf)
     sock = vfio_user_version(path)
     try:
@@ -322,6 +316,7 @@ def handoff_connected(t):
         sock.close()
     for fd in eventually(t.client.tdi(bdf).handoff, "a handoff once the VMM has gone"):
         t.host.close(fd)
+    equal(vm.describe()["tdis"][0]["vpci"], None, "vpci after the handoff")
     try:
         vfio_user_version(path).close()
         check(False, "the function is served though it was handed off")

@@ -454,10 +454,10 @@ class Running(Case):
         self.wait_until(lambda: self.vms() == [])
 
     def test_sockets(self):
-        out, _ = self.vmm("echo", "@socket:01:00.0@", "-s", "x=@socket:0000:01:00.0@,y", "@socket:pci_0000_02_00_0@", "me@host", "@@iommufd@@",
-                          options=("--device=pci_0000_01_00_0", "--device=02:00.0"))
+        out, _ = self.vmm("echo", "@socket:01:00.0@", "-s", "x=@socket:0000:01:00.0@,y", "@socket:pci_0000_08_00_0@", "me@host", "@@iommufd@@",
+                          options=("--device=pci_0000_01_00_0", "--device=08:00.0"))
         uuid = "00000000-0000-4000-8000-000000000001"
-        self.assertEqual(out, f"/state/vm/{uuid}/0000:01:00.0 -s x=/state/vm/{uuid}/0000:01:00.0,y /run/tdid/vm/{uuid}/0000_02_00.0.sock me@host @iommufd@\n")
+        self.assertEqual(out, f"/state/vm/{uuid}/0000:01:00.0 -s x=/state/vm/{uuid}/0000:01:00.0,y /state/vm/{uuid}/0000:08:00.0 me@host @iommufd@\n")
         self.all_over()
 
     def test_options(self):
