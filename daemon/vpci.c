@@ -344,6 +344,9 @@ void vpci_recover(VM *vm, void (*done)(VM *vm)) {
 }
 
 const char *vpci_resumed(TDI *t) {
+        /* Its socket has been shut for that. */
+        if (custody_is_handed_off(t->custody))
+                return NULL;
         for (size_t i = 0; t->vm->vpci_state && i < json_object_array_length(t->vm->vpci_state); i++) {
                 struct json_object *o = json_object_array_get_idx(t->vm->vpci_state, i);
 

@@ -61,8 +61,8 @@ struct function {
         uint64_t waiting;         /* the supervisor's: since when the next client waits for the one before to be gone; 0: none does */
         pthread_mutex_t dma_lock; /* dma_ calls of one client must not overlap */
         int request;              /* the client's eventfd for the request interrupt, or -EBADF */
-        uint64_t told_since;      /* CLOCK_MONOTONIC in ns: the first lane has told of memory so often since then */
-        unsigned told;
+        uint64_t memory_told_since; /* CLOCK_MONOTONIC in ns: the first lane has told of memory so often since then */
+        unsigned memory_told;
 
         struct lane lanes[2];
         struct stream stream;     /* of the lane that reads */

@@ -91,13 +91,13 @@ void region_tell_memory(struct function *f, bool enabled, const char *why) {
 
         (void) clock_gettime(CLOCK_MONOTONIC, &ts);
         now = (uint64_t) ts.tv_sec * UINT64_C(1000000000) + (uint64_t) ts.tv_nsec;
-        if (now - f->told_since >= UINT64_C(1000000000)) {
-                f->told_since = now;
-                f->told = 0;
+        if (now - f->memory_told_since >= UINT64_C(1000000000)) {
+                f->memory_told_since = now;
+                f->memory_told = 0;
         }
-        if (f->told >= MEMORY_EVENTS_MAX)
+        if (f->memory_told >= MEMORY_EVENTS_MAX)
                 return;
-        f->told++;
+        f->memory_told++;
         vpci_event_memory(f->vpci, f->bdf, enabled, why);
 }
 
