@@ -9,6 +9,9 @@
 
 #define CONFIG_SIZE_MAX (64UL * 1024)
 
+#define MIB_MAX (1U << 30)
+#define VMS_PER_USER 64
+
 #define FIELD(section, name, min, max) { section, #name, offsetof(struct config, name), min, max, false }
 #define SWITCH(section, name) { section, #name, offsetof(struct config, name), 0, 1, true }
 
@@ -20,7 +23,7 @@ static const struct {
 } fields[] = {
         FIELD("limits", vms, 1, 4096),        FIELD("limits", vms_per_user, 1, 4096), FIELD("limits", functions, 1, 256),
         FIELD("limits", keepers, 1, 128),    FIELD("limits", jobs, 16, 4096),        FIELD("limits", workers, 4, 1024),
-        FIELD("limits", pinned_mib, 1, 1U << 30), FIELD("limits", pinned_mib_per_user, 1, 1U << 30), FIELD("limits", maps, 1, 1U << 30),
+        FIELD("limits", pinned_mib, 1, MIB_MAX), FIELD("limits", pinned_mib_per_user, 1, MIB_MAX), FIELD("limits", maps, 1, 1U << 30),
         FIELD("limits", exports, 1, 32),      FIELD("limits", export_mib, 1, 1U << 31), FIELD("limits", buffer_mib, 1, 1U << 31),
         FIELD("limits", exports_per_user, 1, 4096), FIELD("limits", export_mib_per_user, 1, 1U << 31),
         FIELD("limits", buffer_mib_per_user, 1, 1U << 31),
@@ -29,17 +32,24 @@ static const struct {
         SWITCH("policy", handoff),
 };
 
+/* More than there is cannot be pinned: what a VMM really may have is its memory cgroup's to say. */
+static unsigned memory_mib(unsigned most) {
+        long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+        uint64_t mib = pages > 0 && size > 0 ? (uint64_t) pages * (uint64_t) size >> 20 : 0;
+
+        return mib == 0 ? 1 : mib > most ? most : (unsigned) mib;
+}
+
 void config_default(struct config *c) {
         *c = (struct config){
                 .vms = 256,
-                .vms_per_user = 64,
+                .vms_per_user = VMS_PER_USER,
                 .functions = 64,
                 .keepers = 64,
                 .jobs = 512,
                 .workers = 128,
-                /* Room for the largest guests: what a VMM really may have is its memory cgroup's to say. */
-                .pinned_mib = 4U << 20,
-                .pinned_mib_per_user = 256U << 20,
+                .pinned_mib = memory_mib(MIB_MAX),
+                .pinned_mib_per_user = memory_mib(MIB_MAX / VMS_PER_USER) * VMS_PER_USER,
                 .maps = 4U << 20,
                 /* BARs cost nothing but addresses; shared memory is memory. */
                 .exports = 32,

@@ -72,8 +72,10 @@ void vpci_stopped(Custody *c, bool stuck) {
 
         if (!c->vm)
                 return;
-        if (stuck)
+        if (stuck) {
                 log_warning("%s: a request of its client has not come back from the kernel: going on without it", c->name);
+                json_set_bool(c->values, "stuck", true);
+        }
         keeper_end_vpci(c->vm, c->bdf, "the function is being given back");
         if (t) {
                 json_putp(&t->vpci);
@@ -266,7 +268,8 @@ struct json_object *vpci_describe(const TDI *t) {
         struct json_object *o;
         char path[256];
 
-        if (!t->custody || !custody_is_done(t->custody, ACTION_PREPARE_SOCKET) || custody_is_handed_off(t->custody) || vpci_path(t->vm, t->bdf, path, sizeof(path)) < 0)
+        if (!t->custody || !custody_is_done(t->custody, ACTION_PREPARE_SOCKET) || custody_is_handed_off(t->custody) ||
+            vpci_path(t->vm, t->bdf, path, sizeof(path)) < 0)
                 return NULL;
         o = json_new();
         if (t->vpci) {

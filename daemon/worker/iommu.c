@@ -48,6 +48,10 @@ static int bus_master_off(struct work *w, int device) {
         return n == sizeof(command) ? 0 : n < 0 ? (int) n : -EIO;
 }
 
+/*
+ * args: "stuck": a request of a VMM is in the kernel still, most likely a reset. Then no call on the device comes back (memory_lock), guest memory
+ * must not wait for that, and bus mastering is off during a reset and after it.
+ */
 int prepare_attach_undo(struct work *w) {
         struct tdi_vfio_device_detach_iommufd_pt detach = {
                 .argsz = offsetof(struct tdi_vfio_device_detach_iommufd_pt, pasid),
@@ -57,7 +61,7 @@ int prepare_attach_undo(struct work *w) {
         /* Without a descriptor nobody has the device any more: the last close detached it (vfio_df_iommufd_unbind). */
         if (w->fds.n < 1)
                 return 0;
-        r = bus_master_off(w, w->fds.fd[0]);
+        r = json_bool_or(w->args, "stuck", false) ? 0 : bus_master_off(w, w->fds.fd[0]);
         if (r == -EINVAL)
                 return 0; /* never bound */
         if (r < 0 && r != -ENODEV && r != -EIO)

@@ -19,7 +19,8 @@
 
 #define FOLDER_MODE 0711
 #define SOCKET_MODE 0660
-#define BACKLOG 8
+/* A crowd of its own user's processes is refused one by one, and shuts nobody out meanwhile. */
+#define BACKLOG 128
 /* More than any driver has; each is a line of what the holder is told. */
 #define REGIONS_MAX 32
 #define IRQS_MAX 16

@@ -571,6 +571,7 @@ def vu_reconnect(t):
     with vfio_user.Client(socket_path(t, vm, bdf)) as client:
         client.negotiate()
     # What it takes to know a peer stays as long as the peer lives.
+    eventually(lambda: vm.describe()["peer"]["kvm"], "the peer is known")
     open_fds = steady_fds(holder)
     memory = None
     for i in range(3):
