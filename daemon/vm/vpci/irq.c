@@ -106,6 +106,9 @@ int irq_set(struct lane *l) {
                 f->irqs[s.index].used = true;
         if (r >= 0 && s.flags & TDI_VFIO_IRQ_SET_DATA_NONE && s.flags & TDI_VFIO_IRQ_SET_ACTION_TRIGGER && s.count == 0)
                 f->irqs[s.index].used = false;
+        /* The error interrupt ends with its descriptor; to end it twice is an error (vfio_pci_set_ctx_trigger_single). */
+        if (r >= 0 && s.index == TDI_VFIO_PCI_ERR_IRQ_INDEX && s.flags & TDI_VFIO_IRQ_SET_DATA_EVENTFD && !l->message.n_fds)
+                f->irqs[s.index].used = false;
         return r < 0 ? r : 0;
 }
 

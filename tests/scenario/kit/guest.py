@@ -212,6 +212,7 @@ class Guest:
                 os.close(kvm)
         self.serial = Line("the guest", serial, self.log)
         self.qmp = Line("QEMU", qmp)
+        self._negotiated = False
         if wait:
             self.ready()
         return time.monotonic() - begin
@@ -258,24 +259,25 @@ class Guest:
 
     def monitor(self, command, **arguments):
         """Runs a QMP command; its answer. Raises when QEMU refuses."""
-        if not self.qmp.lines or not any('"capabilities"' in line for line in self.qmp.lines):
+        if not self._negotiated:
             self.qmp.wait(lambda line: '"QMP"' in line, QMP_TIMEOUT, "its greeting")
-        if not getattr(self.qmp, "negotiated", False):
-            self.qmp.negotiated = True
+            self._negotiated = True
             self.monitor("qmp_capabilities")
         self.qmp.send(json.dumps({"execute": command, "arguments": arguments}))
-        answer = self.qmp.wait(lambda line: (doc := json.loads(line)) and ("return" in doc or "error" in doc) and doc, QMP_TIMEOUT, f"{command} was answered")
+        answer = self.qmp.wait(lambda line: (doc := json.loads(line)) and ("return" in doc or "error" in doc) and doc, QMP_TIMEOUT,
+                               f"{command} was answered")
         if "error" in answer:
             raise Failure(f"QMP {command}: {answer['error'].get('desc')}")
         return answer["return"]
 
-    def event(self, name, timeout=QMP_TIMEOUT, **data):
-        """Waits for an event with this data, which may have come before; call it once for each."""
-        def match(line):
+    def unplug(self, ident, timeout=QMP_TIMEOUT):
+        """Takes a device out, as a host's user would ask the guest to; returns when QEMU has let go of it."""
+        self.monitor("device_del", id=ident)
+
+        def gone(line):
             doc = json.loads(line)
-            return doc.get("event") == name and all(doc.get("data", {}).get(k) == v for k, v in data.items())
-        self.qmp.read = 0
-        self.qmp.wait(match, timeout, f"event {name} {data or ''}")
+            return doc.get("event") == "DEVICE_DELETED" and doc["data"].get("device") == ident
+        self.qmp.wait(gone, timeout, f"{ident} was unplugged")
 
     # ---- the guest ----
 

@@ -571,6 +571,7 @@ static bool transfers(char **words, bool made) {
                         sleep_ms(DMA_MS);
                         as_handler(&e);
                 }
+                sleep_ms(REST_MS);
         }
         edu_close(&e);
         return ok;
