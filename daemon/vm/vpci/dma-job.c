@@ -37,6 +37,9 @@ bool dma_job_blocked(const struct dma_job *j) {
 }
 
 static struct dma_space *find_source(const struct dma_job *j) {
+        /* There was none when it was counted, just now. */
+        if (j->r.counted && !j->background)
+                return NULL;
         for (struct dma_space *s = j->client->d->spaces; s; s = s->next) {
                 const struct range *found;
 

@@ -10,19 +10,20 @@
 /* ---- spaces ---- */
 
 int dma_space_get(struct dma *d, uint32_t ioas, struct dma_space **ret) {
-        struct dma_space *s;
+        struct dma_space **at, *s;
 
-        for (s = d->spaces; s; s = s->next)
-                if (s->ioas == ioas)
+        for (at = &d->spaces; *at; at = &(*at)->next)
+                if ((*at)->ioas == ioas)
                         break;
+        s = *at;
         if (!s) {
                 s = calloc(1, sizeof(*s));
                 if (!s)
                         return -ENOMEM;
                 s->d = d;
                 s->ioas = ioas;
-                s->next = d->spaces;
-                d->spaces = s;
+                /* At the end: VMMs tell their functions of memory in the order in which they came, so the first has it first. */
+                *at = s;
         }
         s->refs++;
         *ret = s;

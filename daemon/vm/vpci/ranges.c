@@ -2,7 +2,7 @@
 /* Chunks are never empty, and a slot's address is always that of its chunk's first entry. */
 #include "vm/vpci/ranges.h"
 
-#define CHUNK_MAX 127
+#define CHUNK_MAX 63
 /* Two neighbours with no more entries than this become one. */
 #define MERGE_MAX (CHUNK_MAX * 3 / 4)
 

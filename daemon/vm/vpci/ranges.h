@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A sorted table of page ranges that never overlap, for hundreds of thousands of them: chunks of 4 KiB in the order of their addresses
+ * A sorted table of page ranges that never overlap, for hundreds of thousands of them: chunks of 2 KiB in the order of their addresses
  * and an index of the chunks. Finding, inserting and removing take logarithmic time and move at most one chunk's entries; an entry
  * is 32 bytes, and neighbouring chunks that would fit into three quarters of one become one when something is removed.
  *
