@@ -7,9 +7,6 @@
 #include "log.h"
 #include "model/json.h"
 
-/* How long a stand-in waits for the first lane's own call for guest memory. */
-#define DMA_PATIENCE_SEC 3
-
 /* ---- VERSION ---- */
 
 static const char capabilities[] =
@@ -118,12 +115,22 @@ static int do_feature(struct lane *l, _unused_ const void **body, _unused_ size_
 
 /* ---- memory ---- */
 
-static int lock_dma(struct function *f) {
+/* The other lane's call for guest memory ends some time; ours waits for that and for what it needs itself. */
+static int lock_dma(struct lane *l) {
+        unsigned patience = lane_patience(l);
         struct timespec until;
 
         (void) clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += DMA_PATIENCE_SEC;
-        return pthread_mutex_clocklock(&f->dma_lock, CLOCK_MONOTONIC, &until) == 0 ? 0 : -EBUSY;
+        until.tv_sec += patience / 1000;
+        until.tv_nsec += (long) (patience % 1000) * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+                until.tv_sec++;
+                until.tv_nsec -= 1000000000;
+        }
+        if (pthread_mutex_clocklock(&l->function->dma_lock, CLOCK_MONOTONIC, &until) != 0)
+                return -EBUSY;
+        dma_client_set_patience(l->function->dma, lane_patience(l));
+        return 0;
 }
 
 static int do_dma_map(struct lane *l, _unused_ const void **body, _unused_ size_t *size) {
@@ -136,7 +143,7 @@ static int do_dma_map(struct lane *l, _unused_ const void **body, _unused_ size_
         memcpy(&map, l->message.body, sizeof(map));
         if (map.argsz < sizeof(map) || map.flags & ~(VU_DMA_READABLE | VU_DMA_WRITABLE) || l->message.n_fds > 1)
                 return -EINVAL;
-        r = lock_dma(f);
+        r = lock_dma(l);
         if (r < 0)
                 return r;
         fd = message_take_fd(&l->message, 0);
@@ -157,7 +164,7 @@ static int do_dma_unmap(struct lane *l, const void **body, size_t *size) {
         /* Dirty pages are a matter of migration. */
         if (unmap.argsz < sizeof(unmap) || unmap.flags & ~VU_UNMAP_ALL || (unmap.flags & VU_UNMAP_ALL && (unmap.address || unmap.size)))
                 return unmap.flags & VU_UNMAP_DIRTY_BITMAP ? -ENOTSUP : -EINVAL;
-        r = lock_dma(f);
+        r = lock_dma(l);
         if (r < 0)
                 return r;
         if (unmap.flags & VU_UNMAP_ALL)

@@ -108,6 +108,7 @@ struct dma_client {
         unsigned slot;
         dma_notify notify;
         void *userdata;
+        unsigned patience;            /* ms; of whoever makes calls */
 
         uint64_t maps, bytes;         /* that have a descriptor, with those under way */
         uint64_t unbacked, unbacked_bytes;

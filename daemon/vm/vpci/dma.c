@@ -107,6 +107,7 @@ int dma_client_new(struct dma *d, uint32_t ioas, dma_notify notify, void *userda
         c->notify = notify;
         c->userdata = userdata;
         c->allowed = true;
+        c->patience = DMA_WAIT_MSEC;
         c->queue_end = &c->queue;
         dma_lock(d);
         free_retired(d, false);
@@ -217,8 +218,9 @@ static int check_numbers(struct request *q) {
 }
 
 /* Lock held; may be let go. What the peer maps of the file is remembered with the file, as long as it has any map. */
-static int check_peer(struct dma *d, struct request *q) {
-        struct timespec deadline = dma_deadline(DMA_PEER_WAIT_MSEC);
+static int check_peer(struct dma_client *c, struct request *q) {
+        struct timespec deadline = dma_deadline(c->patience < DMA_PEER_WAIT_MSEC ? c->patience : DMA_PEER_WAIT_MSEC);
+        struct dma *d = c->d;
         uint64_t first = q->offset >> RANGE_SHIFT, last = (q->offset + q->size - 1) >> RANGE_SHIFT;
         struct dma_peer *peer;
         int i, r;
@@ -280,7 +282,7 @@ static int check(struct dma_client *c, struct request *q) {
         if (!q->backed)
                 return 0;
         dma_lock(c->d);
-        r = check_peer(c->d, q);
+        r = check_peer(c, q);
         if (r == 0)
                 r = check_windows(c, q);
         dma_unlock(c->d);
@@ -298,7 +300,7 @@ static void join(struct dma_client *c, struct range *e) {
 
 /* Does it have to wait behind others of this client, or would it take long? */
 static bool is_for_later(const struct dma_client *c, const struct range *r) {
-        return r->file && (r->pages > DMA_LONG_PAGES || c->background > 0);
+        return r->file && (r->pages > DMA_LONG_PAGES || c->background > 0 || c->patience == 0);
 }
 
 static bool is_same(const struct range *e, const struct range *r) {
@@ -465,7 +467,7 @@ int dma_map(struct dma_client *c, uint64_t iova, uint64_t size, int fd, uint64_t
                 .writable = writable,
                 .fd = fd,
                 .backed = fd >= 0,
-                .deadline = dma_deadline(DMA_WAIT_MSEC),
+                .deadline = dma_deadline(c->patience),
         };
         int r;
 
@@ -499,8 +501,12 @@ static bool is_cut(const struct dma_client *c, uint64_t iova, uint64_t last) {
         return e && (e->holders & dma_bit(c)) && range_iova(e) <= last && last - range_iova(e) < range_bytes(e) - 1;
 }
 
+void dma_client_set_patience(struct dma_client *c, unsigned msec) {
+        c->patience = msec < DMA_WAIT_MSEC ? msec : DMA_WAIT_MSEC;
+}
+
 static int unmap(struct dma_client *c, uint64_t iova, uint64_t last, uint64_t *bytes) {
-        struct timespec deadline = dma_deadline(DMA_WAIT_MSEC);
+        struct timespec deadline = dma_deadline(c->patience);
         uint64_t first_page = iova >> RANGE_SHIFT, last_page = last >> RANGE_SHIFT, failed;
         int r = 0;
 

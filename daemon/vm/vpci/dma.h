@@ -55,6 +55,12 @@ struct dma_client *dma_client_free(struct dma_client *c);
 /* The connection has ended: drops all that it has mapped. */
 void dma_client_clear(struct dma_client *c);
 
+/*
+ * How long a call for the client may wait from now on, 3000 ms at first: a request that has waited already has less. With 0 a map is
+ * always made later. Between calls; quick.
+ */
+void dma_client_set_patience(struct dma_client *c, unsigned msec);
+
 /**
  * dma_map() - make [@iova, @iova + @size) of the guest's memory reachable
  * @fd:       taken, whatever the result; -EBADF: memory without a descriptor (a VMM's ROM), which is recorded as unbacked

@@ -14,6 +14,10 @@
 /* A request that takes longer gets a stand-in, and at last the supervisor's answer: a client gives up after 5 s (QEMU's x-msg-timeout). */
 #define STAND_IN_NSEC 1000000000ULL
 #define ANSWER_NSEC 3500000000ULL
+/* How long a request may wait for anything of ours; what comes behind one that has has this the less, or a row of them would be late. */
+#define PATIENCE_NSEC 3000000000ULL
+/* From here on a request is one that others wait for. */
+#define SLOW_NSEC 250000000ULL
 #define STACK_SIZE (256UL * 1024)
 #define REPLY_MIN 4096UL
 
@@ -67,9 +71,26 @@ static bool move(struct lane *l, int from, int to) {
 }
 
 static void begin(struct lane *l) {
-        atomic_store_explicit(&l->since, now_nsec(), memory_order_relaxed);
+        uint64_t now = now_nsec();
+
+        atomic_store_explicit(&l->since, now, memory_order_relaxed);
+        atomic_store_explicit(&l->arrived, l->function->waited ? l->function->waited : now, memory_order_relaxed);
         atomic_store(&l->phase, PHASE_BUSY);
         vpci_wake(l->function->vpci);
+}
+
+unsigned lane_patience(const struct lane *l) {
+        uint64_t age = now_nsec() - atomic_load_explicit(&l->arrived, memory_order_relaxed);
+
+        return age < PATIENCE_NSEC ? (unsigned) ((PATIENCE_NSEC - age) / 1000000) : 0;
+}
+
+/* When a message came nobody can tell; that there was none can be seen. Of the lane that reads. */
+static void look_for_waiting(struct function *f) {
+        struct pollfd p = { .fd = f->stream.socket, .events = POLLIN };
+
+        if (f->waited && !stream_has_more(&f->stream) && poll(&p, 1, 0) == 0)
+                f->waited = 0;
 }
 
 static void count(struct lane *l) {
@@ -81,6 +102,14 @@ static void count(struct lane *l) {
         atomic_fetch_add_explicit(&f->nanoseconds, spent, memory_order_relaxed);
         if (spent > atomic_load_explicit(&f->slowest, memory_order_relaxed))
                 atomic_store_explicit(&f->slowest, spent, memory_order_relaxed);
+}
+
+/* After a request, with the stream in hand: what has come meanwhile may have waited as long as it took. */
+static void note_waiting(struct lane *l) {
+        uint64_t since = atomic_load_explicit(&l->since, memory_order_relaxed);
+
+        if (!l->function->waited && now_nsec() - since > SLOW_NSEC)
+                l->function->waited = since;
 }
 
 static int hang_up_locked(struct function *f) {
@@ -137,12 +166,19 @@ static void leave_early(struct function *f) {
         drop_memory(f);
 }
 
+/* What takes the first lane so long is the guest's memory: the device is not in use, and fine. */
+static bool is_with_memory(const struct lane *l) {
+        return l->message.header.command == VU_DMA_MAP || l->message.header.command == VU_DMA_UNMAP;
+}
+
 static void *stand_in(void *userdata) {
         struct lane *l = userdata;
         struct function *f = l->function;
         int r = 0;
 
+        note_waiting(&f->lanes[0]);
         while (r >= 0) {
+                look_for_waiting(f);
                 if (told_to_leave(f, !stream_has_more(&f->stream)))
                         break;
                 r = stream_receive(&f->stream, &l->message, MSG_DONTWAIT);
@@ -152,8 +188,10 @@ static void *stand_in(void *userdata) {
                                 break;
                         continue;
                 }
-                if (r >= 0)
-                        r = serve_one(l, dispatch_away);
+                if (r >= 0) {
+                        r = serve_one(l, is_with_memory(&f->lanes[0]) ? dispatch : dispatch_away);
+                        note_waiting(l);
+                }
         }
         if (r < 0)
                 leave_early(f);
@@ -214,11 +252,12 @@ void function_answer_early(struct lane *l) {
 
 /* ---- the first lane ---- */
 
-/* The stream is the first lane's again. */
-static bool take_back(struct function *f) {
+/* The stream is the first lane's again: whether it goes on, and whether the other lane has had it. */
+static bool take_back(struct function *f, bool *ret_away) {
         bool gone;
 
         pthread_mutex_lock(&f->lock);
+        *ret_away = f->standing_in;
         if (f->standing_in) {
                 (void) eventfd_write(f->leave, 1);
                 while (f->standing_in)
@@ -234,13 +273,18 @@ static const char *serve_connection(struct function *f) {
         struct lane *l = &f->lanes[0];
 
         for (;;) {
-                int r = stream_receive(&f->stream, &l->message, 0);
+                bool away;
+                int r;
 
+                look_for_waiting(f);
+                r = stream_receive(&f->stream, &l->message, 0);
                 if (r >= 0) {
                         r = serve_one(l, dispatch);
                         /* Only one that has been away can find somebody else at the stream. */
-                        if (!take_back(f))
+                        if (!take_back(f, &away))
                                 return "the client hung up";
+                        if (!away)
+                                note_waiting(l);
                 }
                 if (r == -EBADMSG || r == -ECONNABORTED)
                         return "the client broke the protocol";
@@ -333,6 +377,7 @@ static void *serve_all(void *userdata) {
                 f->hung_up = f->told = f->greeted = false;
                 pthread_mutex_lock(&f->send_lock);
                 stream_open(&f->stream, f->connection);
+                f->waited = 0;
                 pthread_mutex_unlock(&f->send_lock);
                 pthread_mutex_unlock(&f->lock);
 
@@ -437,7 +482,7 @@ bool function_watch(struct function *f, uint64_t now) {
         for (size_t i = 0; i < ARRAY_SIZE(f->lanes); i++) {
                 struct lane *l = &f->lanes[i];
                 int phase = atomic_load(&l->phase);
-                uint64_t age;
+                uint64_t age, waited;
 
                 if (phase == PHASE_IDLE)
                         continue;
@@ -448,9 +493,10 @@ bool function_watch(struct function *f, uint64_t now) {
                 /* A client that does not take its replies. */
                 if (phase == PHASE_SENDING && age > ANSWER_NSEC)
                         function_hang_up(f);
-                if (i == 0 && age > STAND_IN_NSEC && (phase == PHASE_BUSY || phase == PHASE_ANSWERED))
+                waited = now - atomic_load(&l->arrived);
+                if (i == 0 && (age > STAND_IN_NSEC || (age > SLOW_NSEC && waited > STAND_IN_NSEC)) && (phase == PHASE_BUSY || phase == PHASE_ANSWERED))
                         function_step_aside(l);
-                if (phase == PHASE_BUSY && age > ANSWER_NSEC)
+                if (phase == PHASE_BUSY && age > SLOW_NSEC && waited > ANSWER_NSEC)
                         answer_late(f, l);
         }
         return busy;

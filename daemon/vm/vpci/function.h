@@ -36,6 +36,7 @@ struct lane {
         bool running;              /* has to be joined; the supervisor's, for the second lane under the function's lock */
         atomic_int phase;
         atomic_uint_fast64_t since; /* CLOCK_MONOTONIC in ns: of the request under way */
+        atomic_uint_fast64_t arrived; /* and when it may have come at the earliest */
         atomic_uint_fast64_t requests;
         struct message message;    /* the request under way; nobody else's while it is not BUSY */
         uint8_t *reply;            /* room for the largest; made when first needed */
@@ -66,6 +67,7 @@ struct function {
 
         struct lane lanes[2];
         struct stream stream;     /* of the lane that reads */
+        uint64_t waited;          /* its, too: since when what is in the stream may be there; 0: not for long */
         bool greeted;             /* VERSION has been agreed on */
         pthread_mutex_t send_lock;
 
@@ -103,6 +105,8 @@ bool function_is_leaving(struct function *f);
 bool function_watch(struct function *f, uint64_t now);
 struct json_object *function_describe(struct function *f);
 
+/* So many ms of the time for the request are left; others' time is its own if it had to wait for it. */
+unsigned lane_patience(const struct lane *l);
 /* The first lane's request takes its time: the second one has the stream from here. */
 void function_step_aside(struct lane *l);
 /* Answers the request, a write, before it is executed, as if it were posted, and steps aside. */
