@@ -40,7 +40,7 @@ def two_and_another(t):
 def in_time(t, what, client, number):
     """The reply, and after how long it came."""
     reply = client.wait(number)
-    t.value(what, f"{reply.seconds:.2f} s")
+    t.note(f"{what}: {reply.seconds:.2f} s")
     check(reply.seconds <= 4.0, f"{what}: answered after {reply.seconds:.2f} s")
     return reply
 
@@ -176,6 +176,24 @@ def vu_stuck_read(t):
 
 
 @scenario("edu:2", needs=("faults",), tags=("quick",))
+def vu_slow_reads(t):
+    """Accesses that take most of a second each, many of them in a row: none waits for all of those before it."""
+    bdf, second = t.host.bdfs("edu", 2)
+    vm = t.vm()
+    vm.attach(bdf, second)
+    client, other = connect(t, vm, bdf), Edu(connect(t, vm, second))
+    Edu(client).alive()
+    slow = rules(t)
+    slow.add("pread", call="pread", device=bdf, process="tdid-vm", delay_ms=900)
+    numbers = [client.ask(REGION_READ, ACCESS.pack(0, 0, 4)) for _ in range(12)]
+    others_work(other)
+    for number in numbers:
+        check(in_time(t, "slow_read", client, number).ok()[ACCESS.size:] in (bytes.fromhex("ed000001"), b"\xff" * 4), "a slow read brings something else")
+    slow.clear()
+    comes_back(client)
+
+
+@scenario("edu:2", needs=("faults",), tags=("quick",))
 def vu_stuck_close(t):
     """The VM ends while its function's reset hangs: guest memory goes back to the host all the same, the function follows when it can."""
     bdf, second = t.host.bdfs("edu", 2)
@@ -273,6 +291,16 @@ def vu_slow_map(t):
     memory = Ram(1 << 20)
     t.defer(memory.close)
     slow = rules(t)
+    slow.add("map", call="IOMMU_IOAS_MAP_FILE", delay_ms=LONG_MS, times=1)
+    number = client.ask_dma_map(IOVA + (4 << 20), 1 << 20, memory.fd)
+    time.sleep(1.5)
+    # The device itself is fine all the while.
+    check(not client.answered(number), "a slow map is answered at once")
+    vendor = in_time(t, "read_behind_slow_map", client, client.ask(REGION_READ, ACCESS.pack(0, CONFIG, 4))).ok()[ACCESS.size:]
+    equal(vendor, bytes.fromhex("3412e811"), "what a read brings while memory is mapped")
+    in_time(t, "slow_map", client, number).ok()
+    slow.clear()
+    client.dma_unmap(IOVA + (4 << 20), 1 << 20)
     slow.add("map", call="IOMMU_IOAS_MAP_FILE", delay_ms=LONG_MS, times=1)
     # As QEMU sends them: all at once. A slow one does not add its time to that of those behind it.
     numbers = [client.ask_dma_map(IOVA + (i << 20), 1 << 20, memory.fd) for i in range(4)]
