@@ -14,6 +14,7 @@ from kit.checks import Failure, Skip, check, equal, eventually
 from kit.client import Background, Client, Device, Lost, Refused
 from kit.daemon import Bus, Daemon, children, die_with_us, processes
 from kit.guest import Guest
+from kit.importer import Importer
 from kit.tdictl import Tdictl
 
 
@@ -33,6 +34,7 @@ class Context:
         self.tsm_name = None
         self.tsm_baseline = None
         self.stick = None
+        self.importers = None
         self._client = None
         self._vms = []
         self._deferred = []
@@ -125,6 +127,14 @@ class Context:
         self.stick = self.host.new_stick()
         self.stick.load()
         return self.stick
+
+    def load_importer(self):
+        """An importer of dma-bufs; see kit/importer.py."""
+        self.importers = self.host.new_importer()
+        self.importers.load()
+        importer = Importer(self.host)
+        self.defer(importer.close)
+        return importer
 
     # ---- processes that keep things ----
 
@@ -248,7 +258,7 @@ class Context:
             differences = self.host.settled(self.tsm_baseline, self.functions)
             if differences:
                 problems.append("not as before tdid, with the test TSM still there:\n" + "\n".join(differences[:40]))
-        for module in (self.tsm, self.stick):
+        for module in (self.tsm, self.stick, self.importers):
             try:
                 if module:
                     module.unload()

@@ -15,7 +15,7 @@ import subprocess
 import time
 
 import host_state
-from kit import busy, guest, tsm
+from kit import busy, guest, importer, tsm
 from kit.checks import Failure, eventually
 from kit.daemon import process_state
 from kit.files import OsFiles
@@ -330,9 +330,12 @@ class LinuxHost(Host):
         self.modules = modules
         self._kmsg = self._open_kmsg()
 
-    def ioctl(self, fd, request, data):
-        """An ioctl on a descriptor of the host; its argument as the kernel left it."""
-        return fcntl.ioctl(fd, request, data)
+    def ioctl(self, fd, request, data=b"", value=0, fds=()):
+        """
+        An ioctl on a descriptor of the host; its argument as the kernel left it. The argument is `value` where it is no struct; `fds` are those
+        that members of the struct name.
+        """
+        return fcntl.ioctl(fd, request, data or value)
 
     def sleeps(self, pid):
         """Whether a process sleeps in the kernel, where no signal ends it."""
@@ -344,6 +347,9 @@ class LinuxHost(Host):
     def new_stick(self):
         return tsm.StickDriver(self.modules)
 
+    def new_importer(self):
+        return importer.Module(self.modules)
+
     def has(self, feature):
         """Whether the host can do what a scenario needs besides its devices."""
         if feature == "kvm":
@@ -354,6 +360,8 @@ class LinuxHost(Host):
             return os.path.exists(os.path.join(self.modules, "tdid_test_tsm.ko"))
         if feature == "stick":
             return os.path.exists(os.path.join(self.modules, "tdid_test_stick.ko"))
+        if feature == "importer":
+            return os.path.exists(os.path.join(self.modules, "tdid_test_importer.ko"))
         if feature == "programs":
             return os.path.exists(os.path.join(self.programs, "edu_dma"))
         if feature == "dm":

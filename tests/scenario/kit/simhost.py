@@ -15,6 +15,7 @@ from kit.checks import Failure, check, eventually
 from kit.daemon import SANITIZER_MARKS, die_with_us, sanitizer_environment
 from kit.files import SimFiles
 from kit.host import KVM_CREATE_DEVICE, KVM_CREATE_VCPU, KVM_CREATE_VM, KVM_DEV_TYPE_VFIO, Host
+from kit.importer import SimModule
 from kit.simbusy import SimBusy
 from kit.simclient import SimClient, SimGone
 from kit.simtsm import SimStick, SimTsm
@@ -108,7 +109,7 @@ class SimHost(Host):
         super().__init__(topology, SimFiles(self.client))
 
     def has(self, feature):
-        if feature in ("tsm", "stick", "programs", "dm", "md", "trace", "faults"):
+        if feature in ("tsm", "stick", "importer", "sources", "programs", "dm", "md", "trace", "faults"):
             return True
         if feature == "kvm":
             return self.files.exists("/dev/kvm")
@@ -121,6 +122,9 @@ class SimHost(Host):
 
     def new_stick(self):
         return SimStick(self)
+
+    def new_importer(self):
+        return SimModule(self.client)
 
     def sleeps(self, pid):
         """Whether a process is in a call that nothing ends: in the simulation it only waits for an answer."""
@@ -138,8 +142,8 @@ class SimHost(Host):
 
     # ---- what a holder has ----
 
-    def ioctl(self, fd, request, data):
-        return self.client.ioctl(fd, request, data)[1]
+    def ioctl(self, fd, request, data=b"", value=0, fds=()):
+        return self.client.ioctl(fd, request, data, value=value, fds=fds)[1]
 
     def canonical(self, path):
         match = re.fullmatch(r"socket:\[(\d+)\]", path)
