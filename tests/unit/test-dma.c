@@ -85,6 +85,12 @@ static void test_failed(void) {
         check_int(unmap_pages(&x, 0, 2), 2);
         check(!dma_allows_master(x.c));
         check_int(unmap_pages(&x, 9, 1), 1);
+        /* All there is. */
+        check_int(dma_map(x.c, 0, UINT64_MAX, fd_dup(m.fd), 0, true, true), -EINVAL);
+        check_int(unmap_pages(&x, 0, 8), 8);
+        check_int(dma_unmap(x.c, 11 * PAGE, UINT64_MAX - 11 * PAGE + 1, NULL), 0);
+        check_int(unmap_pages(&x, 9, 1), 1);
+        (void) told(&x, &x.failed, 1);
         check_int(described(&x, "failed_ranges"), 2);
         /* What is mapped in the end has not failed. */
         check_int(map_pages(&x, 8, 1, &m, 0), 0);

@@ -184,6 +184,9 @@ static void add_failed(struct dma_client *c, uint64_t first, uint64_t last, int 
                 last = range_last(found);
                 remove_failed(c, at);
         }
+        /* All pages there are is one more than an entry counts. */
+        if (last - first == RANGE_PAGE_MAX)
+                put_failed(c, &(struct range){ .first = last--, .pages = 1, .offset = (uint64_t) error });
         put_failed(c, &(struct range){ .first = first, .pages = last - first + 1, .offset = (uint64_t) error });
 }
 

@@ -525,7 +525,7 @@ static int unmap(struct dma_client *c, uint64_t iova, uint64_t last, uint64_t *b
                 c->failed_lost = false;
         /* A client that has not heard of the failure unmaps what it believes to be there. */
         if (*bytes == 0)
-                *bytes = failed << RANGE_SHIFT;
+                *bytes = failed > RANGE_PAGE_MAX ? UINT64_MAX : failed << RANGE_SHIFT;
         dma_update_master(c);
         return 0;
 }
