@@ -76,7 +76,7 @@ static void bench_table(void) {
 
         begin = now();
         for (unsigned f = 0; f < FUNCTIONS; f++) {
-                sorted[f] = malloc(entries * sizeof(uint64_t));
+                sorted[f] = malloc((entries + 1) * sizeof(uint64_t));
                 need(sorted[f], "malloc");
                 memcpy(sorted[f], order, entries * sizeof(uint64_t));
                 qsort(sorted[f], entries, sizeof(uint64_t), compare);
@@ -190,7 +190,7 @@ static double churn_with(unsigned threads) {
         double longest = 0;
 
         for (unsigned f = 0; f < threads; f++) {
-                x[f] = (struct churn){ .c = clients[f], .from = f * 1000 };
+                x[f] = (struct churn){ .c = clients[f], .from = (size_t) f * 1000 };
                 need(thread_start(&x[f].thread, churn, &x[f]) == 0, "pthread_create");
         }
         for (unsigned f = 0; f < threads; f++) {
@@ -274,11 +274,11 @@ int main(int argc, char **argv) {
         /* Every other page: no two are neighbours. */
         for (size_t i = 0; i < entries; i++)
                 order[i] = i * 2;
-        for (size_t i = entries - 1; i > 0; i--) {
-                size_t k = random_number() % (i + 1);
-                uint64_t t = order[i];
+        for (size_t i = entries; i > 1; i--) {
+                size_t k = random_number() % i;
+                uint64_t t = order[i - 1];
 
-                order[i] = order[k];
+                order[i - 1] = order[k];
                 order[k] = t;
         }
         bench_table();

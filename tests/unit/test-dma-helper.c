@@ -257,12 +257,14 @@ static void test_bad_holder(void) {
                 const char *what;
                 struct dma_helper_request q;
                 size_t size;
-                bool fd;
+                unsigned fds;
         } cases[] = {
                 { "too short", { .op = DMA_HELPER_COPY, .size = PAGE }, 20 },
                 { "no call", { .op = 7, .size = PAGE }, sizeof(struct dma_helper_request) },
                 { "no descriptor", { .op = DMA_HELPER_MAP, .size = PAGE }, sizeof(struct dma_helper_request) },
-                { "a descriptor", { .op = DMA_HELPER_COPY, .size = PAGE }, sizeof(struct dma_helper_request), true },
+                { "a descriptor", { .op = DMA_HELPER_COPY, .size = PAGE }, sizeof(struct dma_helper_request), 1 },
+                { "two descriptors", { .op = DMA_HELPER_MAP, .size = PAGE }, sizeof(struct dma_helper_request), 2 },
+                { "three descriptors", { .op = DMA_HELPER_MAP, .size = PAGE }, sizeof(struct dma_helper_request), 3 },
                 { "flags", { .op = DMA_HELPER_COPY, .size = PAGE, .flags = 1 }, sizeof(struct dma_helper_request) },
                 { "reserved", { .op = DMA_HELPER_COPY, .size = PAGE, .reserved = 1 }, sizeof(struct dma_helper_request) },
                 { "empty", { .op = DMA_HELPER_COPY }, sizeof(struct dma_helper_request) },
@@ -272,7 +274,7 @@ static void test_bad_holder(void) {
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 union {
                         struct cmsghdr align;
-                        char room[CMSG_SPACE(sizeof(int))];
+                        char room[CMSG_SPACE(sizeof(int) * 3)];
                 } control = {};
                 struct iovec iov = { (void *) (uintptr_t) &cases[i].q, cases[i].size };
                 struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -282,12 +284,13 @@ static void test_bad_holder(void) {
 
                 test_about("%s", cases[i].what);
                 fd = helper_start(&h);
-                if (cases[i].fd) {
+                if (cases[i].fds > 0) {
                         msg.msg_control = &control;
-                        msg.msg_controllen = sizeof(control.room);
-                        *CMSG_FIRSTHDR(&msg) = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
-                                                                 .cmsg_len = CMSG_LEN(sizeof(int)) };
-                        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &(int){ iommufd }, sizeof(int));
+                        msg.msg_controllen = CMSG_SPACE(sizeof(int) * cases[i].fds);
+                        control.align = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+                                                          .cmsg_len = CMSG_LEN(sizeof(int) * cases[i].fds) };
+                        for (unsigned k = 0; k < cases[i].fds; k++)
+                                memcpy(CMSG_DATA(&control.align) + k * sizeof(int), &iommufd, sizeof(int));
                 }
                 check_int(sendmsg(fd, &msg, 0), cases[i].size);
                 check_int(helper_end(&h), -EBADMSG);

@@ -9,7 +9,7 @@
 #include "dma-test.h"
 #include "vm/vpci/dma-helper.h"
 
-#define SPAN 96     /* pages of the guest's memory */
+#define SPAN 96UL   /* pages of the guest's memory */
 #define CLIENTS 3
 #define MEMORIES 2
 
@@ -231,7 +231,7 @@ static void *churn(void *userdata) {
                         json_object_put(dma_client_describe(x->c));
         }
         for (unsigned slot = 0; slot < ARRAY_SIZE(has); slot++)
-                check(seen(space_of[w->client], slot * 8) == stamp(&memories[slot % 2], slot * 8) || !has[slot]);
+                check(seen(space_of[w->client], slot * UINT64_C(8)) == stamp(&memories[slot % 2], slot * UINT64_C(8)) || !has[slot]);
         return NULL;
 }
 

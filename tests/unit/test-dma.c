@@ -394,7 +394,7 @@ static void test_limits(void) {
         check_int(unmap_pages(&x, 0, 1000), 10);
         /* Entries, those of memory without a descriptor and failed ones too. */
         for (unsigned i = 0; i < 4; i++)
-                check_int(map_pages(&x, 2 * i, 1, i % 2 ? &m : NULL, i), 0);
+                check_int(map_pages(&x, UINT64_C(2) * i, 1, i % 2 ? &m : NULL, i), 0);
         check_int(dma_map(x.c, 100 * PAGE, PAGE, fd_dup(m.fd), 0, false, false), -EINVAL);
         check_int(map_pages(&x, 20, 1, NULL, 0), -ENOSPC);
         check(text_has(&x, "limit of 5 maps"));

@@ -93,6 +93,7 @@ static int receive(int socket, struct dma_helper_request *ret, int *ret_fd) {
         struct iovec iov = { ret, sizeof(*ret) };
         struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
         _cleanup_close_ int fd = -EBADF;
+        size_t fds = 0;
         ssize_t n;
 
         do
@@ -101,9 +102,13 @@ static int receive(int socket, struct dma_helper_request *ret, int *ret_fd) {
         if (n <= 0)
                 return n == 0 || errno == ECONNRESET ? 0 : -errno;
         for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h))
-                if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && h->cmsg_len == CMSG_LEN(sizeof(int)))
-                        memcpy(&fd, CMSG_DATA(h), sizeof(int));
-        if (n != (ssize_t) sizeof(*ret) || (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+                if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
+                        /* There is room for two of them, whatever was asked for. */
+                        for (size_t i = 0; i < (h->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++, fds++) {
+                                close_fd(fd);
+                                memcpy(&fd, CMSG_DATA(h) + i * sizeof(int), sizeof(int));
+                        }
+        if (n != (ssize_t) sizeof(*ret) || fds > 1 || (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
                 return -EBADMSG;
         if ((ret->op != DMA_HELPER_MAP && ret->op != DMA_HELPER_COPY) || (ret->op == DMA_HELPER_MAP) != (fd >= 0) ||
             (ret->flags & ~(uint32_t) RIGHTS) || ret->reserved || ret->size == 0 || ret->iova + ret->size - 1 < ret->iova)
@@ -114,7 +119,7 @@ static int receive(int socket, struct dma_helper_request *ret, int *ret_fd) {
 
 static int take_one(struct serving *s) {
         struct work *w;
-        pthread_t thread;
+        pthread_t thread = 0;
         int r;
 
         w = malloc(sizeof(*w));

@@ -10,12 +10,10 @@
 /* ---- spaces ---- */
 
 int dma_space_get(struct dma *d, uint32_t ioas, struct dma_space **ret) {
-        struct dma_space **at, *s;
+        struct dma_space **at = &d->spaces, *s;
 
-        for (at = &d->spaces; *at; at = &(*at)->next)
-                if ((*at)->ioas == ioas)
-                        break;
-        s = *at;
+        for (s = *at; s && s->ioas != ioas; s = *at)
+                at = &s->next;
         if (!s) {
                 s = calloc(1, sizeof(*s));
                 if (!s)

@@ -419,23 +419,17 @@ static int put(struct dma_client *c, struct request *q) {
                 r.file = (unsigned) file;
         }
         error = find_room(c, &r, q);
-        if (error == 0) {
+        if (error == 0)
                 error = dma_add_entry(c->space, &r, q->why);
-                if (error == 0)
-                        dma_client_has(c, &r);
-        } else if (error > 0) {
-                if (file)
+        /* Also when it has joined another: that one has what is needed. */
+        if (error != 0) {
+                if (j)
                         dma_put_file(d, (unsigned) file);
                 free(j);
-                return 0;
+                return error < 0 ? error : 0;
         }
-        if (error < 0) {
-                if (file)
-                        dma_put_file(d, (unsigned) file);
-                free(j);
-                return error;
-        }
-        if (!q->backed) {
+        dma_client_has(c, &r);
+        if (!j) {
                 (void) dma_unfail(c, r.first, range_last(&r));
                 dma_update_master(c);
                 return 0;
