@@ -66,10 +66,32 @@ void dma_set_iommufd(struct dma *d, int iommufd) {
         d->iommufd = iommufd;
 }
 
+static void replace_peer(struct dma *d, struct dma_peer *p) {
+        struct dma_peer *before;
+
+        dma_lock(d);
+        if (p)
+                p->serial = ++d->last_serial;
+        before = d->peer;
+        d->peer = p;
+        if (before && before->helper)
+                dma_helper_end(before->helper);
+        dma_peer_put(d, before);
+        dma_changed(d);
+        /* Nobody is told anything here, and the descriptor that may wait to be closed is one of /proc. */
+        (void) pthread_mutex_unlock(&d->lock);
+}
+
 void dma_set_peer(struct dma *d, int maps, int helper) {
-        struct dma_peer *p, *before;
+        struct dma_peer *p;
         int fd = maps;
 
+        /* It has ended: the next one is waited for. */
+        if (maps < 0) {
+                close_fd(helper);
+                replace_peer(d, NULL);
+                return;
+        }
         p = calloc(1, sizeof(*p));
         if (!p || (helper >= 0 && dma_helper_new(helper, &p->helper) < 0)) {
                 /* As without a peer: its maps fail. */
@@ -82,16 +104,7 @@ void dma_set_peer(struct dma *d, int maps, int helper) {
         p->refs = 1;
         p->maps = fd;
         (void) pthread_mutex_init(&p->reading, NULL);
-        dma_lock(d);
-        p->serial = ++d->last_serial;
-        before = d->peer;
-        d->peer = p;
-        if (before && before->helper)
-                dma_helper_end(before->helper);
-        dma_peer_put(d, before);
-        dma_changed(d);
-        /* Nobody is told anything here, and the descriptor that may wait to be closed is one of /proc. */
-        (void) pthread_mutex_unlock(&d->lock);
+        replace_peer(d, p);
 }
 
 /* ---- clients ---- */
@@ -407,7 +420,7 @@ static int put(struct dma_client *c, struct request *q) {
                         free(j);
                         return file;
                 }
-                if (q->spans && d->peer->serial == q->serial) {
+                if (q->spans && d->peer && d->peer->serial == q->serial) {
                         struct dma_file *f = d->files[file];
 
                         free(f->spans);

@@ -44,7 +44,7 @@ void dma_set_iommufd(struct dma *d, int iommufd);
 /*
  * Who the peer is: its open /proc/PID/maps, and a socket to the helper process that maps in the peer's memory cgroup (dma-helper.h),
  * or -EBADF where there is none, and this process maps. Takes both; replaces what was there. Without it every map with a descriptor
- * waits for it up to 2 s and fails then. Quick.
+ * waits for it up to 2 s and fails then. @maps -EBADF: it has ended, and the next one is not known yet. Quick.
  */
 void dma_set_peer(struct dma *d, int maps, int helper);
 
