@@ -130,7 +130,8 @@ static int accept_root(int listener) {
         return fd;
 }
 
-static int answer_one(int connection, const char *id, struct store *s, struct vpci *v, bool *ret_exit) {
+/* @owed: the answer comes later. */
+static int answer_one(int connection, const char *id, struct store *s, struct vpci *v, bool *owed, bool *ret_exit) {
         _cleanup_json_ struct json_object *request = NULL, *answer = NULL;
         _cleanup_ipc_fds_ struct ipc_fds fds = {};
         int answer_fds[IPC_FDS_MAX];
@@ -141,6 +142,7 @@ static int answer_one(int connection, const char *id, struct store *s, struct vp
         if (r < 0)
                 return r;
         answer = serve_request(s, v, id, request, &fds, answer_fds, &n, ret_exit);
+        *owed |= !answer;
         return answer ? ipc_send(connection, answer, answer_fds, n) : 0;
 }
 
@@ -153,10 +155,13 @@ static void tell(struct json_object *event, const int *fds, size_t n_fds, void *
         json_object_put(event);
 }
 
-static int answer_put_off(int connection, struct vpci *v) {
+/* To a question of a tdid that has gone it is nobody's: its successor would take it for the answer to another. */
+static int answer_put_off(int connection, struct vpci *v, bool *owed) {
         _cleanup_json_ struct json_object *answer = vpci_take_answer(v);
+        bool wanted = answer && *owed;
 
-        return answer && connection >= 0 ? ipc_send(connection, answer, NULL, 0) : 0;
+        *owed &= !answer;
+        return wanted && connection >= 0 ? ipc_send(connection, answer, NULL, 0) : 0;
 }
 
 /* A holder that nobody gave anything to, and nobody talks to, was started by a tdid that died at that moment. */
@@ -164,7 +169,7 @@ static int answer_put_off(int connection, struct vpci *v) {
 #define OWN_FDS 2
 
 static int serve_all(int listener, const char *id, struct store *s, struct vpci *v, int *connection) {
-        bool done = false;
+        bool done = false, owed = false;
 
         while (!done) {
                 struct pollfd p[OWN_FDS + VPCI_POLL_MAX] = {
@@ -189,13 +194,14 @@ static int serve_all(int listener, const char *id, struct store *s, struct vpci 
                         if (fd >= 0) {
                                 close_fd(*connection);
                                 *connection = fd;
+                                owed = false;
                                 continue;
                         }
                 }
                 vpci_dispatch(v, p + OWN_FDS, n_vpci);
-                if (p[1].revents && answer_one(*connection, id, s, v, &done) < 0)
+                if (p[1].revents && answer_one(*connection, id, s, v, &owed, &done) < 0)
                         *connection = close_fd(*connection);
-                if (answer_put_off(*connection, v) < 0)
+                if (answer_put_off(*connection, v, &owed) < 0)
                         *connection = close_fd(*connection);
         }
         return 0;

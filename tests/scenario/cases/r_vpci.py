@@ -13,10 +13,12 @@ import time
 
 import dbus
 
+from kit import vfio_user
 from kit.checks import check, contains, equal, eventually
 from kit.client import refused
 from kit.daemon import die_with_us, processes
 from kit.registry import scenario
+from kit.vmm import connect
 
 # A VMM that says hello to sockets and then lives, until it is told to connect or to hang up; with copies of the descriptors it was given.
 VMM = r"""
@@ -374,6 +376,33 @@ def stopped_in_order(t):
     equal(vmm.ask("lost", path), "lost", "what the VMM sees")
     t.host.client.control("clear", id=rules.pop())
     job.wait()
+
+
+@scenario("edu:2", needs=("faults",))
+def killed_while_stopping(t):
+    """tdid dies while the holder waits for a request that hangs: the next one has the VM, and the answer to that old question is nobody's."""
+    stuck, other = t.host.bdfs("edu", 2)
+    vm = t.vm()
+    vm.attach(stuck, other)
+    client = connect(t, vm, stuck)
+    rule = t.host.client.control("fault", rule={"call": "reset", "device": stuck, "never": True})["id"]
+    rules = [rule]
+    t.defer(lambda: [t.host.client.control("clear", id=r) for r in rules])
+    client.ask(vfio_user.RESET)
+    eventually(lambda: [c for c in t.host.client.control("open")["calls"] if c["state"] == "uninterruptible"], "the reset hangs")
+    job = t.client.tdi(stuck).detach(async_=True)
+    eventually(lambda: client.lost, "the holder has begun to stop")
+    check(job.state() == "running", "the detach does not wait for the holder")
+    t.daemon.restart()
+    # Longer than the holder waits.
+    time.sleep(2.5)
+    check(vm.alive(), "the VM has gone")
+    equal(t.client.tdi(other).state(), "prepared", "the other function")
+    equal(vpci(vm, other)["stale"], False, "the holder answers what it is asked")
+    t.host.client.control("clear", id=rules.pop())
+    t.free(stuck)
+    vm.attach(stuck)
+    t.attached(vm, stuck, other)
 
 
 @scenario("edu:2", start=False)
