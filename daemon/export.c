@@ -234,6 +234,7 @@ void export_close(Export *x, const char *why) {
 }
 
 static bool has_ended(const Export *x) {
+        const Custody *c;
         const TDI *t;
 
         /* A record without the descriptor: an earlier tdid died between the two. */
@@ -241,6 +242,10 @@ static bool has_ended(const Export *x) {
                 return true;
         if (x->is_memory)
                 return false;
+        /* It also goes where nobody detaches it: the host wants it back. */
+        c = custody_find(x->vm->manager, x->bdf);
+        if (!c || c->goal == GOAL_DOWN)
+                return true;
         t = tdi_find(x->vm->manager, x->bdf);
         return !t || t->vm != x->vm || t->state == TDI_STATE_DETACHING || t->state == TDI_STATE_GONE;
 }

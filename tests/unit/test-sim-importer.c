@@ -9,8 +9,37 @@
 #include "host/abi/dmabuf.h"
 #include "host/abi/udmabuf.h"
 #include "host/fdkind.h"
+#include "../kmod/tdid_test_importer.h"
 #include "sim-kernel.h"
 #include "sim/importer-abi.h"
+
+/* The test module has the same calls. */
+#define SAME(ours, theirs) _Static_assert((ours) == (theirs), #ours " is not " #theirs)
+SAME(TDI_TEST_IMPORT_ATTACH, TDID_TEST_IMPORT_ATTACH);
+SAME(TDI_TEST_IMPORT_STATE, TDID_TEST_IMPORT_STATE);
+SAME(TDI_TEST_IMPORT_MAP, TDID_TEST_IMPORT_MAP);
+SAME(TDI_TEST_IMPORT_UNMAP, TDID_TEST_IMPORT_UNMAP);
+SAME(TDI_TEST_IMPORT_DETACH, TDID_TEST_IMPORT_DETACH);
+SAME(TDI_TEST_IMPORT_HOLD, TDID_TEST_IMPORT_HOLD);
+SAME(TDI_TEST_IMPORT_NO_P2P, TDID_TEST_IMPORT_NO_P2P);
+SAME(TDI_TEST_IMPORT_MAPPED, TDID_TEST_IMPORT_MAPPED);
+SAME(TDI_IMPORTER_ANY, TDID_TEST_IMPORTER_ANY);
+SAME(TDI_DMABUF_PINNED, TDID_TEST_IMPORT_PINNED);
+SAME(TDI_DMABUF_REVOCABLE, TDID_TEST_IMPORT_REVOCABLE);
+SAME(TDI_DMABUF_DYNAMIC, TDID_TEST_IMPORT_DYNAMIC);
+#define SAME_PLACE(type, field) SAME(offsetof(struct tdi_test_import_##type, field), offsetof(struct tdid_test_import_##type, field))
+SAME_PLACE(attach, importer);
+SAME_PLACE(attach, dmabuf_class);
+SAME_PLACE(attach, flags);
+SAME_PLACE(attach, device);
+SAME_PLACE(attach, id);
+SAME_PLACE(state, flags);
+SAME_PLACE(state, notified);
+SAME_PLACE(state, maps);
+SAME_PLACE(state, error);
+SAME_PLACE(state, segments);
+SAME_PLACE(state, address);
+SAME_PLACE(state, length);
 
 static const char topology[] =
         "{\"schema\": \"tdi-sim/1\", \"platform\": \"plain\", \"buses\": [{\"bus\": \"0000:00\"}],"

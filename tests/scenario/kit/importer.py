@@ -31,6 +31,11 @@ IOAS_UNMAP, IOAS_MAP_FILE = 0x3B86, 0x3B8F
 FIXED_IOVA, WRITEABLE, READABLE = 1, 2, 4
 
 
+def errno_name(error):
+    """ENOTSUP is the same number, and comes first."""
+    return "EOPNOTSUPP" if error.errno == errno.EOPNOTSUPP else errno.errorcode[error.errno]
+
+
 def number(bdf):
     domain, bus, rest = bdf.split(":")
     device, function = rest.split(".")
@@ -69,7 +74,7 @@ class Importer:
         try:
             self.attach(*args, **kw).detach()
         except OSError as error:
-            return errno.errorcode[error.errno]
+            return errno_name(error)
         return ""
 
     def source(self, size):
@@ -96,7 +101,7 @@ class Attached:
         try:
             self._call(MAP)
         except OSError as error:
-            return errno.errorcode[error.errno]
+            return errno_name(error)
         return ""
 
     def unmap(self):
@@ -137,7 +142,7 @@ class AddressSpace:
         try:
             self.host.ioctl(self.fd, IOAS_MAP_FILE, struct.pack("=IIIiQQQ", 40, FIXED_IOVA | WRITEABLE | READABLE, self.ioas, fd, 0, size, iova), fds=(fd,))
         except OSError as error:
-            return errno.errorcode[error.errno]
+            return errno_name(error)
         return ""
 
     def unmap(self, iova, size):
