@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What keeping the books of a guest's memory costs, with 262,144 maps of 4 KiB for each of 8 functions. The kernel is left out: its calls
- * return at once, so that what is measured is ours. Prints a line a figure, each beside a baseline of the same run: NAME value=… baseline=…
- * ratio=… goal=…. Nothing here fails by being slow.
+ * return at once, so that what is measured is ours. Prints a line a figure, each beside a baseline of the same run:
+ * NAME value=… baseline=… ratio=… goal=…. Nothing here fails by being slow.
  *
  *   bench-dma-table [ENTRIES]
  */

@@ -11,6 +11,7 @@
 
 #define PAGE UINT64_C(4096)
 #define FILE_PAGES 64
+#define LAST ((UINT64_C(1) << 48) - 1)
 #define AREAS_MAX 512
 
 static struct area {
@@ -54,7 +55,7 @@ static int answer(_unused_ TdiHost *host, _unused_ int fd, unsigned long request
         struct tdi_iommu_ioas_copy *copy = arg;
 
         if (request == TDI_IOMMU_IOAS_IOVA_RANGES) {
-                ((struct tdi_iommu_iova_range *) (uintptr_t) ranges->allowed_iovas)[0] = (struct tdi_iommu_iova_range){ 0, (UINT64_C(1) << 48) - 1 };
+                *(struct tdi_iommu_iova_range *) (uintptr_t) ranges->allowed_iovas = (struct tdi_iommu_iova_range){ 0, LAST };
                 ranges->num_iovas = 1;
                 return 0;
         }
@@ -66,7 +67,7 @@ static int answer(_unused_ TdiHost *host, _unused_ int fd, unsigned long request
         if (request == TDI_IOMMU_IOAS_COPY)
                 return add(copy->dst_ioas_id, copy->dst_iova, copy->length);
         must(request == TDI_IOMMU_IOAS_MAP_FILE && fcntl(map->fd, F_GETFD) >= 0);
-        must(map->start + map->length <= FILE_PAGES * PAGE && map->iova + map->length <= UINT64_C(1) << 48);
+        must(map->start + map->length <= FILE_PAGES * PAGE && map->iova + map->length <= LAST + 1);
         return add(map->ioas_id, map->iova, map->length);
 }
 
@@ -90,7 +91,7 @@ static uint8_t next(struct input *in) {
 
 /* Pages mostly, and what is at the ends of everything. */
 static uint64_t number(struct input *in) {
-        static const uint64_t odd[] = { 0, 1, PAGE - 1, PAGE + 1, UINT64_MAX, UINT64_MAX - PAGE + 1, UINT64_C(1) << 48, (UINT64_C(1) << 48) - PAGE };
+        static const uint64_t odd[] = { 0, 1, PAGE - 1, PAGE + 1, UINT64_MAX, UINT64_MAX - PAGE + 1, LAST + 1, LAST + 1 - PAGE };
         uint8_t b = next(in);
 
         return b < 240 ? b * PAGE : odd[b % ARRAY_SIZE(odd)];
@@ -105,7 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         struct input in = { data, size };
         struct dma_client *c[2];
         struct dma *d;
-        int free_fd;
+        int free_fd, fd;
 
         if (!real) {
                 must(tdi_host_linux_new(&real) == 0);
@@ -131,7 +132,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
                 switch (what >> 1 & 7) {
                 case 0 ... 3:
-                        (void) dma_map(x, iova, length, what & 0x80 ? -EBADF : fd_dup(what & 0x40 ? null : memory), number(&in), what & 0x10, what & 0x20);
+                        fd = what & 0x80 ? -EBADF : fd_dup(what & 0x40 ? null : memory);
+                        (void) dma_map(x, iova, length, fd, number(&in), what & 0x10, what & 0x20);
                         break;
                 case 7:
                         (void) dma_unmap_all(x, &n);

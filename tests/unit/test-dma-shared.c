@@ -177,7 +177,7 @@ static void test_two_spaces(void) {
         /* At the same time: the second waits for the pages of the first. */
         id = fault("{\"call\": \"IOMMU_IOAS_MAP_FILE\", \"delay_ms\": 600}");
 
-        struct later first = { .x = &x, .m = &m, .page = 0, .pages = 16 }, second = { .msec = 200, .x = &y, .m = &m, .page = 0, .pages = 16 };
+        struct later first = { .x = &x, .m = &m, .pages = 16 }, second = { .msec = 200, .x = &y, .m = &m, .pages = 16 };
 
         (void) calls(&maps, "IOMMU_IOAS_MAP_FILE");
         (void) calls(&copies, "IOMMU_IOAS_COPY");

@@ -214,7 +214,8 @@ static void test_files(void) {
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 test_about("%s", cases[i].what);
                 check(cases[i].fd >= 0);
-                check_int(dma_map(x.c, 0x100000, PAGE, cases[i].fd, cases[i].offset, cases[i].readable, cases[i].writable), cases[i].expected);
+                r = dma_map(x.c, 0x100000, PAGE, cases[i].fd, cases[i].offset, cases[i].readable, cases[i].writable);
+                check_int(r, cases[i].expected);
                 /* Taken, whatever the result. */
                 check_int(fcntl(cases[i].fd, F_GETFD), -1);
                 if (cases[i].fd != 10000)

@@ -4,13 +4,13 @@
  * its pages, and keeps it: a VFIO device mapped into the address space of its own iommufd would never be closed again. Neither does it
  * look at the file's mode or seals (iopt_map_file_pages).
  *
- * F_GET_SEALS is the test of kind: it works on shmem and hugetlbfs alone (memfd_file_seals_ptr), and asks nothing of any other file, which may be
- * a FUSE file that never answers. So does what follows, for these two never block.
+ * F_GET_SEALS is the test of kind: it works on shmem and hugetlbfs alone (memfd_file_seals_ptr), and asks nothing of any other file,
+ * which may be a FUSE file that never answers. So does what follows, for these two never block.
  *
  * The VMM must map the same file shared at the same offsets: in private mappings the guest sees copies that no device reaches. Which
  * offsets match: those of /proc/PID/maps, that is the file's own. A VMM that leaves its backend's offset into the file out (QEMU's
- * memory-backend-file with offset=) asks for other pages than the guest has; that is refused unless it maps these too, as a second backend in
- * the same file does, which cannot be told apart. One file for each backend, from offset 0 on, is always right.
+ * memory-backend-file with offset=) asks for other pages than the guest has; that is refused unless it maps these too, as a second
+ * backend in the same file does, which cannot be told apart. One file for each backend, from offset 0 on, is always right.
  */
 #include <stdio.h>
 #include <sys/stat.h>
@@ -148,7 +148,7 @@ static int take_line(struct found *f, const char *line) {
         dev_t dev;
         ino_t ino;
 
-        if (dma_maps_line(line, &dev, &ino, &offset, &size) < 0 || dev != f->dev || ino != f->ino || offset % RANGE_PAGE || size % RANGE_PAGE)
+        if (dma_maps_line(line, &dev, &ino, &offset, &size) < 0 || dev != f->dev || ino != f->ino || (offset | size) % RANGE_PAGE)
                 return 0;
         span = (struct dma_span){ offset >> RANGE_SHIFT, ((offset + size) >> RANGE_SHIFT) - 1 };
         if (f->n > 0 && f->spans[f->n - 1].last + 1 == span.first) {

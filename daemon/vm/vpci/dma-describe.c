@@ -52,7 +52,8 @@ static struct json_object *describe_unbacked(const struct dma_client *c) {
 
         json_set_u64(o, "ranges", c->unbacked);
         json_set_u64(o, "bytes", c->unbacked_bytes);
-        for (struct range *r = ranges_seek(&c->space->table, 0, &at); r && n < DMA_FIRST && n < c->unbacked; r = ranges_next(&c->space->table, &at))
+        for (struct range *r = ranges_seek(&c->space->table, 0, &at); r && n < DMA_FIRST && n < c->unbacked;
+             r = ranges_next(&c->space->table, &at))
                 if (r->state == DMA_UNBACKED && (r->holders & dma_bit(c))) {
                         json_push_take(first, describe_range(r));
                         n++;

@@ -41,8 +41,8 @@ struct dma_helper_reply {
 struct dma_helper;
 
 /*
- * The end of a request: 0 or what the kernel said; -EPIPE when the process has ended before. Called from a thread of the helper's own, without a lock,
- * exactly once; and before that at most once with -EINPROGRESS, when the answer is overdue.
+ * The end of a request: 0 or what the kernel said; -EPIPE when the process has ended before. Called from a thread of the helper's own,
+ * without a lock, exactly once; and before that at most once with -EINPROGRESS, when the answer is overdue.
  */
 typedef void (*dma_helper_done)(int r, void *userdata);
 
@@ -54,7 +54,8 @@ int dma_helper_new(int socket, struct dma_helper **ret);
  * Return: 0 when @done will be called; -ESHUTDOWN after dma_helper_end(), -ETIMEDOUT while an answer is overdue (nobody waits for a
  * process that is stuck), -EPIPE when it is gone, -EAGAIN, -ENOMEM: @done is not called then.
  */
-int dma_helper_submit(struct dma_helper *h, struct dma_helper_request *request, int fd, unsigned overdue, dma_helper_done done, void *userdata);
+int dma_helper_submit(struct dma_helper *h, struct dma_helper_request *request, int fd, unsigned overdue, dma_helper_done done,
+                      void *userdata);
 /* No further requests: the process ends when it has answered those that it has. Quick. */
 void dma_helper_end(struct dma_helper *h);
 /* No answer is awaited: free() would not sleep. Quick. */

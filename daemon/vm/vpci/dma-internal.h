@@ -3,9 +3,9 @@
  * What the files of the DMA room share.
  *
  * One lock for all tables of a VM; it is never held across a call into the kernel. What is under way without it is marked instead:
- * a range that is being mapped by its state (QUEUED, RUNNING), one that is being unmapped or copied from by a guard. Whoever meets a mark waits on
- * dma.changed. Nothing that is marked waits for anything but the kernel, and a job that is RUNNING for no other job: so no two can
- * wait for each other.
+ * a range that is being mapped by its state (QUEUED, RUNNING), one that is being unmapped or copied from by a guard. Whoever meets a mark
+ * waits on dma.changed. Nothing that is marked waits for anything but the kernel, and a job that is RUNNING for no other job: so no two
+ * can wait for each other.
  *
  * Events and descriptors to close gather in struct dma and are dealt with by dma_unlock(), outside the lock: a callback may call
  * dma_allows_master(), and the last close of a memfd frees a guest's memory.
@@ -95,6 +95,7 @@ struct dma_job {
         int fd;                       /* the file's */
         struct dma_space *source;     /* while it is copied from there */
         struct dma_guard guard;       /* of the source */
+        struct timespec patience;     /* until when another space's job for the same is waited for */
         bool background;              /* the client has been told that it is mapped later */
         bool left;                    /* nobody waits for it: frees itself */
         bool done;
@@ -251,7 +252,10 @@ int dma_kernel_unmap(struct dma *d, uint32_t ioas, uint64_t first, uint64_t last
 
 struct dma_job *dma_job_free(struct dma_job *j);
 
-/* Is it of use to wait: the same is being mapped into another space, or unmapping goes on here? Lock held. */
+/* How long a map of that size may take until something is wrong, in milliseconds; and the time when it is. */
+unsigned dma_job_overdue(const struct range *r);
+struct timespec dma_job_patience(const struct range *r);
+/* Has it to wait: the same is being mapped into another space, or unmapping goes on here? Lock held. */
 bool dma_job_blocked(const struct dma_job *j);
 /* Lock held: from here on nothing cancels it. */
 void dma_job_begin(struct dma_job *j);

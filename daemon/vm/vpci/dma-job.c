@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * One map, from the question to the kernel to its end. Equal memory that another space has is copied from there (IOMMU_IOAS_COPY), which pins
- * nothing anew; where that fails it is mapped from its file. With a helper the answer comes in the helper's thread.
+ * One map, from the question to the kernel to its end. Equal memory that another space has is copied from there (IOMMU_IOAS_COPY), which
+ * pins nothing anew; where that fails it is mapped from its file. With a helper the answer comes in the helper's thread.
  */
 #include <stdio.h>
 
 #include "vm/vpci/dma-internal.h"
 
-/* What the helper may take before somebody is told: so long, and so long for each GiB. */
+/* What a map may take before it is thought to be stuck: so long, and so long for each GiB. */
 #define OVERDUE_MSEC 20000
 #define OVERDUE_MSEC_GIB 2000
 
@@ -18,9 +18,19 @@ struct dma_job *dma_job_free(struct dma_job *j) {
         return NULL;
 }
 
+unsigned dma_job_overdue(const struct range *r) {
+        uint64_t msec = OVERDUE_MSEC + (range_bytes(r) >> 30) * OVERDUE_MSEC_GIB;
+
+        return msec < UINT32_MAX ? (unsigned) msec : UINT32_MAX;
+}
+
+struct timespec dma_job_patience(const struct range *r) {
+        return dma_deadline(dma_job_overdue(r));
+}
+
 /* ---- before ---- */
 
-/* Another space's job for the same memory that the kernel works on: its end is worth waiting for. */
+/* Another space's job for the same memory that the kernel works on: its end is worth waiting for, but for one that is stuck. */
 static bool runs_elsewhere(const struct dma_job *j) {
         for (const struct dma_space *s = j->client->d->spaces; s; s = s->next) {
                 if (s == j->client->space)
@@ -33,7 +43,7 @@ static bool runs_elsewhere(const struct dma_job *j) {
 }
 
 bool dma_job_blocked(const struct dma_job *j) {
-        return dma_guarded(j->client->space, j->r.first, range_last(&j->r), true) || runs_elsewhere(j);
+        return dma_guarded(j->client->space, j->r.first, range_last(&j->r), true) || (runs_elsewhere(j) && !dma_is_over(&j->patience));
 }
 
 static struct dma_space *find_source(const struct dma_job *j) {
@@ -239,10 +249,9 @@ static int ask_helper(struct dma_job *j, struct dma_helper *h, uint32_t flags) {
                 .size = range_bytes(&j->r),
                 .offset = (uint64_t) j->r.offset << RANGE_SHIFT,
         };
-        uint64_t late = OVERDUE_MSEC + (q.size >> 30) * OVERDUE_MSEC_GIB;
         int r;
 
-        r = dma_helper_submit(h, &q, j->source ? -EBADF : j->fd, late < UINT32_MAX ? (unsigned) late : UINT32_MAX, on_answer, j);
+        r = dma_helper_submit(h, &q, j->source ? -EBADF : j->fd, dma_job_overdue(&j->r), on_answer, j);
         return r < 0 ? r : 1;
 }
 

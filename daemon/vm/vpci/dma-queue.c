@@ -30,7 +30,7 @@ static void *run(void *userdata) {
                 }
                 /* Whoever unmaps may take it out of the queue meanwhile: it is looked at again. */
                 if (dma_job_blocked(j)) {
-                        (void) dma_wait(d, NULL);
+                        (void) dma_wait(d, dma_is_over(&j->patience) ? NULL : &j->patience);
                         continue;
                 }
                 (void) take_first(c);

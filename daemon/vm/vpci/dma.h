@@ -29,9 +29,12 @@ struct dma_limits {
         uint64_t maps;  /* entries in all tables of the VM */
 };
 
-/* Something that tdid shall hear of; @text is for people. Called from any thread, without a lock held that dma_ calls take. */
+/*
+ * Something that tdid shall hear of; @text is for people. Called from any thread, that of another client or of a helper too, without a
+ * lock held that dma_ calls take: it must not sleep, nor call what may. Of failures no more than 16 a minute are told.
+ */
 enum dma_event {
-        DMA_EVENT_FAILED,   /* a map failed: the function is kept from bus mastering */
+        DMA_EVENT_FAILED,   /* a map failed, or is overdue: the function is kept from bus mastering */
         DMA_EVENT_UNBACKED, /* the first range without a descriptor, of this connection */
         DMA_EVENT_MASTER,   /* dma_allows_master() has changed; @text is NULL */
 };
@@ -48,9 +51,12 @@ void dma_set_iommufd(struct dma *d, int iommufd);
  */
 void dma_set_peer(struct dma *d, int maps, int helper);
 
-/* A client of the IOAS @ioas, shared with the other clients of that number. Reads the space's IOVA windows (IOMMU_IOAS_IOVA_RANGES). */
+/*
+ * A client of the IOAS @ioas, shared with the other clients of that number, at most 64 (-EUSERS). Reads the space's IOVA windows
+ * (IOMMU_IOAS_IOVA_RANGES).
+ */
 int dma_client_new(struct dma *d, uint32_t ioas, dma_notify notify, void *userdata, struct dma_client **ret);
-/* Drops all that it has mapped, and waits for what is being mapped. */
+/* Drops all that it has mapped, and waits for what is being mapped and for what is being told. Not from a dma_notify. */
 struct dma_client *dma_client_free(struct dma_client *c);
 /* The connection has ended: drops all that it has mapped. */
 void dma_client_clear(struct dma_client *c);
@@ -63,7 +69,7 @@ void dma_client_set_patience(struct dma_client *c, unsigned msec);
 
 /**
  * dma_map() - make [@iova, @iova + @size) of the guest's memory reachable
- * @fd:       taken, whatever the result; -EBADF: memory without a descriptor (a VMM's ROM), which is recorded as unbacked
+ * @fd:       taken, whatever the result; -EBADF: memory without a descriptor (a VMM's ROM), recorded as unbacked, as is guest_memfd
  * @offset:   into the file
  * @readable: by the device
  * @writable: by the device
@@ -72,9 +78,11 @@ void dma_client_set_patience(struct dma_client *c, unsigned msec);
  * to 3 s. Ranges of one client never overlap.
  *
  * Return: 0, also when it is made later; -EINVAL (empty, unaligned, wraps round, no access), -EEXIST, -EADDRNOTAVAIL (outside the IOVA
- * windows), -EBADF/-EACCES (not a file for this: no memfd or hugetlbfs file, read-only, sealed against writing, not mapped shared by the peer),
- * -ENXIO (beyond the file), -EDQUOT (pinned bytes), -ENOSPC (too many maps), or what the kernel says. After any error of a map
- * with or without a descriptor the range counts as failed until it is unmapped: QEMU ignores the error.
+ * windows), -EBADF/-EACCES (not a file for this: no memfd or hugetlbfs file, read-only, sealed against writing, not mapped shared by the
+ * peer), -ENXIO (beyond the file), -EDQUOT (pinned bytes), -ENOSPC (too many maps, or 1,023 files), -EBUSY (4,096 maps wait to be made),
+ * -ENOTCONN (no peer), -EPIPE, -ETIMEDOUT (its helper is gone, or does not answer: dma_set_peer() brings another), or what the kernel
+ * says. After any error of a map with or without a descriptor the range counts as failed until it is unmapped, or mapped after all: QEMU
+ * ignores the error. A range that is empty or wraps round is none, and is not counted.
  */
 int dma_map(struct dma_client *c, uint64_t iova, uint64_t size, int fd, uint64_t offset, bool readable, bool writable);
 
@@ -83,7 +91,9 @@ int dma_map(struct dma_client *c, uint64_t iova, uint64_t size, int fd, uint64_t
  *
  * Every reference is dropped before it returns. Waits for maps under way up to 3 s, then -EBUSY.
  *
- * Return: 0; -EINVAL when the range is empty or wraps round, or cuts a map in two (nothing is changed then); -ENOENT when nothing is there.
+ * Return: 0; -EINVAL when the range is empty or wraps round, or cuts a map in two (nothing is changed then); -ENOENT when nothing is there;
+ * what the kernel says: it holds on to what is still described then. @ret_unmapped: bytes that were mapped or unbacked; of those that
+ * only had failed when there was nothing else.
  */
 int dma_unmap(struct dma_client *c, uint64_t iova, uint64_t size, uint64_t *ret_unmapped);
 /* Everything of the client's. */
@@ -92,8 +102,9 @@ int dma_unmap_all(struct dma_client *c, uint64_t *ret_unmapped);
 /* No map is under way or has failed. Quick. */
 bool dma_allows_master(const struct dma_client *c);
 /*
- * {"ioas", "maps", "bytes", "pending", "failed": [{"iova", "size", "errno", "error"}…], "unbacked": {"ranges", "bytes", "first": […]}, "windows": […]}.
- * Lists hold the first 16, counts are whole. Quick.
+ * {"ioas", "maps", "bytes", "pending", "failed_ranges", "failed": [{"iova", "size", "errno", "error"}…], "unbacked": {"ranges", "bytes",
+ * "first": [{"iova", "size"}…]}, "windows": [{"start", "last"}…]}. Addresses and the sizes beside them are text, "0x…". Lists hold the
+ * first 16, counts are whole; neighbours that failed for the same reason are one range. Quick.
  */
 struct json_object *dma_client_describe(struct dma_client *c);
 

@@ -61,8 +61,8 @@ struct range *ranges_next(const struct ranges *t, struct ranges_at *at);
 int ranges_insert(struct ranges *t, const struct range *r);
 void ranges_remove(struct ranges *t, struct ranges_at at);
 /*
- * Removes those entries that lie wholly in [@first, @last] and for which @keep is false; @keep may change what it is shown, but not first and
- * pages, and not this table. How many were removed.
+ * Removes those entries that lie wholly in [@first, @last] and for which @keep is false; @keep may change what it is shown, but not first
+ * and pages, and not this table. How many were removed.
  */
 size_t ranges_filter(struct ranges *t, uint64_t first, uint64_t last, bool (*keep)(struct range *r, void *userdata), void *userdata);
 /* What the table has allocated, in bytes. */
