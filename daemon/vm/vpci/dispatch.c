@@ -133,6 +133,14 @@ static int lock_dma(struct lane *l) {
         return 0;
 }
 
+/* Before the client's next request, which may be the one that switches bus mastering on; a stand-in keeps off the device. */
+static void settle_master(struct lane *l) {
+        struct function *f = l->function;
+
+        if (!l->stands_in && dma_allows_master(f->dma) != atomic_load(&f->master))
+                function_settle_master(f);
+}
+
 static int do_dma_map(struct lane *l, _unused_ const void **body, _unused_ size_t *size) {
         struct function *f = l->function;
         struct vu_dma_map map;
@@ -149,6 +157,7 @@ static int do_dma_map(struct lane *l, _unused_ const void **body, _unused_ size_
         fd = message_take_fd(&l->message, 0);
         r = dma_map(f->dma, map.address, map.size, fd, map.offset, map.flags & VU_DMA_READABLE, map.flags & VU_DMA_WRITABLE);
         pthread_mutex_unlock(&f->dma_lock);
+        settle_master(l);
         return r;
 }
 
@@ -172,6 +181,7 @@ static int do_dma_unmap(struct lane *l, const void **body, size_t *size) {
         else
                 r = dma_unmap(f->dma, unmap.address, unmap.size, &unmapped);
         pthread_mutex_unlock(&f->dma_lock);
+        settle_master(l);
         unmap.argsz = sizeof(unmap);
         unmap.size = unmapped;
         memcpy(l->message.body, &unmap, sizeof(unmap));

@@ -10,6 +10,7 @@
 
 #include "log.h"
 #include "model/json.h"
+#include "vm/vpci/thread.h"
 
 /* A request that takes longer gets a stand-in, and at last the supervisor's answer: a client gives up after 5 s (QEMU's x-msg-timeout). */
 #define STAND_IN_NSEC 1000000000ULL
@@ -18,7 +19,6 @@
 #define PATIENCE_NSEC 3000000000ULL
 /* From here on a request is one that others wait for. */
 #define SLOW_NSEC 250000000ULL
-#define STACK_SIZE (256UL * 1024)
 #define REPLY_MIN 4096UL
 
 static uint64_t now_nsec(void) {
@@ -203,17 +203,10 @@ static void *stand_in(void *userdata) {
 }
 
 static int start(struct lane *l, void *(*run)(void *)) {
-        pthread_attr_t attributes;
-        int r;
+        int r = thread_start(&l->thread, run, l);
 
-        r = pthread_attr_init(&attributes);
-        if (r != 0)
-                return -r;
-        (void) pthread_attr_setstacksize(&attributes, STACK_SIZE);
-        r = pthread_create(&l->thread, &attributes, run, l);
-        (void) pthread_attr_destroy(&attributes);
         l->running = r == 0;
-        return -r;
+        return r;
 }
 
 static void step_aside_locked(struct function *f) {
@@ -302,11 +295,48 @@ static void clean_up(struct function *f) {
         atomic_store(&f->failed, false);
 }
 
+/* Whoever comes last has seen the last change. */
+void function_settle_master(struct function *f) {
+        bool allowed;
+
+        pthread_mutex_lock(&f->master_lock);
+        allowed = dma_allows_master(f->dma);
+        vconfig_set_master(f->config, allowed);
+        atomic_store(&f->master, allowed);
+        pthread_mutex_unlock(&f->master_lock);
+}
+
+static void settle_soon(struct function *f, bool for_good) {
+        pthread_mutex_lock(&f->settle_lock);
+        f->to_settle = true;
+        f->settled_for_good |= for_good;
+        pthread_cond_signal(&f->settle_changed);
+        pthread_mutex_unlock(&f->settle_lock);
+}
+
+static void *settle(void *userdata) {
+        struct function *f = userdata;
+
+        for (;;) {
+                pthread_mutex_lock(&f->settle_lock);
+                while (!f->to_settle)
+                        (void) pthread_cond_wait(&f->settle_changed, &f->settle_lock);
+                f->to_settle = false;
+                if (f->settled_for_good) {
+                        pthread_mutex_unlock(&f->settle_lock);
+                        return NULL;
+                }
+                pthread_mutex_unlock(&f->settle_lock);
+                function_settle_master(f);
+        }
+}
+
+/* Any function's thread may bring it. */
 static void on_dma(enum dma_event event, const char *text, void *userdata) {
         struct function *f = userdata;
 
         if (event == DMA_EVENT_MASTER)
-                vconfig_set_master(f->config, dma_allows_master(f->dma));
+                settle_soon(f, false);
         else
                 vpci_event(f->vpci, f->bdf, event == DMA_EVENT_FAILED ? "dma" : "unbacked", text);
 }
@@ -334,13 +364,19 @@ static int prepare(struct function *f) {
         f->config = c;
         f->dma = d;
         pthread_mutex_unlock(&f->lock);
-        return 0;
+        r = thread_start(&f->settler, settle, f);
+        f->settles = r >= 0;
+        return r;
 }
 
 static void let_go(struct function *f) {
         struct dma_client *d;
         struct vconfig *c;
 
+        if (f->settles) {
+                settle_soon(f, true);
+                (void) pthread_join(f->settler, NULL);
+        }
         pthread_mutex_lock(&f->lock);
         d = TAKE_PTR(f->dma);
         c = TAKE_PTR(f->config);
@@ -553,12 +589,16 @@ int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uin
         f->connection = f->request = f->listener = f->stream.socket = -EBADF;
         (void) pthread_mutex_init(&f->lock, NULL);
         (void) pthread_mutex_init(&f->send_lock, NULL);
+        (void) pthread_mutex_init(&f->master_lock, NULL);
+        (void) pthread_mutex_init(&f->settle_lock, NULL);
+        (void) pthread_cond_init(&f->settle_changed, NULL);
         (void) pthread_mutex_init(&f->dma_lock, NULL);
         (void) pthread_cond_init(&f->changed, NULL);
         for (size_t i = 0; i < ARRAY_SIZE(f->lanes); i++) {
                 f->lanes[i].function = f;
                 f->lanes[i].stands_in = i > 0;
         }
+        f->master = true;
         f->leave = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         f->device = fd_dup(device);
         r = f->leave < 0 || f->device < 0 ? -errno : snprintf(f->bdf, sizeof(f->bdf), "%s", bdf) >= (int) sizeof(f->bdf) ? -EINVAL : 0;
@@ -590,6 +630,9 @@ struct function *function_free(struct function *f) {
         close_fd(f->request);
         (void) pthread_cond_destroy(&f->changed);
         (void) pthread_mutex_destroy(&f->dma_lock);
+        (void) pthread_cond_destroy(&f->settle_changed);
+        (void) pthread_mutex_destroy(&f->settle_lock);
+        (void) pthread_mutex_destroy(&f->master_lock);
         (void) pthread_mutex_destroy(&f->send_lock);
         (void) pthread_mutex_destroy(&f->lock);
         free(f);

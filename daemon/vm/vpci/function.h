@@ -65,6 +65,14 @@ struct function {
         uint64_t memory_told_since; /* CLOCK_MONOTONIC in ns: the first lane has told of memory so often since then */
         unsigned memory_told;
 
+        pthread_t settler;        /* switches bus mastering, which may sleep: who brings the news may not */
+        bool settles;             /* the thread is there */
+        pthread_mutex_t master_lock; /* held while it is switched */
+        atomic_bool master;          /* as it was switched last: allowed */
+        pthread_mutex_t settle_lock; /* of the next two; nothing is called with it held */
+        pthread_cond_t settle_changed;
+        bool to_settle, settled_for_good;
+
         struct lane lanes[2];
         struct stream stream;     /* of the lane that reads */
         uint64_t waited;          /* its, too: since when what is in the stream may be there; 0: not for long */
@@ -107,6 +115,8 @@ struct json_object *function_describe(struct function *f);
 
 /* So many ms of the time for the request are left; others' time is its own if it had to wait for it. */
 unsigned lane_patience(const struct lane *l);
+/* Bus mastering is on or off as memory and the guest have it. May sleep. */
+void function_settle_master(struct function *f);
 /* The first lane's request takes its time: the second one has the stream from here. */
 void function_step_aside(struct lane *l);
 /* Answers the request, a write, before it is executed, as if it were posted, and steps aside. */
