@@ -58,6 +58,7 @@ VM *vm_free(VM *vm) {
         bus_describe_end(vm);
         peer_free(vm->peer);
         holder_free(vm->holder);
+        vpci_ask_end(vm);
         worker_rest(vm->worker);
         export_free_all(vm);
         sd_event_source_disable_unref(vm->await_timer);

@@ -116,6 +116,7 @@ struct VM {
         int adopting_result;
         struct json_object *vpci_state; /* what its holder serves */
         void (*vpci_recovered)(VM *vm);
+        struct asking *asking;          /* questions about that (vpci.c) */
         bool vpci_stale;                /* what is remembered of its sockets is not what the holder has just said */
         struct describing *describing;  /* calls that wait for that (bus/describe.c) */
         void (*adopted)(VM *vm, int r);

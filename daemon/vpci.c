@@ -86,9 +86,10 @@ void vpci_stopped(Custody *c, bool stuck) {
                 vm_group_leave(c->vm, c->group);
 }
 
-/* A packet holds what some functions have to say: the others follow. */
+/* A packet holds what some functions have to say: the others follow. The VM has those that are not answered yet. */
 struct asking {
         VM *vm;
+        struct asking *next;
         struct json_object *functions;
         holder_done done;
         void *userdata;
@@ -96,12 +97,29 @@ struct asking {
 
 static int ask_from(struct asking *a, uint64_t from);
 
-static void asked(struct asking *a, int r, struct json_object *answer, struct ipc_fds *fds) {
-        if (r >= 0)
-                json_set_take(answer, "functions", TAKE_PTR(a->functions));
-        a->done(r, answer, fds, a->userdata);
+static void asking_free(struct asking *a) {
+        struct asking **p = &a->vm->asking;
+
+        while (*p != a)
+                p = &(*p)->next;
+        *p = a->next;
         json_putp(&a->functions);
         free(a);
+}
+
+void vpci_ask_end(VM *vm) {
+        while (vm->asking)
+                asking_free(vm->asking);
+}
+
+static void asked(struct asking *a, int r, struct json_object *answer, struct ipc_fds *fds) {
+        holder_done done = a->done;
+        void *userdata = a->userdata;
+
+        if (r >= 0)
+                json_set_take(answer, "functions", TAKE_PTR(a->functions));
+        asking_free(a);
+        done(r, answer, fds, userdata);
 }
 
 static void on_state(int r, struct json_object *answer, struct ipc_fds *fds, void *userdata) {
@@ -138,12 +156,11 @@ int vpci_ask(VM *vm, holder_done done, void *userdata) {
         a = calloc(1, sizeof(*a));
         if (!a)
                 log_oom();
-        *a = (struct asking){ vm, json_new_array(), done, userdata };
+        *a = (struct asking){ vm, vm->asking, json_new_array(), done, userdata };
+        vm->asking = a;
         r = ask_from(a, 0);
-        if (r < 0) {
-                json_putp(&a->functions);
-                free(a);
-        }
+        if (r < 0)
+                asking_free(a);
         return r;
 }
 

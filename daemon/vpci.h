@@ -38,6 +38,8 @@ const char *vpci_resumed(TDI *t);
 
 /* {"op": "vpci.state"}; @done as of holder_call(). */
 int vpci_ask(VM *vm, holder_done done, void *userdata);
+/* The VM goes: no answer will come. */
+void vpci_ask_end(VM *vm);
 /* What an answer to it says is what Describe() shows. */
 void vpci_take_state(VM *vm, struct json_object *answer);
 /* Does the holder have a vPCI server? */

@@ -85,7 +85,7 @@ static const char *start_helper(struct work *w, TdiHost *machine, pid_t peer, in
         char text[32];
         const char *why;
         int pair[2], r;
-        pid_t pid;
+        pid_t pid = 0;
 
         why = cgroup_procs_of(machine, peer, file, size);
         if (why)
@@ -122,7 +122,7 @@ int peer_open_do(struct work *w) {
         char path[64], file[PATH_MAX + 64], memory[400];
         int maps, helper = -EBADF, r;
         const char *why;
-        pid_t pid;
+        pid_t pid = 0;
 
         if (w->fds.n != 2)
                 return work_fail(w, -EINVAL, NULL, "open the VMM's memory map");
@@ -169,7 +169,7 @@ int peer_kvm_do(struct work *w) {
         size_t looked = 0;
         bool several = false;
         char path[96], target[PATH_MAX];
-        pid_t pid;
+        pid_t pid = 0;
 
         r = pid_of(w, &pid);
         if (r < 0)
