@@ -85,7 +85,7 @@ static const char *start_helper(struct work *w, TdiHost *machine, pid_t peer, in
         char text[32];
         const char *why;
         int pair[2], r;
-        pid_t pid = 0;
+        pid_t pid;
 
         why = cgroup_procs_of(machine, peer, file, size);
         if (why)
