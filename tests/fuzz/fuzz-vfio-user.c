@@ -260,8 +260,7 @@ static struct function *make_function(struct dma *dma) {
                 };
         for (uint32_t i = 0; i < FUNCTION_IRQS; i++)
                 f->irqs[i] = (struct irq){ .count = counts[i], .flags = 1 };
-        must(pthread_mutex_init(&f->lock, NULL) == 0 && pthread_mutex_init(&f->send_lock, NULL) == 0 &&
-             pthread_mutex_init(&f->dma_lock, NULL) == 0 && pthread_cond_init(&f->changed, NULL) == 0);
+        must(pthread_mutex_init(&f->lock, NULL) == 0 && pthread_mutex_init(&f->send_lock, NULL) == 0 && pthread_cond_init(&f->changed, NULL) == 0);
         f->lanes[0].function = f->lanes[1].function = f;
         must(vconfig_new(f->host, f->device, f->regions[7].offset, f->regions[7].size, &f->config) == 0);
         must(dma_client_new(dma, IOAS, on_dma, f, &f->dma) == 0);

@@ -115,21 +115,18 @@ static int do_feature(struct lane *l, _unused_ const void **body, _unused_ size_
 
 /* ---- memory ---- */
 
-/* The other lane's call for guest memory ends some time; ours waits for that and for what it needs itself. */
-static int lock_dma(struct lane *l) {
-        unsigned patience = lane_patience(l);
-        struct timespec until;
+/* What a call itself waits is less than others wait for it: who comes next finds it done, or going on by itself. */
+#define DMA_SLACK_MSEC 300
 
-        (void) clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += patience / 1000;
-        until.tv_nsec += (long) (patience % 1000) * 1000000;
-        if (until.tv_nsec >= 1000000000) {
-                until.tv_sec++;
-                until.tv_nsec -= 1000000000;
-        }
-        if (pthread_mutex_clocklock(&l->function->dma_lock, CLOCK_MONOTONIC, &until) != 0)
-                return -EBUSY;
-        dma_client_set_patience(l->function->dma, lane_patience(l));
+static int enter_dma(struct lane *l) {
+        unsigned left;
+        int r;
+
+        r = function_enter_dma(l->function, lane_patience(l));
+        if (r < 0)
+                return r;
+        left = lane_patience(l);
+        dma_client_set_patience(l->function->dma, left > DMA_SLACK_MSEC ? left - DMA_SLACK_MSEC : 0);
         return 0;
 }
 
@@ -151,12 +148,14 @@ static int do_dma_map(struct lane *l, _unused_ const void **body, _unused_ size_
         memcpy(&map, l->message.body, sizeof(map));
         if (map.argsz < sizeof(map) || map.flags & ~(VU_DMA_READABLE | VU_DMA_WRITABLE) || l->message.n_fds > 1)
                 return -EINVAL;
-        r = lock_dma(l);
-        if (r < 0)
+        r = enter_dma(l);
+        if (r < 0) {
+                dma_client_lose(f->dma);
                 return r;
+        }
         fd = message_take_fd(&l->message, 0);
         r = dma_map(f->dma, map.address, map.size, fd, map.offset, map.flags & VU_DMA_READABLE, map.flags & VU_DMA_WRITABLE);
-        pthread_mutex_unlock(&f->dma_lock);
+        function_leave_dma(f);
         settle_master(l);
         return r;
 }
@@ -173,14 +172,14 @@ static int do_dma_unmap(struct lane *l, const void **body, size_t *size) {
         /* Dirty pages are a matter of migration. */
         if (unmap.argsz < sizeof(unmap) || unmap.flags & ~VU_UNMAP_ALL || (unmap.flags & VU_UNMAP_ALL && (unmap.address || unmap.size)))
                 return unmap.flags & VU_UNMAP_DIRTY_BITMAP ? -ENOTSUP : -EINVAL;
-        r = lock_dma(l);
+        r = enter_dma(l);
         if (r < 0)
                 return r;
         if (unmap.flags & VU_UNMAP_ALL)
                 r = dma_unmap_all(f->dma, &unmapped);
         else
                 r = dma_unmap(f->dma, unmap.address, unmap.size, &unmapped);
-        pthread_mutex_unlock(&f->dma_lock);
+        function_leave_dma(f);
         settle_master(l);
         unmap.argsz = sizeof(unmap);
         unmap.size = unmapped;

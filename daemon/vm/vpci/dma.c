@@ -210,6 +210,13 @@ static bool is_cut(const struct dma_client *c, uint64_t iova, uint64_t last) {
         return e && (e->holders & dma_bit(c)) && range_iova(e) <= last && last - range_iova(e) < range_bytes(e) - 1;
 }
 
+void dma_client_lose(struct dma_client *c) {
+        dma_lock(c->d);
+        c->failed_lost = true;
+        dma_update_master(c);
+        dma_unlock(c->d);
+}
+
 void dma_client_set_patience(struct dma_client *c, unsigned msec) {
         c->patience = msec < DMA_WAIT_MSEC ? msec : DMA_WAIT_MSEC;
 }

@@ -99,6 +99,12 @@ int dma_unmap(struct dma_client *c, uint64_t iova, uint64_t size, uint64_t *ret_
 /* Everything of the client's. */
 int dma_unmap_all(struct dma_client *c, uint64_t *ret_unmapped);
 
+/*
+ * A map could not even be tried: it counts as failed, in a range that is not known, until all is unmapped. May overlap other calls; quick but
+ * for the telling.
+ */
+void dma_client_lose(struct dma_client *c);
+
 /* No map is under way or has failed. Quick. */
 bool dma_allows_master(const struct dma_client *c);
 /*

@@ -2,6 +2,7 @@
 /* Threads of a function, and who answers. */
 #include "vm/vpci/function.h"
 
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -150,10 +151,37 @@ static bool told_to_leave(struct function *f, bool wait) {
         return p[0].revents;
 }
 
+int function_enter_dma(struct function *f, unsigned msec) {
+        struct timespec until;
+        int r = 0;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec += msec / 1000;
+        until.tv_nsec += (long) (msec % 1000) * 1000000;
+        if (until.tv_nsec >= 1000000000) {
+                until.tv_sec++;
+                until.tv_nsec -= 1000000000;
+        }
+        pthread_mutex_lock(&f->lock);
+        while (f->in_dma && r == 0)
+                r = msec == UINT_MAX ? pthread_cond_wait(&f->changed, &f->lock) : pthread_cond_timedwait(&f->changed, &f->lock, &until);
+        r = f->in_dma ? -EBUSY : 0;
+        f->in_dma = true;
+        pthread_mutex_unlock(&f->lock);
+        return r;
+}
+
+void function_leave_dma(struct function *f) {
+        pthread_mutex_lock(&f->lock);
+        f->in_dma = false;
+        pthread_cond_broadcast(&f->changed);
+        pthread_mutex_unlock(&f->lock);
+}
+
 static void drop_memory(struct function *f) {
-        pthread_mutex_lock(&f->dma_lock);
+        (void) function_enter_dma(f, UINT_MAX);
         dma_client_clear(f->dma);
-        pthread_mutex_unlock(&f->dma_lock);
+        function_leave_dma(f);
 }
 
 /* The client has gone while the first lane is in the kernel: what need not wait for that does not. A VM may end now, and its memory with it. */
@@ -579,6 +607,7 @@ bool function_has_ended(struct function *f) {
 int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, int listener, struct json_object *info,
                  struct function **ret) {
         struct function *f = calloc(1, sizeof(*f));
+        pthread_condattr_t attributes;
         int r;
 
         if (!f)
@@ -592,8 +621,10 @@ int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uin
         (void) pthread_mutex_init(&f->master_lock, NULL);
         (void) pthread_mutex_init(&f->settle_lock, NULL);
         (void) pthread_cond_init(&f->settle_changed, NULL);
-        (void) pthread_mutex_init(&f->dma_lock, NULL);
-        (void) pthread_cond_init(&f->changed, NULL);
+        (void) pthread_condattr_init(&attributes);
+        (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        (void) pthread_cond_init(&f->changed, &attributes);
+        (void) pthread_condattr_destroy(&attributes);
         for (size_t i = 0; i < ARRAY_SIZE(f->lanes); i++) {
                 f->lanes[i].function = f;
                 f->lanes[i].stands_in = i > 0;
@@ -629,7 +660,6 @@ struct function *function_free(struct function *f) {
         close_fd(f->leave);
         close_fd(f->request);
         (void) pthread_cond_destroy(&f->changed);
-        (void) pthread_mutex_destroy(&f->dma_lock);
         (void) pthread_cond_destroy(&f->settle_changed);
         (void) pthread_mutex_destroy(&f->settle_lock);
         (void) pthread_mutex_destroy(&f->master_lock);

@@ -60,7 +60,6 @@ struct function {
         struct vconfig *config;   /* this and the next are the first lane's from birth to end; others look under the lock */
         struct dma_client *dma;
         uint64_t waiting;         /* the supervisor's: since when the next client waits for the one before to be gone; 0: none does */
-        pthread_mutex_t dma_lock; /* dma_ calls of one client must not overlap */
         int request;              /* the client's eventfd for the request interrupt, or -EBADF */
         uint64_t memory_told_since; /* CLOCK_MONOTONIC in ns: the first lane has told of memory so often since then */
         unsigned memory_told;
@@ -82,6 +81,7 @@ struct function {
         pthread_mutex_t lock;     /* of what follows */
         pthread_cond_t changed;
         int connection;           /* -EBADF: none; only closed by the first lane, or when there is none any more */
+        bool in_dma;              /* a lane is in a dma_ call: those of one client must not overlap */
         bool standing_in;         /* the second lane has the stream */
         bool hung_up;             /* the client has gone, the first lane has not seen it yet */
         bool told;                /* and tdid has been told so */
@@ -113,6 +113,9 @@ bool function_is_leaving(struct function *f);
 bool function_watch(struct function *f, uint64_t now);
 struct json_object *function_describe(struct function *f);
 
+/* Before and after dma_ calls. Waits so many ms for the other lane, UINT_MAX: as long as it takes; -EBUSY. */
+int function_enter_dma(struct function *f, unsigned msec);
+void function_leave_dma(struct function *f);
 /* So many ms of the time for the request are left; others' time is its own if it had to wait for it. */
 unsigned lane_patience(const struct lane *l);
 /* Bus mastering is on or off as memory and the guest have it. May sleep. */
