@@ -16,7 +16,7 @@ int ipc_fds_take(struct ipc_fds *fds, size_t i) {
         return TAKE_FD(fds->fd[i]);
 }
 
-int ipc_send(int socket, struct json_object *message, const int *fds, size_t n_fds) {
+static int send_with(int socket, struct json_object *message, const int *fds, size_t n_fds, int flags) {
         union {
                 char buf[CMSG_SPACE(sizeof(int) * IPC_FDS_MAX)];
                 struct cmsghdr align;
@@ -49,9 +49,17 @@ int ipc_send(int socket, struct json_object *message, const int *fds, size_t n_f
                 memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
         }
         do
-                n = sendmsg(socket, &m, MSG_NOSIGNAL);
+                n = sendmsg(socket, &m, MSG_NOSIGNAL | flags);
         while (n < 0 && errno == EINTR);
         return n < 0 ? -errno : 0;
+}
+
+int ipc_send(int socket, struct json_object *message, const int *fds, size_t n_fds) {
+        return send_with(socket, message, fds, n_fds, 0);
+}
+
+int ipc_try_send(int socket, struct json_object *message, const int *fds, size_t n_fds) {
+        return send_with(socket, message, fds, n_fds, MSG_DONTWAIT);
 }
 
 int ipc_recv(int socket, struct json_object **ret, struct ipc_fds *ret_fds) {

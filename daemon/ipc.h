@@ -30,6 +30,9 @@ int ipc_fds_take(struct ipc_fds *fds, size_t i);
 /* Sends; the descriptors stay the caller's. -EMSGSIZE when the object is too large, -EAGAIN on a non-blocking socket. */
 int ipc_send(int socket, struct json_object *message, const int *fds, size_t n_fds);
 
+/* The same, without waiting for room: -EAGAIN on any socket. */
+int ipc_try_send(int socket, struct json_object *message, const int *fds, size_t n_fds);
+
 /* Receives one packet. -ECONNRESET at the end of the stream, -EBADMSG for what is no object, -EAGAIN as above.
  * On success the caller owns @ret and the descriptors. */
 int ipc_recv(int socket, struct json_object **ret, struct ipc_fds *ret_fds);

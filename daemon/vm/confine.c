@@ -29,7 +29,7 @@
 
 static const int allowed[] = {
         SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(recvmsg), SCMP_SYS(sendmsg), SCMP_SYS(accept4), SCMP_SYS(poll), SCMP_SYS(ppoll),
-        SCMP_SYS(close), SCMP_SYS(fcntl), SCMP_SYS(getsockopt), SCMP_SYS(getuid), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(tgkill),
+        SCMP_SYS(close), SCMP_SYS(fcntl), SCMP_SYS(getsockopt), SCMP_SYS(getuid), SCMP_SYS(getpid), SCMP_SYS(gettid),
         SCMP_SYS(brk), SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(mprotect), SCMP_SYS(futex),
         SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall), SCMP_SYS(clock_gettime),
         SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(getrandom),
@@ -76,6 +76,9 @@ int confine(bool simulated) {
                 r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
         if (r == 0)
                 r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM));
+        /* Signals, to itself alone. */
+        if (r == 0)
+                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t) getpid()));
         if (r == 0 && simulated)
                 r = allow(filter, simulated_too, ARRAY_SIZE(simulated_too));
         if (r == 0)

@@ -147,12 +147,10 @@ static int answer_one(int connection, const char *id, struct store *s, struct vp
 }
 
 /* tdid's connection, -EBADF while there is none: what it misses meanwhile, it sees in vpci.state. */
-static void tell(struct json_object *event, const int *fds, size_t n_fds, void *userdata) {
+static int tell(struct json_object *event, const int *fds, size_t n_fds, void *userdata) {
         const int *connection = userdata;
 
-        if (*connection >= 0)
-                (void) ipc_send(*connection, event, fds, n_fds);
-        json_object_put(event);
+        return *connection >= 0 ? ipc_try_send(*connection, event, fds, n_fds) : -ENOTCONN;
 }
 
 /* To a question of a tdid that has gone it is nobody's: its successor would take it for the answer to another. */

@@ -223,11 +223,8 @@ static void make_device(void) {
 
 /* ---- the server ---- */
 
-static void on_tell(struct json_object *event, const int *fds, size_t n_fds, void *userdata) {
-        (void) fds;
-        (void) n_fds;
-        (void) userdata;
-        json_object_put(event);
+static int on_tell(_unused_ struct json_object *event, _unused_ const int *fds, _unused_ size_t n_fds, _unused_ void *userdata) {
+        return 0;
 }
 
 static void on_dma(enum dma_event event, const char *text, void *userdata) {

@@ -99,11 +99,11 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool stop;
 static char told[65536];
 
-static void tell(struct json_object *event, _unused_ const int *fds, _unused_ size_t n_fds, _unused_ void *userdata) {
+static int tell(struct json_object *event, _unused_ const int *fds, _unused_ size_t n_fds, _unused_ void *userdata) {
         size_t n = strlen(told);
 
         snprintf(told + n, sizeof(told) - n, "%s\n", json_object_to_json_string_ext(event, JSON_C_TO_STRING_PLAIN));
-        json_object_put(event);
+        return 0;
 }
 
 static void *supervise(_unused_ void *unused) {

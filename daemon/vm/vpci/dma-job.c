@@ -133,6 +133,9 @@ static void end(struct dma_job *j, int r) {
         char why[DMA_WHY] = "";
         struct range *e;
 
+        /* It may have ended between the kernel's answer and its own. */
+        if (r == -EPIPE)
+                (void) dma_kernel_unmap(d, s->ioas, j->r.first, range_last(&j->r));
         /* Pages that are pinned cannot be sealed any more (memfd_wait_for_pins): the check before was not the last word, this is. */
         if (r < 0)
                 r = explain(j, r, why);

@@ -16,6 +16,7 @@
 /* A request that takes longer gets a stand-in, and at last the supervisor's answer: a client gives up after 5 s (QEMU's x-msg-timeout). */
 #define STAND_IN_NSEC 1000000000ULL
 #define ANSWER_NSEC 3500000000ULL
+#define SEND_PATIENCE_NSEC 20000000ULL
 /* How long a request may wait for anything of ours; what comes behind one that has has this the less, or a row of them would be late. */
 #define PATIENCE_NSEC 3000000000ULL
 /* From here on a request is one that others wait for. */
@@ -67,8 +68,21 @@ static int answer(struct function *f, const struct vu_header *request, int r, co
         return k;
 }
 
-static bool move(struct lane *l, int from, int to) {
-        return atomic_compare_exchange_strong(&l->phase, &from, to);
+#define PHASE_BITS 4
+
+static enum phase phase_in(unsigned word) {
+        return (enum phase) (word & ((1U << PHASE_BITS) - 1));
+}
+
+static unsigned word(const struct lane *l, enum phase phase) {
+        return l->number << PHASE_BITS | phase;
+}
+
+/* The lane's own moves. */
+static bool move(struct lane *l, enum phase from, enum phase to) {
+        unsigned expected = word(l, from);
+
+        return atomic_compare_exchange_strong(&l->phase, &expected, word(l, to));
 }
 
 static void begin(struct lane *l) {
@@ -76,7 +90,8 @@ static void begin(struct lane *l) {
 
         atomic_store_explicit(&l->since, now, memory_order_relaxed);
         atomic_store_explicit(&l->arrived, l->function->waited ? l->function->waited : now, memory_order_relaxed);
-        atomic_store(&l->phase, PHASE_BUSY);
+        l->number++;
+        atomic_store(&l->phase, word(l, PHASE_BUSY));
         vpci_wake(l->function->vpci);
 }
 
@@ -135,10 +150,10 @@ static int serve_one(struct lane *l, int (*execute)(struct lane *l, const void *
         if (move(l, PHASE_BUSY, PHASE_SENDING))
                 k = r == -ECONNABORTED ? r : answer(l->function, &l->message.header, r, body, size);
         /* It looks at our message, and never sleeps. */
-        while (atomic_load(&l->phase) == PHASE_LATE)
+        while (phase_in(atomic_load(&l->phase)) == PHASE_LATE)
                 (void) sched_yield();
         count(l);
-        atomic_store(&l->phase, PHASE_IDLE);
+        atomic_store(&l->phase, word(l, PHASE_IDLE));
         message_close_fds(&l->message);
         return r == -ECONNABORTED ? r : k;
 }
@@ -242,6 +257,9 @@ static void step_aside_locked(struct function *f) {
 
         if (f->standing_in || f->hung_up || f->stopping || f->connection < 0)
                 return;
+        /* It has come back by now, and reads the stream itself: it says so before it takes this lock. */
+        if (phase_in(atomic_load(&f->lanes[0].phase)) == PHASE_IDLE)
+                return;
         if (l->running)
                 (void) pthread_join(l->thread, NULL); /* it has ended: standing_in was its last word */
         f->standing_in = true;
@@ -334,6 +352,12 @@ void function_settle_master(struct function *f) {
         pthread_mutex_unlock(&f->master_lock);
 }
 
+static void settle_soon(struct function *f, bool for_good);
+
+void function_settle_soon(struct function *f) {
+        settle_soon(f, false);
+}
+
 static void settle_soon(struct function *f, bool for_good) {
         pthread_mutex_lock(&f->settle_lock);
         f->to_settle = true;
@@ -400,6 +424,7 @@ static int prepare(struct function *f) {
 static void let_go(struct function *f) {
         struct dma_client *d;
         struct vconfig *c;
+        int connection;
 
         if (f->settles) {
                 settle_soon(f, true);
@@ -408,8 +433,9 @@ static void let_go(struct function *f) {
         pthread_mutex_lock(&f->lock);
         d = TAKE_PTR(f->dma);
         c = TAKE_PTR(f->config);
-        f->connection = close_fd(f->connection);
+        connection = TAKE_FD(f->connection);
         pthread_mutex_unlock(&f->lock);
+        close_fd(connection);
         dma_client_free(d);
         vconfig_free(c);
         (void) host_close(f->host, TAKE_FD(f->device));
@@ -429,6 +455,7 @@ static void *serve_all(void *userdata) {
         }
         for (;;) {
                 const char *why;
+                int connection;
                 bool told;
 
                 pthread_mutex_lock(&f->lock);
@@ -452,15 +479,20 @@ static void *serve_all(void *userdata) {
                 function_hang_up(f);
                 clean_up(f);
                 pthread_mutex_lock(&f->lock);
-                pthread_mutex_lock(&f->send_lock);
-                f->connection = f->stream.socket = close_fd(f->connection);
-                pthread_mutex_unlock(&f->send_lock);
                 told = f->told;
                 pthread_mutex_unlock(&f->lock);
-                if (told)
-                        vpci_wake_now(f->vpci);
-                else
+                /* Before there can be another one: tdid hears of things in their order. */
+                if (!told)
                         vpci_event(f->vpci, f->bdf, "disconnected", why);
+                pthread_mutex_lock(&f->lock);
+                pthread_mutex_lock(&f->send_lock);
+                connection = TAKE_FD(f->connection);
+                f->stream.socket = -EBADF;
+                pthread_mutex_unlock(&f->send_lock);
+                pthread_mutex_unlock(&f->lock);
+                vpci_wake_now(f->vpci);
+                /* With it go descriptors that the client has sent and nobody has received: nobody else waits for that. */
+                close_fd(connection);
         }
         let_go(f);
         return NULL;
@@ -472,7 +504,7 @@ int function_connect(struct function *f, int connection) {
         int r = 0;
 
         pthread_mutex_lock(&f->lock);
-        if (f->connection >= 0 || f->stopping)
+        if (f->connection >= 0 || f->stopping || f->ended)
                 r = -EBUSY;
         else {
                 f->connection = connection;
@@ -502,24 +534,33 @@ bool function_is_connected(struct function *f) {
         return connected;
 }
 
-void function_stop(struct function *f) {
+int function_stop(struct function *f) {
         pthread_mutex_lock(&f->lock);
         f->stopping = true;
         (void) hang_up_locked(f);
         pthread_cond_broadcast(&f->changed);
         pthread_mutex_unlock(&f->lock);
-        f->listener = close_fd(f->listener);
+        return TAKE_FD(f->listener);
+}
+
+/* A lane that is just sending takes microseconds; one that cannot, because its client does not read, is not waited for. */
+static bool lock_to_send(struct function *f) {
+        for (uint64_t until = now_nsec() + SEND_PATIENCE_NSEC; now_nsec() < until; (void) sched_yield())
+                if (pthread_mutex_trylock(&f->send_lock) == 0)
+                        return true;
+        return false;
 }
 
 /* Its time is up: the supervisor answers, or ends the connection when it cannot at once. */
-static void answer_late(struct function *f, struct lane *l) {
+static void answer_late(struct function *f, struct lane *l, unsigned seen) {
+        const unsigned number = seen & ~((1U << PHASE_BITS) - 1);
         const struct message *m = &l->message;
         uint8_t room[4096];
         const void *body = NULL;
         size_t size = 0;
         int r, k = -EAGAIN;
 
-        if (!move(l, PHASE_BUSY, PHASE_LATE))
+        if (!atomic_compare_exchange_strong(&l->phase, &seen, number | PHASE_LATE))
                 return;
         atomic_fetch_add_explicit(&f->timeouts, 1, memory_order_relaxed);
         r = dispatch_late(m, room, sizeof(room), &body, &size);
@@ -527,7 +568,7 @@ static void answer_late(struct function *f, struct lane *l) {
                 atomic_store(&f->failed, true);
                 vpci_event(f->vpci, f->bdf, "failed", "its reset has not come to an end in 3.5 s");
         }
-        if (!(m->header.flags & VU_FLAGS_NO_REPLY) && pthread_mutex_trylock(&f->send_lock) == 0) {
+        if (!(m->header.flags & VU_FLAGS_NO_REPLY) && lock_to_send(f)) {
                 struct vu_header h = header_of(&m->header, r, size);
 
                 if (f->stream.socket >= 0)
@@ -535,7 +576,7 @@ static void answer_late(struct function *f, struct lane *l) {
                 pthread_mutex_unlock(&f->send_lock);
         } else if (m->header.flags & VU_FLAGS_NO_REPLY)
                 k = 0;
-        atomic_store(&l->phase, PHASE_ANSWERED);
+        atomic_store(&l->phase, number | PHASE_ANSWERED);
         if (k < 0 || l->stands_in)
                 function_hang_up(f);
 }
@@ -545,7 +586,8 @@ bool function_watch(struct function *f, uint64_t now) {
 
         for (size_t i = 0; i < ARRAY_SIZE(f->lanes); i++) {
                 struct lane *l = &f->lanes[i];
-                int phase = atomic_load(&l->phase);
+                unsigned seen = atomic_load(&l->phase);
+                enum phase phase = phase_in(seen);
                 uint64_t age, waited;
 
                 if (phase == PHASE_IDLE)
@@ -561,7 +603,10 @@ bool function_watch(struct function *f, uint64_t now) {
                 if (i == 0 && (age > STAND_IN_NSEC || (age > SLOW_NSEC && waited > STAND_IN_NSEC)) && (phase == PHASE_BUSY || phase == PHASE_ANSWERED))
                         function_step_aside(l);
                 if (phase == PHASE_BUSY && age > SLOW_NSEC && waited > ANSWER_NSEC)
-                        answer_late(f, l);
+                        answer_late(f, l, seen);
+                /* A stand-in that is in a reset of its own, with nobody to stand in for it. */
+                if (i > 0 && phase == PHASE_ANSWERED && age > ANSWER_NSEC)
+                        function_hang_up(f);
         }
         return busy;
 }

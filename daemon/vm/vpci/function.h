@@ -34,7 +34,8 @@ struct lane {
         pthread_t thread;
         bool stands_in;
         bool running;              /* has to be joined; the supervisor's, for the second lane under the function's lock */
-        atomic_int phase;
+        atomic_uint phase;         /* enum phase, and above it the number of the request: who looks at one does not act on the next */
+        unsigned number;           /* the lane's own */
         atomic_uint_fast64_t since; /* CLOCK_MONOTONIC in ns: of the request under way */
         atomic_uint_fast64_t arrived; /* and when it may have come at the earliest */
         atomic_uint_fast64_t requests;
@@ -99,8 +100,8 @@ int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uin
 bool function_has_ended(struct function *f);
 /* Only when it has ended; joins its threads, which takes no time then. */
 struct function *function_free(struct function *f);
-/* Asks the first lane to end, and wakes it. Quick. */
-void function_stop(struct function *f);
+/* Asks the first lane to end, and wakes it. Returns the listening socket, which is the caller's: strangers may wait in it. Quick. */
+int function_stop(struct function *f);
 /* A client for a function that has none: takes the socket. -EBUSY. Quick. */
 int function_connect(struct function *f, int connection);
 /* Is a client there? Who has gone is not, though what it left may still be cleared away. */
@@ -120,6 +121,8 @@ void function_leave_dma(struct function *f);
 unsigned lane_patience(const struct lane *l);
 /* Bus mastering is on or off as memory and the guest have it. May sleep. */
 void function_settle_master(struct function *f);
+/* The same soon, in a thread that may. Quick. */
+void function_settle_soon(struct function *f);
 /* The first lane's request takes its time: the second one has the stream from here. */
 void function_step_aside(struct lane *l);
 /* Answers the request, a write, before it is executed, as if it were posted, and steps aside. */

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 
 #include "log.h"
+#include "vm/vpci/thread.h"
 
 int irq_info(struct lane *l, const void **body, size_t *size) {
         const struct function *f = l->function;
@@ -129,6 +130,9 @@ void irq_disable_all(struct function *f) {
 }
 
 /* The descriptor is a stranger's, and may not be an eventfd: whoever writes to it may wait for ever. */
+#define RINGS_MAX 8
+static atomic_uint rings;
+
 static void *ring(void *userdata) {
         int fd = (int) (intptr_t) userdata;
         uint64_t one = 1;
@@ -136,6 +140,7 @@ static void *ring(void *userdata) {
         if (write(fd, &one, sizeof(one)) < 0)
                 log_debug("a client's request interrupt could not be rung: %s", strerror(errno));
         close_fd(fd);
+        atomic_fetch_sub(&rings, 1);
         return NULL;
 }
 
@@ -148,8 +153,10 @@ void irq_ring_request(struct function *f) {
         pthread_mutex_unlock(&f->lock);
         if (fd < 0)
                 return;
-        if (pthread_create(&thread, NULL, ring, (void *) (intptr_t) fd) == 0)
+        if (atomic_fetch_add(&rings, 1) < RINGS_MAX && thread_start(&thread, ring, (void *) (intptr_t) fd) >= 0) {
                 (void) pthread_detach(thread);
-        else
-                close_fd(fd);
+                return;
+        }
+        atomic_fetch_sub(&rings, 1);
+        close_fd(fd);
 }

@@ -11,6 +11,7 @@
 #include "model/json.h"
 #include "vm/store.h"
 #include "vm/vpci/function.h"
+#include "vm/vpci/thread.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -28,11 +29,14 @@
 #define DEFAULT_BYTES (1ULL << 40)
 #define DEFAULT_MAPS (1ULL << 20)
 #define SECLABEL_MAX 256
+/* So many that were refused wait for their close at most; then nobody is accepted. */
+#define REFUSED_MAX 64
 /* So many bytes of state in an answer: one function more still fits into a packet. */
 #define STATE_ENOUGH (64UL * 1024)
 
 struct event {
         struct json_object *body;
+        int fd;             /* its own, or -EBADF */
         struct event *next;
 };
 
@@ -60,6 +64,12 @@ struct vpci {
         pthread_mutex_t lock; /* of the queue */
         struct event *head, **tail;
         size_t n_events, n_lost;
+        pthread_t closer;
+        pthread_cond_t closing_changed;
+        int closing[REFUSED_MAX + 2 * FUNCTIONS_MAX]; /* strangers' descriptors that wait for their last close */
+        size_t n_closing;
+        bool closed_for_good, closer_ended;
+        bool full;          /* tdid does not read: nobody is accepted before it does */
 
         struct function *stopping; /* the request that is put off */
         uint64_t stop_deadline;
@@ -97,21 +107,26 @@ static struct json_object *event_new(const char *bdf, const char *what) {
         return o;
 }
 
-/* Takes the object. */
-static void queue(struct vpci *v, struct json_object *o, bool always) {
+static struct event *event_free(struct event *e) {
+        json_object_put(e->body);
+        close_fd(e->fd);
+        free(e);
+        return NULL;
+}
+
+/* Takes the object and the descriptor. */
+static void queue(struct vpci *v, struct json_object *o, int fd, bool always) {
         struct event *e = calloc(1, sizeof(*e));
 
-        if (!e) {
-                json_object_put(o);
-                return;
-        }
+        if (!e)
+                log_oom();
         e->body = o;
+        e->fd = fd;
         pthread_mutex_lock(&v->lock);
         /* A client can cause these: what tdid has not heard of by then, it sees in the state. The end of a connection always goes through. */
         if (v->n_events >= EVENTS_MAX && !always) {
                 v->n_lost++;
-                json_object_put(e->body);
-                free(e);
+                event_free(e);
         } else {
                 *v->tail = e;
                 v->tail = &e->next;
@@ -127,7 +142,7 @@ void vpci_event(struct vpci *v, const char *bdf, const char *what, const char *t
 
         if (text)
                 json_set_str(o, end ? "why" : "text", text);
-        queue(v, o, end);
+        queue(v, o, -EBADF, end);
 }
 
 void vpci_event_memory(struct vpci *v, const char *bdf, bool enabled, const char *why) {
@@ -135,27 +150,92 @@ void vpci_event_memory(struct vpci *v, const char *bdf, bool enabled, const char
 
         json_set_bool(o, "enabled", enabled);
         json_set_str(o, "why", why);
-        queue(v, o, false);
+        queue(v, o, -EBADF, false);
 }
 
+/* In the order in which things happened. */
 static void tell_all(struct vpci *v) {
+        v->full = false;
         for (;;) {
                 struct event *e;
 
                 pthread_mutex_lock(&v->lock);
                 e = v->head;
-                if (e) {
-                        v->head = e->next;
-                        if (!v->head)
-                                v->tail = &v->head;
-                        v->n_events--;
-                }
                 pthread_mutex_unlock(&v->lock);
                 if (!e)
                         return;
-                v->tell(e->body, NULL, 0, v->userdata);
-                free(e);
+                /* Others put theirs behind it; only we take from the head. */
+                if (v->tell(e->body, &e->fd, e->fd >= 0, v->userdata) == -EAGAIN) {
+                        v->full = true;
+                        return;
+                }
+                pthread_mutex_lock(&v->lock);
+                v->head = e->next;
+                if (!v->head)
+                        v->tail = &v->head;
+                v->n_events--;
+                pthread_mutex_unlock(&v->lock);
+                event_free(e);
         }
+}
+
+/* ---- strangers' descriptors ---- */
+
+/*
+ * The last close of what a stranger has sent may take as long as the stranger likes (a socket that lingers, a file system of its own), and
+ * with a socket go those that wait in it. So it is a thread's that has nothing else to do.
+ */
+static void *close_all(void *userdata) {
+        struct vpci *v = userdata;
+
+        pthread_mutex_lock(&v->lock);
+        for (;;) {
+                int fd;
+
+                while (v->n_closing == 0 && !v->closed_for_good)
+                        (void) pthread_cond_wait(&v->closing_changed, &v->lock);
+                if (v->n_closing == 0)
+                        break;
+                fd = v->closing[--v->n_closing];
+                pthread_mutex_unlock(&v->lock);
+                close_fd(fd);
+                pthread_mutex_lock(&v->lock);
+        }
+        v->closer_ended = true;
+        pthread_mutex_unlock(&v->lock);
+        vpci_wake_now(v);
+        return NULL;
+}
+
+/* There is room: for listeners always, for connections by accept_one(). */
+static void close_later(struct vpci *v, int fd) {
+        if (fd < 0)
+                return;
+        pthread_mutex_lock(&v->lock);
+        if (v->n_closing < ARRAY_SIZE(v->closing))
+                v->closing[v->n_closing++] = fd;
+        else
+                log_warning("a stranger's descriptor stays open: the closes of %zu others have not come to an end", v->n_closing);
+        pthread_cond_signal(&v->closing_changed);
+        pthread_mutex_unlock(&v->lock);
+}
+
+static bool closer_has_ended(struct vpci *v) {
+        bool ended;
+
+        pthread_mutex_lock(&v->lock);
+        ended = v->closer_ended;
+        pthread_mutex_unlock(&v->lock);
+        return ended;
+}
+
+static bool may_accept(struct vpci *v) {
+        bool may;
+
+        pthread_mutex_lock(&v->lock);
+        may = v->n_closing < REFUSED_MAX && !v->full;
+        pthread_mutex_unlock(&v->lock);
+        return may;
 }
 
 /* ---- who may connect ---- */
@@ -215,12 +295,12 @@ static void accept_one(struct vpci *v, struct function *f) {
 
                 snprintf(text, sizeof(text), "process %d of uid %u was refused: %s", (int) cred.pid, cred.uid, why);
                 json_set_str(o, "text", text);
-                close_fd(fd);
-                v->tell(o, NULL, 0, v->userdata);
+                close_later(v, fd);
+                queue(v, o, -EBADF, false);
                 return;
         }
         json_set_u64(o, "serial", v->serial);
-        v->tell(o, &v->peer, 1, v->userdata);
+        queue(v, o, fd_dup(v->peer), true);
 }
 
 /* The owner has ended: its sockets are nobody's, even where somebody has copies of them. */
@@ -248,7 +328,7 @@ static bool waits(struct function *f) {
 
 size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout) {
         uint64_t now = now_nsec();
-        bool busy = false;
+        bool busy = v->full, accepts = may_accept(v);
         size_t k = 0;
 
         p[k++] = (struct pollfd){ .fd = v->wake, .events = POLLIN };
@@ -257,7 +337,7 @@ size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout) {
                 struct function *f = v->functions[i];
                 bool wait = f->waiting && waits(f);
 
-                p[k++] = (struct pollfd){ .fd = wait ? -EBADF : f->listener, .events = POLLIN };
+                p[k++] = (struct pollfd){ .fd = wait || !accepts ? -EBADF : f->listener, .events = POLLIN };
                 busy |= wait;
         }
         /* Said before the look: who begins a request after it, sees it. */
@@ -362,7 +442,7 @@ static int do_stop(struct vpci *v, struct json_object *request) {
                 return -EBUSY;
         if (json_bool_or(request, "idle", false) && function_is_connected(f))
                 return -EISCONN;
-        function_stop(f);
+        close_later(v, function_stop(f));
         v->stopping = f;
         v->stop_deadline = now_nsec() + STOP_PATIENCE_NSEC;
         return 1;
@@ -409,6 +489,7 @@ static int do_lock(struct vpci *v, struct json_object *request) {
                         pthread_mutex_lock(&f->lock);
                         if (f->config)
                                 vconfig_set_state(f->config, (enum vconfig_state) i);
+                        function_settle_soon(f);
                         r = f->config ? 0 : -EAGAIN;
                         pthread_mutex_unlock(&f->lock);
                 }
@@ -479,6 +560,7 @@ int vpci_request(struct vpci *v, struct store *s, const char *op, struct json_ob
 
 int vpci_new(TdiHost *host, vpci_tell tell, void *userdata, struct vpci **ret) {
         struct vpci *v = calloc(1, sizeof(*v));
+        int r;
 
         if (!v)
                 return -ENOMEM;
@@ -488,10 +570,11 @@ int vpci_new(TdiHost *host, vpci_tell tell, void *userdata, struct vpci **ret) {
         v->peer = -EBADF;
         v->tail = &v->head;
         (void) pthread_mutex_init(&v->lock, NULL);
+        (void) pthread_cond_init(&v->closing_changed, NULL);
         v->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (v->wake < 0) {
-                int r = -errno;
-
+        r = v->wake < 0 ? -errno : thread_start(&v->closer, close_all, v);
+        if (r < 0) {
+                close_fd(v->wake);
                 free(v);
                 return r;
         }
@@ -505,28 +588,32 @@ struct vpci *vpci_free(struct vpci *v) {
         if (!v)
                 return NULL;
         for (size_t i = 0; i < v->n; i++)
-                function_stop(v->functions[i]);
-        for (uint64_t until = now_nsec() + STOP_PATIENCE_NSEC; v->n > 0 && now_nsec() < until;) {
+                close_later(v, function_stop(v->functions[i]));
+        pthread_mutex_lock(&v->lock);
+        v->closed_for_good = true;
+        pthread_cond_signal(&v->closing_changed);
+        pthread_mutex_unlock(&v->lock);
+        for (uint64_t until = now_nsec() + STOP_PATIENCE_NSEC; (v->n > 0 || !closer_has_ended(v)) && now_nsec() < until;) {
                 for (size_t i = v->n; i > 0; i--)
                         if (function_has_ended(v->functions[i - 1])) {
                                 function_free(v->functions[i - 1]);
                                 v->functions[i - 1] = v->functions[--v->n];
                         }
-                if (v->n > 0) {
+                if (v->n > 0 || !closer_has_ended(v)) {
                         (void) poll(&(struct pollfd){ .fd = v->wake, .events = POLLIN }, 1, 50);
                         (void) eventfd_read(v->wake, &(eventfd_t){ 0 });
                 }
         }
-        left = v->n > 0 || v->n_given_up > 0;
+        left = v->n > 0 || v->n_given_up > 0 || !closer_has_ended(v);
         /* Threads in the kernel still use all of this: it goes with the process. */
         if (left)
                 return NULL;
+        (void) pthread_join(v->closer, NULL);
         while (v->head) {
                 struct event *e = v->head;
 
                 v->head = e->next;
-                json_object_put(e->body);
-                free(e);
+                event_free(e);
         }
         dma_free(v->dma);
         close_fd(v->peer);

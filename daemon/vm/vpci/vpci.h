@@ -18,8 +18,11 @@
 struct vpci;
 struct store;
 
-/* Sends something to tdid that it did not ask for. Called in the supervisor's thread; takes @event, not the descriptors. */
-typedef void (*vpci_tell)(struct json_object *event, const int *fds, size_t n_fds, void *userdata);
+/*
+ * Sends something to tdid that it did not ask for. Called in the supervisor's thread, and does not sleep; @event and the descriptors stay
+ * the caller's. -EAGAIN: not now, but later; anything else is the end of it.
+ */
+typedef int (*vpci_tell)(struct json_object *event, const int *fds, size_t n_fds, void *userdata);
 
 int vpci_new(TdiHost *host, vpci_tell tell, void *userdata, struct vpci **ret);
 /* Ends every thread that can be ended. */

@@ -463,7 +463,10 @@ def vu_dma_refused(t):
     client = connect(t, vm, bdf)
     memory = ram(t, 1 << 20)
     client.info()
-    open_fds = fd_count(holder)
+    # The peer is known from here on, and what that takes stays as long as it lives.
+    client.dma_map(IOVA, PAGE, memory.fd)
+    client.dma_unmap(IOVA, PAGE)
+    open_fds = steady_fds(holder)
     bad = (errno.EINVAL, errno.EOVERFLOW, errno.EADDRNOTAVAIL)
     for iova, size in ((IOVA, 0), (IOVA, 1), (IOVA + 1, PAGE), (IOVA, PAGE + 1), (TOP - PAGE, 2 * PAGE), (TOP - PAGE, TOP - PAGE), (IOVA, TOP - PAGE)):
         fails((*bad, errno.ENXIO), client.dma_map, iova, size, memory.fd)
