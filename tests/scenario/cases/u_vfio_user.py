@@ -382,7 +382,7 @@ def vu_irqs_refused(t):
     assign = DATA_EVENTFD | TRIGGER
     mine = event(t)
     client.set_irqs(MSI, assign, fds=[mine.fd])
-    open_fds = fd_count(holder)
+    open_fds = steady_fds(holder)
     more = [event(t).fd for _ in range(16)]
     no = (errno.EINVAL, errno.ENOTTY)
     for index in (5, 6, 255, 0xffffffff):
