@@ -161,7 +161,8 @@ class Guest:
                    "-kernel", guest + "/bzImage", "-initrd", guest + "/initramfs",
                    "-append", f"console=ttyS0 quiet panic=-1 pci=hpiosize=0 {append}".strip()]
         if kvm is not None:
-            command += ["-add-fd", f"fd={kvm},set=1", "-accel", "kvm,device=/dev/fdset/1", "-cpu", "host"]
+            # Where the processor that KVM uses is emulated itself, a guest's deadline timer gets lost, and it sleeps for ever.
+            command += ["-add-fd", f"fd={kvm},set=1", "-accel", "kvm,device=/dev/fdset/1", "-cpu", "host,tsc-deadline=off"]
         else:
             command += ["-accel", "tcg", "-cpu", "max"]
         for number in range(4):
