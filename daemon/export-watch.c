@@ -10,6 +10,8 @@
 #define OWN_REFERENCES 2
 /* A descriptor that is on its way from process to process is nobody's for a moment, on a host that counts processes'. */
 #define LONELY_MAX 2
+/* A look may come between the word that a reset begins and its beginning; but its end may go untold. */
+#define PASSING_LOOKS 2
 /* Beside the iommufd. */
 #define LOOK_AT_MAX (IPC_FDS_MAX - 2)
 
@@ -21,7 +23,7 @@ static bool is_watched(const Export *x) {
 
 static void apply(Export *x, struct json_object *alive) {
         /* What was said meanwhile is newer than the look. */
-        if (x->told || !json_object_is_type(alive, json_type_boolean))
+        if (x->told || x->passing > 0 || !json_object_is_type(alive, json_type_boolean))
                 return;
         export_set_state(x, json_object_get_boolean(alive) ? TDI_DMABUF_EXPORTED : TDI_DMABUF_REVOKED);
 }
@@ -87,7 +89,7 @@ bool export_look(VM *vm, uint64_t from) {
 }
 
 void export_on_memory(VM *vm, struct tdi_bdf bdf, bool enabled, const char *why) {
-        bool any = false;
+        bool any = false, passing = !enabled && !streq(why, "command");
 
         for (size_t i = 0; vm->exports && i < vm->exports->n; i++) {
                 Export *x = vm->exports->list[i];
@@ -95,12 +97,14 @@ void export_on_memory(VM *vm, struct tdi_bdf bdf, bool enabled, const char *why)
                 if (!is_watched(x) || tdi_bdf_number(x->bdf) != tdi_bdf_number(bdf))
                         continue;
                 x->told = any = true;
+                x->passing = passing ? PASSING_LOOKS : 0;
                 if (!enabled)
                         export_set_state(x, TDI_DMABUF_REVOKED);
         }
-        if (!any)
+        if (any)
+                log_debug("VM %s: memory is %s: %s", vm->name, enabled ? "on" : "off", why);
+        if (!any || passing)
                 return;
-        log_debug("VM %s: memory is %s: %s", vm->name, enabled ? "on" : "off", why);
         /*
          * Whether it is back is the kernel's to say: something else may still keep it revoked. And a VF, which has no memory-enable bit of
          * its own, is revoked and back within the call that clears the guest's (vfio_basic_config_write, __vfio_pci_memory_enabled).
@@ -126,6 +130,8 @@ static int on_look(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *us
 
         e->timer = sd_event_source_disable_unref(e->timer);
         for (size_t i = e->n; i > 0; i--) {
+                if (e->list[i - 1]->passing > 0)
+                        e->list[i - 1]->passing--;
                 export_expire(e->list[i - 1]);
                 /* A worker that looks has a copy too. */
                 if (!e->looking)

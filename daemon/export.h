@@ -52,6 +52,7 @@ typedef struct Export {
         unsigned lonely;         /* in so many looks after one another nobody but us had it */
         unsigned busy;           /* the holder's answers that are awaited */
         bool told;               /* the holder has said something of it since the last look began */
+        unsigned passing;        /* a reset of its function has begun, and its end has not been told: so many looks more count for nothing */
         bool abandoned;          /* nobody wants it any more: it is closed when it can be */
         sd_bus_message *call;    /* to be answered; NULL afterwards */
         uint64_t deadline;       /* CLOCK_MONOTONIC, µs: of the answer */
@@ -91,7 +92,7 @@ bool export_adopt(VM *vm, const char *key, int fd);
 void export_describe(const VM *vm, struct json_object *o, bool addresses);
 /*
  * A function's memory was switched off or on: the holder's event "memory" (vm/vpci/vpci.h). Events of one function come in their order;
- * a reset is both. @why is for the log.
+ * of a reset or a change of power, it is told before it begins (off) and when it is done (on); @why is then not "command".
  */
 void export_on_memory(VM *vm, struct tdi_bdf bdf, bool enabled, const char *why);
 

@@ -298,11 +298,15 @@ static void test_memory(void) {
         /* Once more is no news. */
         export_on_memory(vm, address(1), false, "reset");
         check_int(rung(x), 0);
+        /* Told before it begins: nothing that is seen counts before its end is told, or has gone untold for long. */
+        check(x->passing > 0);
+        check_int(other->passing, 0);
         /* That it is back is for the kernel to say: it is to be looked at, and what is being looked at now is out of date. */
         x->told = false;
         export_on_memory(vm, address(1), true, "command");
         check_int(x->state, TDI_DMABUF_REVOKED);
         check(x->told);
+        check_int(x->passing, 0);
 
         /* Whatever it was. */
         for (size_t i = 0; i < 4; i++) {

@@ -386,6 +386,7 @@ def dmabuf_reset(t):
     eventually(lambda: w.revocable.state().notified >= 2, "the function-level reset", 10)
     w.pulsed()
     w.events(2)
+    t.value("d3", bool(power))
     if power:
         client.write16(vfio_user.CONFIG, power + 4, client.read16(vfio_user.CONFIG, power + 4) & ~3 | 3)
         client.read32(vfio_user.CONFIG, 0)
@@ -398,8 +399,23 @@ def dmabuf_reset(t):
         eventually(lambda: w.revocable.state().notified >= 4, "D0", 10)
         w.restored()
         w.events(2)
-    else:
-        t.note("the nvme has no power management capability")
+
+
+@scenario("edu:2", needs=("importer", "faults"), tags=("quick",))
+def dmabuf_slow_reset(t):
+    """A reset that takes its time is one revoke and one return, however often tdid looks meanwhile."""
+    bdf, other = t.host.bdfs("edu", 2)
+    importer, notices = t.load_importer(), Notices(t)
+    vm = t.vm()
+    vm.attach(bdf)
+    client = connect(t, vm, bdf)
+    set_memory(client, True)
+    w = Watched(t, vm, bdf, 0, EDU_BAR, importer, (other,), notices)
+    for delay_ms in (300, 900, 2500):
+        t.host.client.control("fault", rule={"call": "VFIO_DEVICE_RESET", "delay_ms": delay_ms, "times": 1})
+        client.reset(timeout=30)
+        w.pulsed()
+        w.events(2)
 
 
 @scenario("igb-vf", "edu", needs=("importer",))
