@@ -198,7 +198,7 @@ def vu_hostile_descriptors(t):
     target.end()
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_other_rights(t):
     """Ancillary data of other kinds, sockets that hold themselves in flight, descriptors of the simulation's or the host's own."""
     target = Target(t)
@@ -232,7 +232,7 @@ def vu_hostile_other_rights(t):
     target.end()
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_pieces(t):
     """Messages byte by byte are messages; ones that end anywhere in their middle are the end of the connection."""
     target = Target(t)
@@ -269,7 +269,7 @@ def vu_hostile_pieces(t):
     target.end()
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_stalled(t):
     """A client that stops in the middle of a message, or that never negotiates, keeps nobody from being served."""
     target = Target(t)
@@ -283,7 +283,7 @@ def vu_hostile_stalled(t):
     target.end()
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_slow_reader(t):
     """A client that never reads its replies: the server stops reading its requests or ends the connection, and needs no more memory."""
     target = Target(t)
@@ -309,12 +309,12 @@ def vu_hostile_slow_reader(t):
     target.end()
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_flood(t):
     """Posted writes without bound: all are done in order, memory does not grow, and who reads elsewhere is answered."""
     target = Target(t)
     client = target.client()
-    count = 200000 if t.full else 50000
+    count = 200000 if t.full else 20000
     one = message(REGION_WRITE, ACCESS.pack(Edu.LIVENESS, 0, 4) + struct.pack("=I", 5), 0, NO_REPLY)
     begin = time.monotonic()
     largest = 0
@@ -336,7 +336,7 @@ def vu_hostile_flood(t):
     target.end()
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_pipelined(t):
     """Thousands of requests under way: all answered, in order, within the time."""
     target = Target(t)
@@ -398,7 +398,7 @@ def vu_hostile_memory(t):
     target.end()
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_sparse(t):
     """A file of 1 TiB that is all holes: more than the VM may pin, refused before anything is allocated; and what it may, to the byte."""
     target = Target(t, pinned_mib=64)
@@ -421,7 +421,7 @@ def vu_hostile_sparse(t):
     target.end()
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_many_maps(t):
     """Maps until one is refused: the limit is the VM's, everything goes on, and all of it goes with the connection."""
     most = 200000 if t.full else 2000
@@ -482,7 +482,7 @@ def vu_shared_space(t):
         check(device.round_trip(other, IOVA, seed=3), "DMA to what waited")
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_connections(t):
     """A second connection, a second process of the same user, and other users are refused while the first one lives; then not."""
     target = Target(t)
@@ -531,7 +531,7 @@ def vu_other_users(t):
     eventually(lambda: OtherProcess(t, path, ALICE).said == "served", "the next process", step=0.3)
 
 
-@scenario("edu:3", tags=("quick",))
+@scenario("edu:3")
 def vu_hostile_races(t):
     """Clients that come and go as fast as they can, some in the middle of something, while the other function works."""
     target = Target(t)

@@ -115,7 +115,7 @@ def vu_stuck_reset(t):
     t.value("bystander_max", f"{seen['max'] * 1e3:.1f} ms")
 
 
-@scenario("igb-vf", "edu", needs=("faults",), tags=("quick",))
+@scenario("igb-vf", "edu", needs=("faults",))
 def vu_stuck_flr(t):
     """The same by a write of the function's own reset bit, waited for, and posted."""
     vf, bdf = t.host.bdf("igb-vf"), t.host.bdf("edu")
@@ -143,7 +143,7 @@ def vu_stuck_flr(t):
         equal(client.read16(CONFIG, at + EXP_DEVCTL) & EXP_FLR, 0, "the reset bit afterwards")
 
 
-@scenario("edu:3", needs=("faults",), tags=("quick",))
+@scenario("edu:3", needs=("faults",))
 def vu_stuck_read(t):
     """A read that never returns: answered all the same; the function is given up until it does."""
     vm, bdf, client, other, bystander = two_and_another(t)
@@ -175,7 +175,7 @@ def vu_stuck_read(t):
     bystander.end()
 
 
-@scenario("edu:2", needs=("faults",), tags=("quick",))
+@scenario("edu:2", needs=("faults",))
 def vu_slow_reads(t):
     """Accesses that take most of a second each, many of them in a row: none waits for all of those before it."""
     bdf, second = t.host.bdfs("edu", 2)
@@ -193,7 +193,7 @@ def vu_slow_reads(t):
     comes_back(client)
 
 
-@scenario("edu:2", needs=("faults",), tags=("quick",))
+@scenario("edu:2", needs=("faults",))
 def vu_stuck_close(t):
     """The VM ends while its function's reset hangs: guest memory goes back to the host all the same, the function follows when it can."""
     bdf, second = t.host.bdfs("edu", 2)
@@ -281,7 +281,7 @@ def vu_failed_map(t):
     check(edu.round_trip(memory, IOVA, seed=98), "bus master when the guest says so")
 
 
-@scenario("edu:2", needs=("faults",), tags=("quick",))
+@scenario("edu:2", needs=("faults",))
 def vu_slow_map(t):
     """A map that takes long is accepted at once; until it is made the function is no bus master, and others are served."""
     bdf, second = t.host.bdfs("edu", 2)
@@ -316,7 +316,7 @@ def vu_slow_map(t):
     eventually(lambda: edu.round_trip(memory, IOVA, seed=2), "DMA when the map is made")
 
 
-@scenario("edu:2", needs=("faults",), tags=("quick",))
+@scenario("edu:2", needs=("faults",))
 def vu_slow_map_undone(t):
     """What is unmapped while it is being mapped: answered in time, perhaps with EBUSY, and gone when that is over; nobody is hung up on."""
     bdf, second = t.host.bdfs("edu", 2)
@@ -342,7 +342,7 @@ def vu_slow_map_undone(t):
         client.dma_unmap(IOVA, 1 << 20)
 
 
-@scenario("edu", needs=("faults",), tags=("quick",))
+@scenario("edu", needs=("faults",))
 def vu_device_error(t):
     """The device's own errors: reads are ones and writes are lost, as on a bus, for a VMM that reads no error from a read."""
     bdf = t.host.bdf("edu")
@@ -387,7 +387,7 @@ def vu_tdid_restart(t):
     t.attached(t.adopt(t.client.find_vm("kept")), bdf, second)
 
 
-@scenario("edu", tags=("quick",))
+@scenario("edu")
 def vu_holder_killed(t):
     """The holder dies: the VMM's connection ends, so does the VM, and the function is free."""
     bdf = t.host.bdf("edu")

@@ -323,6 +323,7 @@ class LinuxHost(Host):
 
     kind = spec = "linux"
     busy = busy
+    lacking = {"faults": "no kernel call can be made to fail or to hang"}
 
     def __init__(self, topology, programs, modules):
         super().__init__(topology, OsFiles())

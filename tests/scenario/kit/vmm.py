@@ -253,7 +253,7 @@ class Bystander:
         t.defer(self.process.kill)
         equal(self.process.stdout.readline().strip(), "ready", "what the bystander says")
 
-    def end(self, slowest=1.0):
+    def end(self, slowest=2.0):
         """Its reads, p50, p99 and the longest, which is no longer than so many seconds."""
         out, _ = self.process.communicate("\n", timeout=60)
         check(out.strip(), "the bystander was not served to its end")
