@@ -57,8 +57,12 @@ static int compare(const void *a, const void *b) {
 }
 
 static double percentile_us(struct samples *s, unsigned percent) {
+        size_t at = s->n * percent / 100;
+
+        if (s->n == 0)
+                errx(1, "nothing was measured");
         qsort(s->ns, s->n, sizeof(*s->ns), compare);
-        return (double) s->ns[s->n * percent / 100] / 1000;
+        return (double) s->ns[at] / 1000;
 }
 
 /* A ratio above its goal is marked; below 0 there is no goal, a baseline of 0 is none. */
@@ -137,7 +141,7 @@ static void reads(int connection, unsigned n, struct samples *s) {
         for (unsigned i = 0; i < n; i++) {
                 uint64_t begin = bench_now_ns();
 
-                bench_read(connection, i % 1024 * 4);
+                bench_read(connection, i % 1024 * UINT64_C(4));
                 if (s)
                         sample(s, bench_now_ns() - begin);
         }
@@ -171,7 +175,7 @@ static void posted(int connection) {
                 uint64_t begin = bench_now_ns(), middle;
 
                 for (unsigned i = 0; i < PER_ROUND; i++)
-                        bench_post(connection, i % 1024 * 4, i);
+                        bench_post(connection, i % 1024 * UINT64_C(4), i);
                 /* All of them are done when this is answered. */
                 bench_read(connection, 0);
                 middle = bench_now_ns();

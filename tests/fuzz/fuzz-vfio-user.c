@@ -17,7 +17,7 @@
 #include "vm/vpci/function.h"
 
 #define REGION_SHIFT 40
-#define BAR_SIZE (64U * 1024)
+#define BAR_SIZE 0x10000
 #define IO_SIZE 32U
 #define CONFIG_SIZE 256U
 #define SILENT_BAR 2U /* reads are EIO, as with memory off */
