@@ -22,6 +22,9 @@ static void add_up(const VM *vm, struct sum *s) {
         for (size_t i = 0; vm->exports && i < vm->exports->n; i++) {
                 const Export *x = vm->exports->list[i];
 
+                /* Those have a limit of their own: export_part(). */
+                if (x->stage == EXPORT_PARTED)
+                        continue;
                 s->n++;
                 *(x->is_memory ? &s->memory : &s->bar) += x->size;
         }
@@ -132,6 +135,7 @@ void export_free_all(VM *vm) {
 
         if (!e)
                 return;
+        export_ring_last(vm);
         while (e->n > 0) {
                 Export *x = e->list[e->n - 1];
 
@@ -160,7 +164,6 @@ static const char *name_of(const Export *x, char buf[static 64]) {
 }
 
 void export_set_state(Export *x, enum tdi_dmabuf_state state) {
-        uint64_t one = 1;
         char name[64];
 
         if (x->state == state)
@@ -178,9 +181,7 @@ void export_set_state(Export *x, enum tdi_dmabuf_state state) {
                         bus_emit_export(t, "Restored", x->id);
                 else if (t && x->state == TDI_DMABUF_EXPORTED)
                         bus_emit_export(t, "Revoked", x->id);
-                /* Whoever has the other copy may have filled it up: that is their loss. */
-                if (x->event >= 0)
-                        (void) !write(x->event, &one, sizeof(one));
+                x->rings += x->event >= 0;
         }
         x->state = state;
         vm_touch(x->vm);
@@ -192,7 +193,8 @@ static void on_dropped(_unused_ int r, _unused_ struct json_object *answer, _unu
         Export *x = userdata;
 
         worker_close_fd(x->vm->manager, TAKE_FD(x->dmabuf));
-        export_forget(x);
+        if (!export_part(x))
+                export_forget(x);
 }
 
 static void drop(Export *x) {
@@ -218,7 +220,7 @@ static void drop(Export *x) {
 void export_close(Export *x, const char *why) {
         char name[64];
 
-        if (x->stage == EXPORT_DROPPED)
+        if (x->stage >= EXPORT_DROPPED)
                 return;
         x->abandoned = true;
         if (x->state != TDI_DMABUF_CLOSED) {
@@ -262,12 +264,13 @@ bool export_settle(VM *vm) {
                 if (!x->abandoned && !has_ended(x))
                         continue;
                 /* Not before what is under way has come back. */
-                if (x->stage == EXPORT_DROPPED || (x->abandoned && (x->stage == EXPORT_MAKING || x->busy > 0)))
+                if (x->stage >= EXPORT_DROPPED || (x->abandoned && (x->stage == EXPORT_MAKING || x->busy > 0)))
                         continue;
                 export_close(x, vm->close != CLOSE_NOT ? "the VM is closing" : "its function is being detached");
                 changed = true;
         }
         changed |= export_kick_memory(vm);
+        export_ring(vm);
         export_watch(vm);
         return changed;
 }
@@ -305,8 +308,13 @@ void export_record(const VM *vm, struct json_object *record) {
         struct json_object *list = json_new_array();
 
         for (size_t i = 0; vm->exports && i < vm->exports->n; i++)
-                if (vm->exports->list[i]->stage == EXPORT_KEPT && !vm->exports->list[i]->abandoned)
-                        json_push_take(list, one_record(vm->exports->list[i]));
+                if (vm->exports->list[i]->stage == EXPORT_KEPT && !vm->exports->list[i]->abandoned) {
+                        struct json_object *o = one_record(vm->exports->list[i]);
+
+                        if (vm->exports->list[i]->rings > 0)
+                                json_set_u64(o, "rings", vm->exports->list[i]->rings);
+                        json_push_take(list, o);
+                }
         json_set_take(record, "exports", list);
         if (vm->exports)
                 json_set_u64(record, "next_export", vm->exports->next_id);
@@ -333,6 +341,7 @@ static int take_one(VM *vm, struct json_object *o) {
         x->size = json_u64_or(o, "size", 0);
         x->uid = (uid_t) json_u64_or(o, "uid", 0);
         x->given = json_u64_or(o, "given", 0);
+        x->rings = json_u64_or(o, "rings", 0);
         x->is_memory = !bdf;
         x->bdf = function;
         x->region = (uint32_t) json_u64_or(o, "region", 0);

@@ -26,6 +26,7 @@ enum export_stage {
         EXPORT_MAKING,
         EXPORT_KEPT,    /* with the holder, or on its way there (busy) */
         EXPORT_DROPPED, /* the holder has been told to close it */
+        EXPORT_PARTED,  /* closed; what is left is to ring its eventfd */
 };
 
 typedef struct Export {
@@ -47,7 +48,8 @@ typedef struct Export {
         struct tdi_run run[EXPORT_RUNS_MAX];
         size_t n_runs, runs_total; /* 0: nobody knows where it is */
 
-        int dmabuf, event;       /* tdid's duplicates, or -EBADF */
+        int dmabuf, event;       /* tdid's duplicates, or -EBADF; the eventfd is the client's too: only a worker writes to it */
+        uint64_t rings, ringing; /* so often the eventfd is to be rung yet, and of these a worker is at so many */
         int memfd;               /* of shared memory, until the client has it */
         unsigned lonely;         /* in so many looks after one another nobody but us had it */
         unsigned busy;           /* the holder's answers that are awaited */
@@ -103,7 +105,7 @@ void export_attribute_names(uint16_t attributes, const char *names[static 6]);
 /* Whose memory a run is: a BDF, or "memory". */
 const char *export_provider(const Export *x, char buf[static TDI_BDF_MAX]);
 
-/* ---- between export.c, export-make.c and export-watch.c ---- */
+/* ---- between export.c, export-make.c, export-ring.c and export-watch.c ---- */
 
 struct exports {
         Export **list;
@@ -115,10 +117,12 @@ struct exports {
         size_t n_looked;
         bool look_again;
         sd_event_source *timer;
+        Worker *ringer;          /* writes to eventfds; NULL: nothing is being written */
+        bool rings_again;        /* the last one was killed, and what it was to write is written once more */
 };
 
 Export *export_append(VM *vm);
-/* The one setter: logs, signals, rings. */
+/* The one setter: logs, signals, and has export_ring() ring. */
 void export_set_state(Export *x, enum tdi_dmabuf_state state);
 /* No more: by the holder first, so that a last close, which waits for the device, is a worker's. */
 void export_close(Export *x, const char *why);
@@ -131,6 +135,12 @@ bool export_need_worker(VM *vm);
 bool export_kick_memory(VM *vm);
 void export_expect_answer(Export *x);
 void export_expire(Export *x);
+/* Has a worker write to the eventfds that are due, unless one of this VM's is at it. */
+void export_ring(VM *vm);
+/* The VM goes: what is due still is written by workers that nobody waits for. */
+void export_ring_last(VM *vm);
+/* A closed one stays until its eventfd has been rung; false: it needs not, or there are too many. */
+bool export_part(Export *x);
 /* Looks go on while there is something to look at. */
 void export_watch(VM *vm);
 /* Those with this id and above, LOOK_AT_MAX at a time. False: there is none, or not now. */

@@ -8,13 +8,17 @@
 
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/time.h>
 
 #include "host/abi/iommufd.h"
 #include "host/abi/vfio.h"
 
 #define IORESOURCE_IO 0x100
+/* What somebody else's eventfd that is full, and blocks, costs the next one. */
+#define RING_USEC 100000
 
 /* What was wrong with the call, not with the kernel: tdid answers with this error. */
 _printf_(3, 4) static int refuse(struct work *w, const char *error, const char *format, ...) {
@@ -149,4 +153,34 @@ int export_look_do(struct work *w) {
         }
         json_set_take(w->values, "alive", alive);
         return 0;
+}
+
+static void on_alarm(_unused_ int signal) {
+}
+
+/*
+ * Descriptors: eventfds; args: "rings", what to add to each. Clients have them too, and may have made them block and filled them up:
+ * that is their loss. A signal that comes again and again ends the wait (eventfd_write() sleeps interruptibly).
+ */
+int export_ring_do(struct work *w) {
+        struct sigaction action = { .sa_handler = on_alarm }, before;
+        struct itimerval often = { { 0, RING_USEC }, { 0, RING_USEC } }, never = {};
+        struct json_object *rings;
+        int r = 0;
+
+        if (json_get_array(w->args, "rings", &rings) < 0 || json_object_array_length(rings) != w->fds.n)
+                return work_fail(w, -EBADMSG, NULL, "read what to ring");
+        if (sigaction(SIGALRM, &action, &before) < 0)
+                return work_fail(w, -errno, NULL, "ring eventfds: set up a signal");
+        if (setitimer(ITIMER_REAL, &often, NULL) < 0)
+                r = work_fail(w, -errno, NULL, "ring eventfds: set a timer");
+        for (size_t i = 0; i < w->fds.n && r >= 0; i++) {
+                uint64_t n = json_object_get_uint64(json_object_array_get_idx(rings, i));
+
+                (void) !write(w->fds.fd[i], &n, sizeof(n));
+        }
+        /* A signal that is on its way is handled before this returns; nothing else is interrupted. */
+        (void) setitimer(ITIMER_REAL, &never, NULL);
+        (void) sigaction(SIGALRM, &before, NULL);
+        return r;
 }

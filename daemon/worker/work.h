@@ -67,6 +67,7 @@ int prepare_socket_probe(struct work *w);
 
 int export_dmabuf_do(struct work *w);
 int export_look_do(struct work *w);
+int export_ring_do(struct work *w);
 int buffer_create_do(struct work *w);
 
 int vm_unmap_do(struct work *w);

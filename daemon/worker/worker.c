@@ -31,6 +31,7 @@ static const struct work_op ops[] = {
         { "prepare.socket", prepare_socket_do, prepare_socket_undo, prepare_socket_probe },
         { "export.dmabuf", export_dmabuf_do, NULL, NULL },
         { "export.look", export_look_do, NULL, NULL },
+        { "export.ring", export_ring_do, NULL, NULL },
         { "buffer.create", buffer_create_do, NULL, NULL },
         { "vm.unmap", vm_unmap_do, NULL, NULL },
         { "vm.take", vm_take_do, NULL, NULL },

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Exports without a bus, a worker or a holder: what a record keeps of them, what is told of them to whom, limits, and what the
+ * Exports without a bus or a holder: what a record keeps of them, what is told of them to whom, limits, and what the
  * holder's word of a function's memory does to them.
  */
 #include "export.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 
 #include "test.h"
+#include "worker.h"
 
 static Manager *manager;
 
@@ -81,10 +84,18 @@ static Export *add_memory(VM *vm, const char *heap) {
         return x;
 }
 
-static uint64_t rung(const Export *x) {
+/* How often it is to be rung since the last call. */
+static uint64_t rung(Export *x) {
+        uint64_t n = x->rings;
+
+        x->rings = 0;
+        return n;
+}
+
+static uint64_t count(int event) {
         uint64_t n;
 
-        return read(x->event, &n, sizeof(n)) == sizeof(n) ? n : 0;
+        return read(event, &n, sizeof(n)) == sizeof(n) ? n : 0;
 }
 
 /* ---- the record ---- */
@@ -346,26 +357,145 @@ static void test_setter(void) {
         release(vm);
 }
 
-/* Somebody fills the eventfd up: nobody waits for them. */
-static void test_full_event(void) {
-        VM *vm = new_vm(1);
-        uint64_t full = UINT64_MAX - 1;
-        Export *x;
+static void run_until(bool (*what)(const void *data), const void *data) {
+        uint64_t until = now_monotonic() + 10000000;
 
-        test_about("full eventfd");
-        add_function(vm, 1);
-        x = add_bar(vm, 1);
-        check_int(write(x->event, &full, sizeof(full)), sizeof(full));
-        export_set_state(x, TDI_DMABUF_REVOKED);
-        check_int(x->state, TDI_DMABUF_REVOKED);
-        release(vm);
+        while (!what(data) && now_monotonic() < until) {
+                /* Nobody keeps these VMs: settling would close them. */
+                (void) sd_event_source_set_enabled(manager->settle, SD_EVENT_OFF);
+                (void) sd_event_run(manager->event, 20000);
+        }
+        check(what(data));
 }
 
-int main(void) {
-        unsigned fds;
+static bool has_no_ringer(const void *data) {
+        return !((const VM *) data)->exports->ringer;
+}
 
+static bool is_readable(const void *data) {
+        struct pollfd p = { .fd = *(const int *) data, .events = POLLIN };
+
+        return poll(&p, 1, 0) > 0;
+}
+
+static bool no_workers(_unused_ const void *data) {
+        return worker_count(manager) == 0;
+}
+
+/* Somebody makes the eventfd block and fills it up: tdid does not wait for them, and others are told. */
+static void test_full_event(void) {
+        VM *vm = new_vm(1), *neighbour = new_vm(1);
+        uint64_t full = UINT64_MAX - 1, start;
+        Export *x, *other, *far;
+        int copy, kept;
+
+        test_about("full eventfd");
+        x = add_bar(vm, 1);
+        other = add_bar(vm, 2);
+        far = add_bar(neighbour, 3);
+        copy = fcntl(x->event, F_DUPFD_CLOEXEC, 3);
+        kept = fcntl(other->event, F_DUPFD_CLOEXEC, 3);
+        require(copy >= 0 && kept >= 0 && fcntl(copy, F_SETFL, 0) == 0);
+        check_int(write(copy, &full, sizeof(full)), sizeof(full));
+        start = now_monotonic();
+        export_set_state(x, TDI_DMABUF_REVOKED);
+        export_set_state(other, TDI_DMABUF_REVOKED);
+        export_ring(vm);
+        /* One at a time: what comes meanwhile is added up. */
+        check(vm->exports->ringer);
+        export_set_state(other, TDI_DMABUF_EXPORTED);
+        export_set_state(other, TDI_DMABUF_REVOKED);
+        export_ring(vm);
+        check_int(other->rings, 3);
+        check_int(other->ringing, 1);
+        export_set_state(far, TDI_DMABUF_REVOKED);
+        export_ring(neighbour);
+        check(now_monotonic() - start < 5000000);
+        run_until(is_readable, &far->event);
+        run_until(has_no_ringer, vm);
+        run_until(has_no_ringer, neighbour);
+        check_int(count(kept), 1);
+        check_int(x->rings, 0);
+        export_ring(vm);
+        run_until(has_no_ringer, vm);
+        check_int(count(kept), 2);
+        check_int(other->rings, 0);
+        check_int(count(far->event), 1);
+
+        test_about("full eventfd, and the end of the VM");
+        export_set_state(x, TDI_DMABUF_EXPORTED);
+        export_ring(vm);
+        check(vm->exports->ringer);
+        export_set_state(x, TDI_DMABUF_CLOSED);
+        export_set_state(other, TDI_DMABUF_CLOSED);
+        start = now_monotonic();
+        export_ring_last(vm);
+        check_int(count(kept), 0);
+        vm->close = CLOSE_DONE;
+        export_ring_last(vm);
+        check(now_monotonic() - start < 5000000);
+        run_until(is_readable, &kept);
+        check_int(count(kept), 1);
+        vm->close = CLOSE_NOT;
+        release(vm);
+        release(neighbour);
+        close_fd(copy);
+        close_fd(kept);
+        run_until(no_workers, NULL);
+}
+
+/* A closed one stays for its eventfd, does not count, and there are only so many. */
+static void test_parted(void) {
+        struct export_request q = {};
+        VM *vm = new_vm(1);
+        char *text = NULL;
+        Export *x;
+
+        test_about("parted");
+        manager->config.exports = 2;
+        for (int i = 0; i < 4; i++) {
+                x = add_bar(vm, 1);
+                export_close(x, "a test");
+                check_int(vm->exports->n, i < 2 ? i + 1 : 2);
+        }
+        check_int(vm->exports->list[1]->stage, EXPORT_PARTED);
+        check(vm->exports->list[1]->dmabuf < 0 && vm->exports->list[1]->event >= 0);
+        check_int(export_new(vm, &q, &text), 0);
+        check_int(export_new(vm, &q, &text), 0);
+        check_int(export_new(vm, &q, &text), -EDQUOT);
+        free(text);
+        export_ring(vm);
+        run_until(has_no_ringer, vm);
+        check_int(vm->exports->n, 2);
+        check_int(vm->exports->list[0]->stage, EXPORT_WAITING);
+        config_default(&manager->config);
+        release(vm);
+        run_until(no_workers, NULL);
+}
+
+/* What was not rung yet, a later tdid rings. */
+static void test_rings_record(void) {
+        VM *vm = new_vm(1), *back = new_vm(1);
+        _cleanup_json_ struct json_object *o = NULL;
+
+        test_about("rings in the record");
+        export_set_state(add_bar(vm, 1), TDI_DMABUF_REVOKED);
+        o = record_of(vm);
+        export_take_record(back, o);
+        check_int(back->exports->list[0]->rings, 1);
+        release(vm);
+        release(back);
+}
+
+int main(int argc, char **argv) {
+        unsigned fds;
+        sigset_t mask;
+
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGCHLD);
+        require(sigprocmask(SIG_BLOCK, &mask, NULL) == 0);
         require(manager_new(&manager) == 0);
-        require(free_and_strdup(&manager->state_dir, "/nonexistent") == 0 && free_and_strdup(&manager->libexec_dir, "/nonexistent") == 0 &&
+        require(free_and_strdup(&manager->state_dir, "/nonexistent") == 0 && argc > 1 && free_and_strdup(&manager->libexec_dir, argv[1]) == 0 &&
                 free_and_strdup(&manager->host_spec, "linux") == 0);
         fds = test_count_fds();
         test_record();
@@ -376,6 +506,8 @@ int main(void) {
         test_memory();
         test_setter();
         test_full_event();
+        test_parted();
+        test_rings_record();
         test_about("descriptors");
         check_int(test_count_fds(), fds);
         manager_free(manager);

@@ -5,7 +5,9 @@
 
 import json
 import os
+import select
 import threading
+import time
 
 import dbus
 import dbus.bus
@@ -297,12 +299,20 @@ class Export:
         self.id = int(description["id"])
         self.state = str(description["state"])
 
-    def events(self):
-        """How many have been since the last call."""
-        try:
-            return int.from_bytes(os.read(self.event, 8), "little")
-        except BlockingIOError:
-            return 0
+    def events(self, wanted=0, timeout=10.0):
+        """How many have been since the last call; waits for so many."""
+        seen, end = 0, time.monotonic() + timeout
+        poller = select.poll()
+        poller.register(self.event, select.POLLIN)
+        while True:
+            try:
+                seen += int.from_bytes(os.read(self.event, 8), "little")
+            except BlockingIOError:
+                pass
+            left = end - time.monotonic()
+            if seen >= wanted or left <= 0:
+                return seen
+            poller.poll(left * 1000)
 
     def close(self):
         for name in ("fd", "event"):
