@@ -30,7 +30,8 @@ struct Holder {
         int socket;
         pid_t pid;
         int pidfd;
-        sd_event_source *io, *watch, *timeout, *patience;
+        bool broken; /* nothing is sent or read any more: it is being ended */
+        sd_event_source *io, *end, *watch, *timeout, *patience;
         sd_bus_slot *starting; /* StartUnit has been called */
         struct request *head, **tail;
         bool waiting; /* head has been sent */
@@ -77,12 +78,41 @@ static void fail_all(Holder *h, int r) {
                 pop(h, r, NULL, &(struct ipc_fds){});
 }
 
-static void gone(Holder *h) {
+static void ended(Holder *h) {
+        h->end = sd_event_source_disable_unref(h->end);
         h->io = sd_event_source_disable_unref(h->io);
         h->socket = close_fd(h->socket);
         fail_all(h, -ENOTCONN);
+        manager_touch(h->manager);
         if (h->died)
                 h->died(h->userdata);
+}
+
+static int on_end(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata) {
+        ended(userdata);
+        return 0;
+}
+
+/*
+ * The connection is of no use any more. That is not its death: it may still serve a client, so it is killed, and until it has ended, its
+ * descriptors closed, it counts as alive and requests wait. Nothing is unwound below its vPCI server.
+ */
+static void gone(Holder *h) {
+        int r;
+
+        if (h->broken)
+                return;
+        h->broken = true;
+        h->io = sd_event_source_disable_unref(h->io);
+        (void) sd_event_source_set_enabled(h->patience, SD_EVENT_OFF);
+        if (h->pidfd < 0) {
+                ended(h); /* it had ended when we connected */
+                return;
+        }
+        (void) pidfd_send_signal(h->pidfd, SIGKILL, NULL, 0);
+        r = sd_event_add_io(h->manager->event, &h->end, h->pidfd, EPOLLIN, on_end, h);
+        if (r < 0)
+                log_oom();
 }
 
 static int on_patience(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
@@ -96,8 +126,6 @@ static int on_patience(_unused_ sd_event_source *s, _unused_ uint64_t usec, void
                 return 0;
         }
         log_error("VM %s: its holder (process %d) does not answer: ending it", h->id, (int) h->pid);
-        if (h->pidfd >= 0)
-                (void) pidfd_send_signal(h->pidfd, SIGKILL, NULL, 0);
         gone(h);
         return 0;
 }
@@ -105,7 +133,7 @@ static int on_patience(_unused_ sd_event_source *s, _unused_ uint64_t usec, void
 static void send_next(Holder *h) {
         int r;
 
-        if (h->waiting || !h->head || h->socket < 0)
+        if (h->waiting || !h->head || h->socket < 0 || h->broken)
                 return;
         r = ipc_send(h->socket, h->head->message, h->head->fds.fd, h->head->fds.n);
         if (r < 0) {
@@ -136,6 +164,10 @@ static int on_io(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t
                 return 0;
         }
         if (r < 0 || !h->waiting) {
+                /* Those two are what a dead one's socket says. */
+                if (r != -ECONNRESET && r != -ENOTCONN)
+                        log_error("VM %s: the connection to its holder (process %d) is broken (%s): ending it", h->id, (int) h->pid,
+                                  r < 0 ? strerror(-r) : "an answer that nobody asked for");
                 gone(h);
                 return 0;
         }
@@ -183,6 +215,9 @@ static int attach_socket(Holder *h, int fd) {
                 return -errno;
         h->pid = peer.pid;
         h->pidfd = pidfd_open(peer.pid, 0);
+        /* Its end could not be told from a broken connection. */
+        if (h->pidfd < 0 && errno != ESRCH)
+                return -errno;
         r = sd_event_add_time_relative(h->manager->event, &h->patience, CLOCK_MONOTONIC, ANSWER_TIMEOUT_USEC, 0, on_patience, h);
         if (r < 0)
                 return r;
@@ -398,6 +433,7 @@ Holder *holder_free(Holder *h) {
                 return NULL;
         h->died = NULL;
         h->io = sd_event_source_disable_unref(h->io);
+        sd_event_source_disable_unref(h->end);
         sd_event_source_disable_unref(h->watch);
         sd_event_source_disable_unref(h->timeout);
         sd_event_source_disable_unref(h->patience);

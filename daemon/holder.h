@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * tdid's end of a holder, the process that keeps a VM's descriptors and its record. Requests are queued and go out one at a
- * time, so that a holder that does not read can never block tdid. A holder that dies fails what is queued, and says so once.
+ * time, so that a holder that does not read can never block tdid. A holder that dies fails what is queued, and says so once. One whose
+ * connection breaks is killed, and dead when its process has ended: until then what is asked of it waits.
  */
 #ifndef TDID_HOLDER_H
 #define TDID_HOLDER_H
@@ -27,6 +28,7 @@ void holder_listen(Holder *h, holder_event event);
 int holder_call(Holder *h, struct json_object *request, const int *fds, size_t n_fds, holder_done done, void *userdata);
 /* Removes the socket that a dead holder left. */
 void holder_remove_socket(Manager *m, const char *id);
+/* Its process has not ended, as far as we know. */
 bool holder_alive(const Holder *h);
 /* The version of its messages, as its hello says; 0 before. */
 unsigned holder_version(const Holder *h);

@@ -4,6 +4,7 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -12,6 +13,9 @@
 #include "log.h"
 #include "vm/confine.h"
 #include "vm/serve.h"
+
+/* So many descriptors, where the hard limit allows it. */
+#define FILES_MAX 65536
 
 static const char help[] = "tdid-vm --id=ID [--state=DIR] [--host=HOST] [--detach]\n"
                            "Keeps a VM's descriptors for tdid, which starts it. See tdid(8).\n";
@@ -44,6 +48,17 @@ static int detach(void) {
         if (setsid() < 0)
                 return -errno;
         return chdir("/") < 0 ? -errno : 0;
+}
+
+/* What clients may bring is limited elsewhere; a holder that runs out of descriptors loses its connection to tdid. */
+static void raise_files(void) {
+        struct rlimit files;
+
+        if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= FILES_MAX)
+                return;
+        files.rlim_cur = files.rlim_max < FILES_MAX ? files.rlim_max : FILES_MAX;
+        if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+                log_warning("could not raise the limit of open files: %s", strerror(errno));
 }
 
 int main(int argc, char **argv) {
@@ -81,6 +96,7 @@ int main(int argc, char **argv) {
                 }
         }
         (void) signal(SIGPIPE, SIG_IGN);
+        raise_files();
         listener = listen_at(state, id);
         if (listener < 0) {
                 log_error("could not listen at %s/holder/%s.sock: %s", state, id, strerror(-listener));

@@ -10,6 +10,7 @@ import time
 from kit.busy import on_vfio
 from kit.checks import check, contains, equal, eventually
 from kit.client import VM, Client, refused
+from kit.daemon import process_state
 from kit.registry import scenario
 
 
@@ -39,6 +40,22 @@ def attach_and_detach(t):
     other.attach(first)
     t.attached(other, first)
     t.attached(vm, second)
+
+
+@scenario("edu")
+def holder_connection_breaks(t):
+    """The holder lives, with all it serves, and tdid cannot reach it: it is ended before anything is taken back."""
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    holder = vm.holder_pid()
+    with t.host.take_connection(t.daemon.pid, holder) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
+    t.gone(vm)
+    equal(process_state(holder), "", "state of the holder when its VM is gone")
+    check(vm.lease.hung_up(), "the lease does not tell that the VM is gone")
+    t.free(bdf)
+    t.unchanged(bdf)
 
 
 @scenario("edu", tags=("quick",))

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import socket
 import struct
 import subprocess
 import time
@@ -256,6 +257,27 @@ class Host:
         finally:
             os.close(pidfd)
         raise Failure(f"process {pid} has no descriptor of {wanted}")
+
+    def take_connection(self, pid, peer):
+        """A duplicate of the socket by which a process is connected to another."""
+        pidfd = os.pidfd_open(pid)
+        try:
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                    continue
+                fd = LIBC.syscall(SYS_PIDFD_GETFD, pidfd, int(name), 0)
+                if fd < 0:
+                    continue
+                os.set_inheritable(fd, False)
+                taken = socket.socket(fileno=fd)
+                if taken.family == socket.AF_UNIX and peer == struct.unpack(
+                    "3i", taken.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+                )[0]:
+                    return taken
+                taken.close()
+        finally:
+            os.close(pidfd)
+        raise Failure(f"process {pid} is not connected to process {peer}")
 
     def iommufds(self, pid):
         return self._fds(pid).count("/dev/iommu")
