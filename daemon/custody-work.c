@@ -205,6 +205,9 @@ bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
 
                 return isempty(by) || streq(by, "other") || custody_shares_connection(c);
         }
+        /* Of an earlier tdid's, which made none (recover.c). */
+        if (a == ACTION_PREPARE_SOCKET && undo)
+                return !custody_has_socket(c);
         if (a == ACTION_OPEN_CDEV && undo)
                 return c->device < 0 && !c->given_to_worker;
         return false;

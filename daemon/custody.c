@@ -63,6 +63,16 @@ bool custody_touched(const Custody *c, enum custody_action a) {
         return (c->done | c->begun) & BIT(a);
 }
 
+bool custody_has_socket(const Custody *c) {
+        /* Its folder is written down before it is begun. */
+        return custody_touched(c, ACTION_PREPARE_SOCKET) && !isempty(json_str_or(c->values, "uuid", ""));
+}
+
+void custody_needs_no_socket(Custody *c) {
+        if (c->done == (ALL_ACTIONS & ~BIT(ACTION_PREPARE_SOCKET)) && c->begun == 0 && isempty(json_str_or(c->values, "uuid", "")))
+                c->done |= BIT(ACTION_PREPARE_SOCKET);
+}
+
 bool custody_is_complete(const Custody *c) {
         return c->done == ALL_ACTIONS && !c->busy && c->begun == 0 && c->goal == GOAL_KEEP && !c->quarantine;
 }
@@ -167,6 +177,8 @@ void custody_verify(Custody *c) {
         c->verify = c->done & VERIFIED;
         if (!custody_connected_by_us(c))
                 c->verify &= ~BIT(ACTION_CONNECT_TSM);
+        if (!custody_has_socket(c))
+                c->verify &= ~BIT(ACTION_PREPARE_SOCKET);
         manager_touch(c->manager);
 }
 

@@ -73,6 +73,10 @@ void custody_verify(Custody *c);
 bool custody_is_done(const Custody *c, enum custody_action action);
 /* Done, or perhaps done. */
 bool custody_touched(const Custody *c, enum custody_action action);
+/* Has a vPCI socket been made for it, or perhaps? Not where its VM's holder is of an earlier tdid and has no vPCI server. */
+bool custody_has_socket(const Custody *c);
+/* It is of such a VM, and has all but that: it counts as complete. */
+void custody_needs_no_socket(Custody *c);
 /* Everything done, nothing under way. */
 bool custody_is_complete(const Custody *c);
 /* Nothing left, nothing under way. */

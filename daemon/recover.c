@@ -57,6 +57,9 @@ static void resume_function(VM *vm, Custody *c, struct json_object *record) {
         t->guest_rid = (uint32_t) json_u64_or(o, "guest_rid", UINT32_MAX);
         if (o)
                 t->bind = streq(json_str_or(o, "bind", ""), "early") ? BIND_EARLY : BIND_LATE;
+        /* An earlier tdid's VM goes on without vPCI sockets. */
+        if (o && holder_alive(vm->holder) && !vpci_is_there(vm))
+                custody_needs_no_socket(c);
         if (o && custody_is_complete(c) && c->device >= 0) {
                 const char *why = custody_is_handed_off(c) ? NULL : vpci_resumed(t);
 

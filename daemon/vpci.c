@@ -285,7 +285,8 @@ struct json_object *vpci_describe(const TDI *t) {
         struct json_object *o;
         char path[256];
 
-        if (!t->custody || !custody_is_done(t->custody, ACTION_PREPARE_SOCKET) || custody_is_handed_off(t->custody) ||
+        if (!t->custody || !custody_is_done(t->custody, ACTION_PREPARE_SOCKET) || !custody_has_socket(t->custody) ||
+            custody_is_handed_off(t->custody) ||
             vpci_path(t->vm, t->bdf, path, sizeof(path)) < 0)
                 return NULL;
         o = json_new();
@@ -365,7 +366,7 @@ void vpci_recover(VM *vm, void (*done)(VM *vm)) {
 
 const char *vpci_resumed(TDI *t) {
         /* Its socket has been shut for that. */
-        if (custody_is_handed_off(t->custody))
+        if (custody_is_handed_off(t->custody) || !custody_has_socket(t->custody))
                 return NULL;
         for (size_t i = 0; t->vm->vpci_state && i < json_object_array_length(t->vm->vpci_state); i++) {
                 struct json_object *o = json_object_array_get_idx(t->vm->vpci_state, i);
