@@ -11,6 +11,9 @@
 #include "vpci.h"
 #include "worker.h"
 
+/* A worker that could not be started may be a matter of a moment. */
+#define RETRY_USEC 1000000ULL
+
 static void start(VM *vm);
 
 struct peer *peer_free(struct peer *p) {
@@ -21,6 +24,7 @@ struct peer *peer_free(struct peer *p) {
         if (p->worker && worker_busy(p->worker))
                 worker_kill(p->worker);
         worker_free(p->worker);
+        sd_event_source_disable_unref(p->retry);
         close_fd(p->pidfd);
         close_fd(p->old_kvm);
         free(p->memory);
@@ -67,7 +71,8 @@ static void finish(VM *vm, bool well) {
 
         p->worker = well ? worker_rest(p->worker) : worker_free(p->worker);
         p->pidfd = close_fd(p->pidfd);
-        p->served = true;
+        /* What nobody has been given, the next tdid tries again. */
+        p->served = p->given;
         vm_touch(vm);
 }
 
@@ -156,6 +161,7 @@ static void on_given(int r, _unused_ struct json_object *answer, _unused_ struct
                 log_warning("VM %s: its holder did not take the memory map of process %d: %s", vm->name, (int) vm->peer->pid, strerror(-r));
         if (is_over(vm))
                 return;
+        vm->peer->given = r >= 0;
         if (!worker_alive(vm->peer->worker)) {
                 finish(vm, false);
                 return;
@@ -164,11 +170,36 @@ static void on_given(int r, _unused_ struct json_object *answer, _unused_ struct
         look_for_kvm(vm);
 }
 
+static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        VM *vm = userdata;
+
+        vm->peer->retry = sd_event_source_disable_unref(vm->peer->retry);
+        start(vm);
+        return 0;
+}
+
+/* Nothing has come of it, and it is not the process's fault: once more. */
+static bool again(VM *vm, int r) {
+        struct peer *p = vm->peer;
+
+        if (p->retried || vm->close != CLOSE_NOT)
+                return false;
+        p->retried = true;
+        p->worker = worker_free(p->worker);
+        log_notice("VM %s: the worker for process %d %s (%s): once more", vm->name, (int) p->pid, r == -ECONNRESET ? "died" : "could not be started",
+                   strerror(-r));
+        if (sd_event_add_time_relative(vm->manager->event, &p->retry, CLOCK_MONOTONIC, RETRY_USEC, 0, on_retry, vm) < 0)
+                log_oom();
+        return true;
+}
+
 static void on_opened(_unused_ Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
         VM *vm = userdata;
         struct peer *p = vm->peer;
         struct json_object *q;
 
+        if (r == -ECONNRESET && again(vm, r))
+                return;
         if (r >= 0 && fds->n == 0)
                 r = -EBADMSG;
         if (r >= 0) {
@@ -194,7 +225,7 @@ static void start(VM *vm) {
         r = worker_new(vm->manager, -EBADF, &p->worker);
         if (r >= 0)
                 r = worker_call(p->worker, "peer.open", "do", NULL, (int[]){ p->pidfd, vm->iommufd }, 2, on_opened, vm);
-        if (r < 0) {
+        if (r < 0 && !again(vm, r)) {
                 log_warning("VM %s: could not start a worker for process %d: %s", vm->name, (int) p->pid, strerror(-r));
                 finish(vm, false);
         }
@@ -272,7 +303,7 @@ struct json_object *peer_record(const VM *vm) {
 void peer_take_record(VM *vm, struct json_object *o) {
         struct peer *p = new_(json_u64_or(o, "serial", 0), (pid_t) json_i64_or(o, "pid", 0), -EBADF);
 
-        p->served = true;
+        p->given = p->served = true;
         say(&p->memory, json_str_or(o, "memory", NULL));
         say(&p->kvm, json_str_or(o, "kvm", NULL));
         peer_free(vm->peer);

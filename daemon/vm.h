@@ -89,7 +89,10 @@ struct VM {
                 int pidfd;             /* while it is being served */
                 Worker *worker;        /* the same */
                 bool asking;           /* the holder has been given something, and has not answered yet */
-                bool served;           /* all of it is done */
+                bool given;            /* the holder has its memory map */
+                bool served;           /* all of it is done, with that */
+                bool retried;          /* its worker was killed, or could not be started, once */
+                sd_event_source *retry;
                 char *memory, *kvm;    /* what came of it, for people */
                 int old_kvm;           /* that of an earlier one, until the holder has the new one */
                 struct peer *next;     /* has come while this one was asking */
