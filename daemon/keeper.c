@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "vm.h"
+#include "vpci.h"
 
 struct pending {
         Keeper *keeper;
@@ -154,7 +155,8 @@ void keeper_end_vpci(VM *vm, struct tdi_bdf bdf, const char *why) {
 
         if (!k)
                 return;
-        log_info("VM %s: %s of uid %u is no longer connected: %s", vm->name, k->label, k->uid, why);
+        if (vpci_may_log(vm))
+                log_info("VM %s: %s of uid %u is no longer connected: %s", vm->name, k->label, k->uid, why);
         k->ended = true;
         vm_touch(vm);
 }

@@ -177,7 +177,7 @@ static TDI *find(const VM *vm, const char *bdf) {
         return NULL;
 }
 
-static bool may_log(VM *vm) {
+bool vpci_may_log(VM *vm) {
         uint64_t now = now_monotonic();
 
         if (now - vm->events_since > EVENTS_WINDOW_USEC) {
@@ -203,7 +203,7 @@ void vpci_note(TDI *t, const char *what, const char *text) {
         for (char *c = clean; *c; c++)
                 if ((unsigned char) *c < 0x20 || *c == 0x7f)
                         *c = '?';
-        if (may_log(t->vm))
+        if (vpci_may_log(t->vm))
                 log_warning("VM %s: %s: %s: %s", t->vm->name, tdi_bdf_format(t->bdf, bdf), what, clean);
         json_set_u64(o, "given", now_realtime());
         json_set_str(o, "what", what);
@@ -225,7 +225,8 @@ static void connected(TDI *t, struct json_object *event, struct ipc_fds *fds) {
                 return;
         /* One a function: the end of an earlier one has been missed. */
         keeper_end_vpci(vm, t->bdf, "another has come");
-        log_info("VM %s: %s is kept by process %d of uid %u", vm->name, t->custody->name, (int) pid, (unsigned) uid);
+        if (vpci_may_log(vm))
+                log_info("VM %s: %s is kept by process %d of uid %u", vm->name, t->custody->name, (int) pid, (unsigned) uid);
         (void) keeper_new_vpci(vm, t->bdf, pid, uid, 0);
         peer_connected(vm, serial, pid, ipc_fds_take(fds, 0));
 }

@@ -47,6 +47,8 @@ bool vpci_is_there(const VM *vm);
 
 /* {"socket", "stale", "events", …} of Describe(), NULL where there is no socket. The caller's. */
 struct json_object *vpci_describe(const TDI *t);
+/* For what a client can cause without end: false, and counted, when there has been enough of it. */
+bool vpci_may_log(VM *vm);
 /* Remembers and logs something that happened at a function's socket. @what: one word. */
 void vpci_note(TDI *t, const char *what, const char *text);
 
