@@ -136,6 +136,13 @@ void custody_set_goal(Custody *c, enum custody_goal goal) {
         manager_touch(c->manager);
 }
 
+void custody_give_up(Custody *c, const char *text) {
+        if (c->goal == GOAL_DOWN || c->quarantine)
+                return;
+        custody_failed(c, ACTION_PREPARE_SOCKET, false, -EIO, text);
+        manager_touch(c->manager);
+}
+
 static int on_request(sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents, void *userdata) {
         Custody *c = userdata;
 

@@ -64,6 +64,8 @@ Custody *custody_free(Custody *c);
 Custody *custody_find(Manager *m, struct tdi_bdf bdf);
 
 void custody_set_goal(Custody *c, enum custody_goal goal);
+/* It has failed while it was being acquired, or just after: it goes back, with @text as the reason. */
+void custody_give_up(Custody *c, const char *text);
 /* Takes the next step if there is one to take. Returns true when something changed at once. */
 bool custody_kick(Custody *c);
 

@@ -248,6 +248,12 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
                 vpci_note(t, what, text);
                 if (t->state == TDI_STATE_PREPARED)
                         tdi_failed(t, text);
+                else if (t->state == TDI_STATE_ATTACHING) {
+                        /* Whoever waits for the attach must not get it. */
+                        t->committed = false;
+                        vm_touch(vm);
+                        custody_give_up(t->custody, text);
+                }
         } else if (streq(what, "memory"))
                 export_on_memory(vm, t->bdf, json_bool_or(event, "enabled", true), json_str_or(event, "why", ""));
         else
