@@ -119,6 +119,8 @@ struct VM {
         int adopting_result;
         struct json_object *vpci_state; /* what its holder serves */
         void (*vpci_recovered)(VM *vm);
+        bool vpci_moved;                /* something happened while that was being asked */
+        unsigned vpci_asked_again;
         struct asking *asking;          /* questions about that (vpci.c) */
         bool vpci_stale;                /* what is remembered of its sockets is not what the holder has just said */
         struct describing *describing;  /* calls that wait for that (bus/describe.c) */

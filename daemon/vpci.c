@@ -14,6 +14,8 @@
 /* A client can cause events without end: what is beyond this is counted. */
 #define EVENTS_LOGGED_MAX 32
 #define EVENTS_WINDOW_USEC (10 * 1000000ULL)
+/* And while a VM is taken up again: a client that goes on for ever does not keep it from that. */
+#define ASKED_AGAIN_MAX 8
 
 /* ---- requests ---- */
 
@@ -236,7 +238,12 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
         const char *what = json_str_or(event, "what", "");
         TDI *t = find(vm, json_str_or(event, "bdf", ""));
 
-        if (!streq(json_str_or(event, "event", ""), "vpci") || !t)
+        if (!streq(json_str_or(event, "event", ""), "vpci"))
+                return;
+        /* It has no functions yet: the answer that is under way may be without this. */
+        if (vm->vpci_recovered)
+                vm->vpci_moved = true;
+        if (!t)
                 return;
         if (streq(what, "connected"))
                 connected(t, event, fds);
@@ -334,6 +341,11 @@ static void on_recovered(int r, struct json_object *answer, _unused_ struct ipc_
         struct json_object *list;
         uint64_t pid = 0;
 
+        if (r >= 0 && vm->vpci_moved && vm->vpci_asked_again++ < ASKED_AGAIN_MAX) {
+                vm->vpci_moved = false;
+                if (vpci_ask(vm, on_recovered, vm) >= 0)
+                        return;
+        }
         if (r >= 0 && json_get_array(answer, "functions", &list) >= 0) {
                 (void) json_get_u64(answer, "pid", &pid);
                 json_putp(&vm->vpci_state);
