@@ -124,7 +124,7 @@ def _meson_results(folder):
 
 
 # Take many seconds, for a whole machine or for time limits: as they are, and under sanitizers, is enough.
-ONCE = ("sim-machine", "vpci")
+ONCE = ("sim-machine", "vpci", "vconfig", "ranges", "dma-helper", "dma-shared", "dma-model", "worker", "inventory", "tdictl", "handoff")
 
 
 def _run_unit(report, builds, variant, prefix, wrapper, slowness, seed):

@@ -11,8 +11,9 @@ from vm import Lines, scenarios
 
 RUNNER = "tests/scenario/run"
 MATRIX = "tests/scenario/matrix"
-ASAN_SCENARIOS = ("main_job_*", "failing_*", "bad_*", "tsm_*", "group_*", "set_kvm", "journal_*", "tdictl_verbs", "unplugged", "keepers")
-TSAN_SCENARIOS = ("main_job_destroy", "main_job_both_killed", "tsm_slow", "group_*", "set_kvm")
+ASAN_SCENARIOS = ("main_job_*", "failing_*", "bad_*", "tsm_*", "group_*", "set_kvm", "journal_*", "tdictl_verbs", "unplugged", "keepers",
+                  "vu_edu", "vu_hostile_*", "vu_stuck_close", "dmabuf_export", "dmabuf_decode", "run_vmm")
+TSAN_SCENARIOS = ("main_job_destroy", "main_job_both_killed", "tsm_slow", "group_*", "set_kvm", "vu_edu", "vu_hostile_races", "vu_stuck_reset")
 
 
 def run_sim(report, builds, full, seed, suite, variant, timeout=600):
@@ -30,10 +31,10 @@ def run_sim(report, builds, full, seed, suite, variant, timeout=600):
     log = builds.logs / f"{suite}.log"
     env = {**variant.env, **({"TDID_FULL": "1"} if full else {})}
     if variant is not DEFAULT and not full and report.selection.whole:
-        # Every kind of scenario once; all of them with --full. Threads are tdi-sim's alone.
+        # Every kind of scenario once; all of them with --full. Threads are tdi-sim's and the holder's alone.
         some = TSAN_SCENARIOS if variant is TSAN else ASAN_SCENARIOS
         wanted = [n for n in wanted if any(fnmatch.fnmatch(n, p) for p in some)]
-    command = [*variant.wrapper, root / RUNNER, "--host=sim", "--build", builds.folder(variant), "--seed", seed, "--jobs", os.cpu_count()]
+    command = [*variant.wrapper, root / RUNNER, "--host=sim", "--build", builds.folder(variant), "--seed", seed, "--jobs", 2 * os.cpu_count()]
     lines = Lines(report, suite)
     timeout *= 6 if full else 1
     everything = report.selection.whole and (variant is DEFAULT or full)
