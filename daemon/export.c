@@ -379,27 +379,34 @@ void export_take_record(VM *vm, struct json_object *record) {
 
 bool export_adopt(VM *vm, const char *key, int fd) {
         bool is_event = startswith(key, "event:");
-        struct json_object *q;
         uint64_t id;
+        Export *x;
 
         if (!is_event && !startswith(key, "dmabuf:"))
                 return false;
         id = strtoull(strchr(key, ':') + 1, NULL, 10);
         for (size_t i = 0; vm->exports && i < vm->exports->n; i++) {
-                Export *x = vm->exports->list[i];
-
+                x = vm->exports->list[i];
                 if (x->id != id)
                         continue;
+                x->rings += is_event && x->abandoned;
                 close_fd(is_event ? x->event : x->dmabuf);
                 *(is_event ? &x->event : &x->dmabuf) = fd;
                 return true;
         }
-        /* An earlier tdid died with it on its way: no client has it. */
-        q = json_new();
-        json_set_str(q, "op", "drop");
-        json_set_str(q, "key", key);
-        (void) holder_call(vm->holder, q, NULL, 0, NULL, NULL);
-        worker_close_fd(vm->manager, fd);
+        /*
+         * An earlier tdid died with it on its way: to a client that has not got it, or to its end, which the client may not have heard of.
+         * It goes as any other: by the holder first.
+         */
+        x = export_append(vm);
+        x->id = id;
+        if (vm->exports->next_id <= id)
+                vm->exports->next_id = id + 1;
+        x->stage = EXPORT_KEPT;
+        x->state = TDI_DMABUF_CLOSED;
+        x->abandoned = true;
+        x->rings = is_event;
+        *(is_event ? &x->event : &x->dmabuf) = fd;
         return true;
 }
 

@@ -116,6 +116,8 @@ static void test_record(void) {
         VM *vm = new_vm(1), *back = new_vm(1);
         struct json_object *list;
         Export *x;
+        size_t n;
+        int fd;
 
         test_about("record");
         none = record_of(vm);
@@ -146,6 +148,20 @@ static void test_record(void) {
         /* The holder's descriptors find theirs; what is nobody's is dropped, what is not ours is left. */
         check(export_adopt(back, "dmabuf:2", eventfd(0, EFD_CLOEXEC)) && x->dmabuf >= 0 && x->event < 0);
         check(export_adopt(back, "event:2", eventfd(0, EFD_CLOEXEC)) && x->event >= 0);
+        /* tdid's own is open until the holder's is closed: closing here would make the holder's the last. */
+        fd = eventfd(0, EFD_CLOEXEC);
+        require(fd >= 0);
+        n = back->exports->n;
+        check(export_adopt(back, "dmabuf:9", fd) && export_adopt(back, "event:9", eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
+        check(fcntl(fd, F_GETFD) >= 0 && back->exports->n == n + 1);
+        x = back->exports->list[n];
+        check(x->dmabuf == fd && x->event >= 0 && x->stage == EXPORT_KEPT && x->abandoned && x->rings == 1);
+        check_int(back->exports->next_id, 10);
+        json_object_put(b);
+        b = record_of(back);
+        check(json_get_array(b, "exports", &list) == 0 && json_object_array_length(list) == 4);
+        check(export_settle(back));
+        check(x->dmabuf < 0 && x->stage == EXPORT_PARTED);
         check(!export_adopt(back, "cdev:0000:01:00.0", 5) && !export_adopt(back, "iommufd", 5));
         release(vm);
         release(back);
