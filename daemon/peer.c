@@ -174,7 +174,10 @@ static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
         VM *vm = userdata;
 
         vm->peer->retry = sd_event_source_disable_unref(vm->peer->retry);
-        start(vm);
+        if (vm->close == CLOSE_NOT)
+                start(vm);
+        else
+                finish(vm, false);
         return 0;
 }
 
@@ -186,8 +189,8 @@ static bool again(VM *vm, int r) {
                 return false;
         p->retried = true;
         p->worker = worker_free(p->worker);
-        log_notice("VM %s: the worker for process %d %s (%s): once more", vm->name, (int) p->pid, r == -ECONNRESET ? "died" : "could not be started",
-                   strerror(-r));
+        log_notice("VM %s: the worker for process %d %s (%s): once more", vm->name, (int) p->pid,
+                   r == -ECONNRESET ? "died" : "could not be started", strerror(-r));
         if (sd_event_add_time_relative(vm->manager->event, &p->retry, CLOCK_MONOTONIC, RETRY_USEC, 0, on_retry, vm) < 0)
                 log_oom();
         return true;

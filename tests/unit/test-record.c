@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 
+#include "custody-engine.h"
 #include "export.h"
 #include "test.h"
 #include "vpci.h"
@@ -84,6 +85,7 @@ static void add_function(VM *vm, uint32_t number) {
 
         custody_set_vm(c, vm);
         c->done = (1u << ACTION_MAX) - 1;
+        json_set_str(c->values, "uuid", vm->uuid);
         json_set_u64(c->values, "ioas", 5);
         t = tdi_new(vm, c);
         t->guest_rid = 0xffff;
@@ -383,6 +385,35 @@ static void test_largest(void) {
         vm_free(vm);
 }
 
+/* A function of an earlier tdid's VM, whose holder has no vPCI server, is all that it was to be; others lack their socket. */
+static void test_no_socket(void) {
+        Custody *c = custody_new(manager, (struct tdi_bdf){ 0, 9, 0 }, 1);
+        const uint32_t all = BIT(ACTION_MAX) - 1;
+
+        c->done = all & ~BIT(ACTION_PREPARE_SOCKET);
+        custody_needs_no_socket(c);
+        check(custody_is_complete(c));
+        check(!custody_has_socket(c));
+        check(custody_is_local(c, ACTION_PREPARE_SOCKET, true));
+        /* It was being made: its folder has been written down. */
+        c->done = all & ~BIT(ACTION_PREPARE_SOCKET);
+        json_set_str(c->values, "uuid", "0f9d1b6a-24f0-4c39-8b39-7c2f1f3c5d11");
+        custody_needs_no_socket(c);
+        check(!custody_is_complete(c));
+        c->begun = BIT(ACTION_PREPARE_SOCKET);
+        check(custody_has_socket(c));
+        check(!custody_is_local(c, ACTION_PREPARE_SOCKET, true));
+        /* Not that far when its tdid ended. */
+        json_object_object_del(c->values, "uuid");
+        c->done = all & ~(BIT(ACTION_PREPARE_SOCKET) | BIT(ACTION_PREPARE_ATTACH));
+        c->begun = 0;
+        custody_needs_no_socket(c);
+        check(!custody_is_done(c, ACTION_PREPARE_SOCKET));
+        c->done = 0;
+        manager_remove((void **) manager->custodies, &manager->n_custodies, c);
+        custody_free(c);
+}
+
 int main(void) {
         require(manager_new(&manager) == 0);
         require(free_and_strdup(&manager->state_dir, "/nonexistent") == 0);
@@ -390,6 +421,7 @@ int main(void) {
         test_refused();
         test_describe();
         test_largest();
+        test_no_socket();
         manager_free(manager);
         return test_end();
 }

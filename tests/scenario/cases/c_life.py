@@ -52,7 +52,7 @@ def holder_connection_breaks(t):
     with t.host.take_connection(t.daemon.pid, holder) as connection:
         connection.shutdown(socket.SHUT_RDWR)
     t.gone(vm)
-    equal(process_state(holder), "", "state of the holder when its VM is gone")
+    check(process_state(holder) in ("", "Z"), "the holder lives on when its VM is gone")
     check(vm.lease.hung_up(), "the lease does not tell that the VM is gone")
     t.free(bdf)
     t.unchanged(bdf)
