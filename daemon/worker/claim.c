@@ -7,8 +7,11 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define VFIO_PCI "vfio-pci"
+#define GOING_PAUSE_USEC (50 * 1000)
+#define GOING_TRIES 100
 #define OVERRIDE_NONE "(null)" /* what driver_override shows when unset: drivers/pci/pci-sysfs.c */
 
 static int read_driver(struct work *w, char *buf, size_t size) {
@@ -37,6 +40,21 @@ static bool is_gone(struct work *w) {
         char path[PATH_MAX], buf[32];
 
         return host_read_text(w->host, work_path(w, path, sizeof(path), "vendor"), buf, sizeof(buf)) < 0;
+}
+
+/*
+ * True when the function is being unplugged, and that is why nothing could be given back: its files go one after another (device_del), the
+ * last a moment after the first.
+ */
+static bool is_going(struct work *w, int r) {
+        if (r != -ENOENT && r != -ENODEV)
+                return false;
+        for (unsigned i = 0; i < GOING_TRIES; i++) {
+                if (is_gone(w))
+                        return true;
+                (void) usleep(GOING_PAUSE_USEC);
+        }
+        return false;
 }
 
 int claim_note_do(struct work *w) {
@@ -82,10 +100,12 @@ int claim_pm_do(struct work *w) {
 
 int claim_pm_undo(struct work *w) {
         const char *before = json_str_or(w->args, "pm", "");
+        int r;
 
         if (isempty(before) || is_gone(w))
                 return 0;
-        return write_pm(w, before);
+        r = write_pm(w, before);
+        return is_going(w, r) ? 0 : r;
 }
 
 int claim_pm_probe(struct work *w) {
@@ -120,9 +140,12 @@ int claim_override_do(struct work *w) {
 }
 
 int claim_override_undo(struct work *w) {
+        int r;
+
         if (is_gone(w))
                 return 0;
-        return write_override(w, json_str_or(w->args, "override", ""));
+        r = write_override(w, json_str_or(w->args, "override", ""));
+        return is_going(w, r) ? 0 : r;
 }
 
 int claim_override_probe(struct work *w) {
@@ -201,7 +224,7 @@ int claim_rebind_undo(struct work *w) {
                 return work_fail(w, r, NULL, "read the driver of %s", w->bdf);
         r = write_override(w, json_str_or(w->args, "override", ""));
         if (r < 0)
-                return r;
+                return is_going(w, r) ? 0 : r;
         if (json_bool_or(w->args, "unknown", false))
                 return rebind_default(w, driver);
         if (streq(driver, before))
@@ -221,8 +244,9 @@ int claim_rebind_undo(struct work *w) {
         /* The driver's own probe may have won the race, which is as good. */
         if (read_driver(w, driver, sizeof(driver)) >= 0 && streq(driver, before))
                 return 0;
-        return work_fail(w, r < 0 ? r : -ENODEV, "load the driver or look into dmesg, then: tdictl device restore",
-                         "give %s back to its driver %s", w->bdf, before);
+        r = work_fail(w, r < 0 ? r : -ENODEV, "load the driver or look into dmesg, then: tdictl device restore", "give %s back to its driver %s",
+                      w->bdf, before);
+        return is_going(w, r) ? 0 : r;
 }
 
 int claim_rebind_probe(struct work *w) {

@@ -130,6 +130,8 @@ static void destroy(struct removal *r, struct sim_function *fn) {
         fn->pci->added = false;
         /* bus_remove_device(): a driver may have been bound since it was stopped; from now on none is. */
         driver_release(r->c, fn);
+        /* Its files go one after another: while this takes, they are still there. */
+        (void) sim_fault(r->c, "remove", fn->bdf);
         list_remove(m, fn);
         link = sim_child(m->buses->devices, fn->bdf);
         if (link)

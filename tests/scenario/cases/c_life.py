@@ -340,6 +340,27 @@ def unplugged(t):
     t.attached(vm, gone, stays)
 
 
+@scenario("edu", tags=("quick",), needs=("faults",))
+def unplugged_halfway(t):
+    """Giving back meets a function whose files are going one after another: that is no reason to withhold it."""
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    control = t.host.client.control
+    control("fault", rule={"call": "remove", "device": bdf, "delay_ms": 1500})
+    half = control("fault", rule={"call": "read:driver_override", "device": bdf, "errno": "ENOENT", "process": "tdid-worker"})["id"]
+    removed = t.host.start_remove(bdf)
+    t.after(t.host.rescan)
+    eventually(removed, "end of the removal", 60)
+    eventually(lambda: not vm.describe()["tdis"], "the function is given back")
+    check([f["fired"] for f in control("faults")["faults"] if f["id"] == half] != [0], "nobody came across the half of a function")
+    vm.destroy()
+    t.gone(vm)
+    # Where the function is there, and one file of it is not, somebody has to look at it.
+    t.host.rescan()
+    eventually(lambda: t.device(bdf).text("BDF") == bdf, "tdid knows the function again")
+
+
 @scenario("edu", tags=("quick",))
 def power_control(t):
     """A function that may sleep is held awake while a VM has it, and may sleep again afterwards."""
