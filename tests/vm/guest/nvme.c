@@ -57,6 +57,15 @@ static bool write_back(int fd, uint8_t *buf, unsigned long sector) {
         return true;
 }
 
+/* Whoever comes next finds the disk as it was. */
+static bool restore(int fd, uint8_t *buf, const char *disk, unsigned long sector) {
+        for (unsigned i = 0; i < BLOCK / SECTOR; i++)
+                wanted(buf + i * SECTOR, disk, sector + i);
+        if (pwrite(fd, buf, BLOCK, (off_t) sector * SECTOR) != BLOCK || fsync(fd) < 0)
+                return fail("%s: cannot write sector %lu again: %m", NODE, sector);
+        return compare(fd, buf, disk, sector);
+}
+
 static int open_disk(void) {
         int64_t until = now_ms() + PATIENCE_MS;
         int fd;
@@ -81,7 +90,8 @@ static bool nvme(char **words) {
         size = lseek(fd, 0, SEEK_END);
         ok = (buf && size > 2 * BLOCK) || fail("%s: too small", NODE);
         ok = ok && compare(fd, buf, words[0], 0) && compare(fd, buf, words[0], 1000) &&
-             compare(fd, buf, words[0], (unsigned long) (size - BLOCK) / SECTOR) && write_back(fd, buf, 2000);
+             compare(fd, buf, words[0], (unsigned long) (size - BLOCK) / SECTOR) && write_back(fd, buf, 2000) &&
+             restore(fd, buf, words[0], 2000);
         free(buf);
         close(fd);
         if (ok)
