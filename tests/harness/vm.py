@@ -23,8 +23,8 @@ QEMU_CRASH = re.compile(r"QEMU ended with code -6:|Assertion `.*' failed")
 QEMU_RETRIES = 3
 ASAN_SCENARIOS = ("main_job_*", "failing_*", "bad_*", "tsm_counted", "group_whole", "sixteen_at_once")
 
-# Where tdid and tdictl talk to each other, or to files of their own, and the kernel has no part. The simulation runs all of
-# them every time; here a sixth, chosen by the seed. All of them with --full.
+# Where tdid and tdictl talk to each other, or to files of their own, and the kernel has little part, and of what takes its time. The
+# simulation runs all of them every time; here a sixth, chosen by the seed. All of them with --full.
 SAMPLED_SCENARIOS = ("access_*", "bad_*", "journal_*", "names_*", "tdictl_*", "run_exit_codes", "run_nothing_left", "run_signals", "run_forks",
                      "stop_refuses_new", "second_daemon", "usage", "strange_state", "unknown_things", "closed_vm", "seal_empty",
                      "all_or_none_refused", "async_jobs")

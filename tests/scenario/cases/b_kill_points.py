@@ -134,7 +134,7 @@ def kill_points_edu(t):
     need_kill_points(t, bdf)
     t.daemon.stop()
     everything = points(t)
-    wanted = everything if t.full or t.host.kind == "sim" else sorted(t.rng.sample(everything, 16))
+    wanted = everything if t.full or t.host.kind == "sim" else sorted(t.rng.sample(everything, 8))
     missed = set(wanted) - run_points(t, bdf, wanted)
     # edu has no TSM; a point that is not reached there must be of that step, or of an undo with nothing to do.
     left = {p for p in missed if not p.startswith("connect.")}
@@ -150,7 +150,7 @@ def kill_points_nvme(t):
     everything = points(t)
     tsm = [p for p in everything if p.startswith("connect.")]
     others = [p for p in everything if p not in tsm]
-    chosen = everything if t.full else tsm + sorted(t.rng.sample(others, min(6, len(others))))
+    chosen = everything if t.full else tsm + sorted(t.rng.sample(others, min(3, len(others))))
     reached = run_points(t, bdf, chosen)
     equal(set(chosen) - reached, set(), "points that were never reached")
     equal(t.host.tsm_connected(bdf), "", "connection of the nvme")
