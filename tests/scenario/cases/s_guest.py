@@ -272,10 +272,10 @@ def guest_whole_group(t):
     guest.start(*plugs(vm, nvme, edu))
     for command in (f"nvme {disk}", "edu", f"nvme {disk}"):
         guest.do(command)
-    # One goes; the other keeps its memory.
-    guest.unplug("dev0")
-    guest.do("nvme-gone")
-    guest.do("edu")
+    # One goes; the other keeps its memory. It is edu, because QEMU 11.1 dies when a vfio-user function with MSI-X is unplugged.
+    guest.unplug("dev1")
+    guest.do("gone")
+    guest.do(f"nvme {disk}")
     ended(t, guest, vm, nvme, edu)
 
 
@@ -316,35 +316,42 @@ class Calls:
         return True
 
 
-def total(calls):
-    return sum(calls.values())
+# How register accesses reach the holder: it takes as many as are there at a time, so their number is a matter of chance.
+ARRIVAL = ("poll", "recvmsg", "restart_syscall")
+
+
+def served_by(calls):
+    """The calls besides those by which accesses arrive. No interrupt can: what an eventfd has to say is read."""
+    return sum(n for name, n in calls.items() if name not in ARRIVAL)
 
 
 @guest_scenario("edu")
 def guest_costs_no_calls(t):
     """Interrupts and DMA make no system call in any process of ours.
 
-    Each pair of commands has the guest do the same register accesses, which are served one by one; the first of a pair has an
-    interrupt, or a DMA with its interrupt, for each of them, the second has none. An interrupt or a DMA that passed through
-    tdid-vm, tdid or a worker would cost at least one call each; the second has as many calls as the first, but for a watch
-    that goes by the clock. And a DMA of 2 KiB costs what one of 4 bytes does."""
+    Each pair of commands has the guest do the same register accesses; the first of a pair has none of them cause anything, the
+    second has an interrupt, or a DMA with its interrupt, for each. All calls of tdid, its holder and its workers are counted.
+    An interrupt or a DMA that passed through one of them would cost at least one call, to read or to hand on; both make as
+    many calls, but for what goes by the clock. And a DMA of 2 KiB costs what one of 4 bytes does."""
     if not shutil.which("strace"):
         raise Skip("no strace")
-    edu, guest, interrupts, transfers = t.host.bdf("edu"), t.guest(), 200, 30
+    edu, guest, interrupts, transfers = t.host.bdf("edu"), t.guest(), 200, 40
     vm = served(t, guest, edu)
     guest.start(*plugs(vm, edu))
     guest.do("edu")
     t.quiet()
     time.sleep(1)
     calls = Calls(t)
-    counted = {command: calls.during(lambda command=command: guest.do(command)) for command in (
-        f"quiet {interrupts}", f"raise {interrupts}", f"still {transfers}", f"copy {transfers} 4", f"copy {transfers} 2048")}
-    for command, found in counted.items():
-        t.note(command, found)
-        t.value("calls_" + command.replace(" ", "_"), total(found))
-    for without, with_, n in ((f"quiet {interrupts}", f"raise {interrupts}", interrupts), (f"still {transfers}", f"copy {transfers} 4", transfers),
-                              (f"still {transfers}", f"copy {transfers} 2048", transfers)):
-        check(total(counted[without]) >= 3 * n, f"'{without}' made only {total(counted[without])} calls: its accesses are not seen")
-        more = total(counted[with_]) - total(counted[without])
+    pairs = ((f"quiet {interrupts}", f"raise {interrupts}", interrupts), (f"still {transfers}", f"copy {transfers} 4", transfers),
+             (f"still {transfers}", f"copy {transfers} 2048", transfers))
+    counted = {}
+    for command in dict.fromkeys(c for pair in pairs for c in pair[:2]):
+        counted[command] = calls.during(lambda command=command: guest.do(command))
+        t.note(command, counted[command])
+        t.value("calls_" + command.replace(" ", "_"), served_by(counted[command]))
+    for without, with_, n in pairs:
+        # Three accesses each, or six.
+        check(served_by(counted[without]) >= 3 * n, f"'{without}': {counted[without]}: its accesses are not seen")
+        more = served_by(counted[with_]) - served_by(counted[without])
         check(more < n / 2, f"'{with_}' made {more} more calls than '{without}': {counted[with_]} instead of {counted[without]}")
     ended(t, guest, vm, edu)
