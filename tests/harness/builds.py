@@ -165,7 +165,8 @@ def run_units(report, builds, full, seed, **_):
     if not builds.possible:
         report.skipped("*", "there is no meson.build in the tree")
         return
-    runs = [(v, v.name, v.wrapper, v.slowness) for v in VARIANTS]
+    # Without optimisation nothing runs that the sanitizers do not see as well: its tests are valgrind's, with --full.
+    runs = [(v, v.name, v.wrapper, v.slowness) for v in VARIANTS if full or v is not O0 or not report.selection.whole]
     if full:
         runs.append((O0, "valgrind", ("valgrind", "-q", "--error-exitcode=99", "--leak-check=full",
                                       "--errors-for-leak-kinds=definite", "--trace-children=no"), 20))

@@ -48,7 +48,7 @@ SUITES = (
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),
     Suite("conformance-vm", "the same calls on the real kernel, and new ones", conformance.run_vm, VM_NEEDS, True, "a"),
-    Suite("vm-systemd", "scenarios under systemd", vm.run_systemd, VM_NEEDS, True, "b"),
+    Suite("vm-systemd", "scenarios under systemd", vm.run_systemd, VM_NEEDS, True, "a"),
 )
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BUDGET_COLD, BUDGET_WARM = 60 * 60, 20 * 60

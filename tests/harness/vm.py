@@ -21,7 +21,7 @@ GUEST_RUNNER = "tests/scenario/run"
 # An assertion of QEMU's own, as iotlb_to_section's in its memory code: nothing a guest does may cause it.
 QEMU_CRASH = re.compile(r"QEMU ended with code -6:|Assertion `.*' failed")
 QEMU_RETRIES = 3
-ASAN_SCENARIOS = ("main_job_*", "failing_*", "bad_*", "tsm_counted", "group_whole", "sixteen_at_once")
+ASAN_SCENARIOS = ("main_job_*", "failing_do", "tsm_counted", "group_whole", "vu_edu")
 
 # Where tdid and tdictl talk to each other, or to files of their own, and the kernel has little part, and of what takes its time. The
 # simulation runs all of them every time; here a sixth, chosen by the seed. All of them with --full.
