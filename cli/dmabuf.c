@@ -115,6 +115,8 @@ static int become(struct tdictl *t, struct tdi_export *x) {
             setenv("TDID_DMABUF_CLASS", tdi_dmabuf_class_to_string(x->dmabuf_class), 1) < 0 || fcntl(x->dmabuf, F_SETFD, 0) < 0 ||
             fcntl(x->event, F_SETFD, 0) < 0)
                 error = errno;
+        else if (!words[0])
+                error = EINVAL;
         else {
                 t->client = tdi_client_free(t->client);
                 (void) execvp(words[0], words);

@@ -415,9 +415,9 @@ bool export_adopt(VM *vm, const char *key, int fd) {
 void export_attribute_names(uint16_t attributes, const char *names[static 6]) {
         size_t n = 0;
 
-        for (uint16_t bit = 1; bit < TDI_RUN_ATTRIBUTES; bit = (uint16_t) (bit << 1))
+        for (unsigned bit = 1; bit < TDI_RUN_ATTRIBUTES; bit <<= 1)
                 if (attributes & bit)
-                        names[n++] = tdi_run_attribute_to_string(bit);
+                        names[n++] = tdi_run_attribute_to_string((uint16_t) bit);
         names[n] = NULL;
 }
 

@@ -104,7 +104,7 @@ int export_dmabuf_do(struct work *w) {
         struct tdi_vfio_region_dma_range range;
         uint32_t region = (uint32_t) json_u64_or(w->args, "region", UINT32_MAX);
         struct tdi_vfio_region_info info = { .argsz = sizeof(info), .index = region };
-        uint64_t address, flags;
+        uint64_t address = 0, flags = 0;
         int r, alive;
 
         if (w->fds.n != 2)

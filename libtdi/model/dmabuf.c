@@ -46,7 +46,7 @@ char *tdi_dmabuf_set_format(unsigned set, char *buf, size_t size) {
         size_t n = 0;
 
         snprintf(buf, size, "%s", left ? "" : "nothing");
-        for (int i = 0; left; i++) {
+        for (int i = 0; left && i < TDI_DMABUF_CLASS_MAX; i++) {
                 int k;
 
                 if (!(left & TDI_DMABUF_SET(i)))

@@ -6,6 +6,8 @@
 
 /* Frame numbers looked at together: they, and where runs begin among them, stay in the first-level cache. */
 #define BLOCK 2048
+/* Of the second half of a run as one number: pages are its first 32 bits in memory. */
+#define PAGES_SHIFT (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0 : 32)
 #define ROOM_MIN 16
 /* 2^63 bytes, as VFIO has it (validate_dmabuf_input). */
 #define PAGES_MAX (UINT64_C(1) << (63 - TDI_PAGE_SHIFT))
@@ -167,8 +169,11 @@ static bool add_scattered(struct tdi_runs *l, const uint64_t *pfns, size_t n, ui
 static size_t add_block(struct tdi_runs *l, const uint64_t *pfns, size_t n, uint16_t provider, uint16_t attributes) {
         struct tdi_run *out = l->run + l->n;
         uint16_t begin[BLOCK + 1];
-        uint64_t all = pfns[0], joined;
+        struct tdi_run shape = { 0, 0, provider, attributes };
+        uint64_t all = pfns[0], joined, common;
         size_t n_begin = 1;
+
+        memcpy(&common, &shape.pages, sizeof(common));
 
         begin[0] = 0;
         for (size_t i = 1; i < n; i++) {
@@ -186,8 +191,13 @@ static size_t add_block(struct tdi_runs *l, const uint64_t *pfns, size_t n, uint
         /* What is left of the first, should the run before it have reached its limit within it. */
         if (joined < begin[1])
                 *out++ = (struct tdi_run) { pfns[0] + joined, begin[1] - (uint32_t) joined, provider, attributes };
-        for (size_t i = 1; i < n_begin; i++)
-                *out++ = (struct tdi_run) { pfns[begin[i]], (uint32_t) (begin[i + 1] - begin[i]), provider, attributes };
+        /* What all have in common is copied, with one store: a field at a time is twice as many as the processor takes. */
+        for (size_t i = 1; i < n_begin; i++, out++) {
+                uint64_t tail = common + ((uint64_t) (begin[i + 1] - begin[i]) << PAGES_SHIFT);
+
+                out->pfn = pfns[begin[i]];
+                memcpy(&out->pages, &tail, sizeof(tail));
+        }
         l->n = (size_t) (out - l->run);
         l->pages += n;
         return n_begin;

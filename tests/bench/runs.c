@@ -47,11 +47,13 @@ static void must(bool ok, const char *what) {
 
 /* Cut up at random, into pieces of so many pages on average. */
 static void scatter(uint64_t *pfns, unsigned mean) {
-        uint64_t pfn = 1000;
+        uint64_t pfn = 1000, x = 88172645463325252; /* xorshift64: the same pieces in every run */
 
-        srand(1);
         for (size_t i = 0; i < N; i++) {
-                pfn += mean == 1 || (unsigned) rand() % mean == 0 ? 2 + (unsigned) rand() % 5 : 1;
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+                pfn += mean == 1 || (x >> 32) % mean == 0 ? 2 + (x >> 8) % 5 : 1;
                 pfns[i] = pfn;
         }
 }

@@ -187,7 +187,7 @@ static void test_plans(void) {
         p.length_max = 0x8000;
         check_int(tdi_plan_begin(&p, runs, ARRAY_SIZE(runs)), 0);
         while (tdi_plan_next(&p, &m)) {
-                check(m.length == 0x8000 && m.offset == 0x8000 * n && m.iova == m.offset + p.iova);
+                check(m.length == 0x8000 && m.offset == UINT64_C(0x8000) * n && m.iova == m.offset + p.iova);
                 n++;
         }
         check_int(n, 10);
@@ -380,7 +380,7 @@ static void check_pages(const struct tdi_run *runs, size_t n) {
 }
 
 static void check_segments(const struct tdi_run *runs, size_t n) {
-        uint64_t length_max = test_random() % 4 * 3 * TDI_PAGE_SIZE, boundary = test_random() % 2 ? TDI_PAGE_SIZE << test_random() % 6 : 0;
+        uint64_t length_max = (uint64_t) (test_random() % 4 * 3) * TDI_PAGE_SIZE, boundary = test_random() % 2 ? TDI_PAGE_SIZE << test_random() % 6 : 0;
         struct tdi_segments s;
         struct tdi_segment g;
         size_t at = 0;
@@ -400,7 +400,7 @@ static void check_segments(const struct tdi_run *runs, size_t n) {
 }
 
 static void check_plan(const struct tdi_run *runs, size_t n) {
-        struct tdi_plan p = { .iova = test_random() * TDI_PAGE_SIZE, .length_max = test_random() % 3 * 7 * TDI_PAGE_SIZE };
+        struct tdi_plan p = { .iova = (uint64_t) test_random() * TDI_PAGE_SIZE, .length_max = (uint64_t) (test_random() % 3 * 7) * TDI_PAGE_SIZE };
         struct tdi_map m;
         size_t at = 0;
 
