@@ -22,6 +22,9 @@
 #define READ_WRITE 3U
 #define DEVICE_FLAGS 3U /* can be reset; PCI */
 
+/* Goes with this program, however that ends. */
+static char bench_folder[64];
+
 uint64_t bench_now_ns(void) {
         struct timespec ts;
 
@@ -49,12 +52,24 @@ static int connect_unix(const char *path, int type) {
         return fd;
 }
 
+static void remove_folder(void) {
+        static const char *const names[] = { "holder/1.sock", "holder", "0.sock", "1.sock", "strace", "" };
+        char path[128];
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                snprintf(path, sizeof(path), "%s/%s", bench_folder, names[i]);
+                (void) remove(path);
+        }
+}
+
 void bench_holder_start(struct bench_holder *h, const char *program) {
         char path[128], state[96];
 
         strcpy(h->folder, "/tmp/tdid-bench-XXXXXX");
         if (!mkdtemp(h->folder))
                 err(1, "mkdtemp");
+        strcpy(bench_folder, h->folder);
+        (void) atexit(remove_folder);
         folder_path(h, "holder", path, sizeof(path));
         if (mkdir(path, 0700) < 0)
                 err(1, "mkdir %s", path);
@@ -64,6 +79,7 @@ void bench_holder_start(struct bench_holder *h, const char *program) {
                 err(1, "fork");
         if (h->pid == 0) {
                 (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+                (void) setenv("LD_PRELOAD", IOMMUFD_MODULE, 1);
                 execl(program, program, "--id=1", "--host=linux", state, NULL);
                 err(127, "%s", program);
         }
@@ -80,18 +96,11 @@ void bench_holder_start(struct bench_holder *h, const char *program) {
 }
 
 void bench_holder_end(struct bench_holder *h) {
-        char path[128];
-
         (void) close(h->control);
         (void) kill(h->pid, SIGKILL);
-        (void) waitpid(h->pid, NULL, 0);
-        for (const char *const *name = (const char *const[]){ "holder/1.sock", "0.sock", "1.sock", NULL }; *name; name++) {
-                folder_path(h, *name, path, sizeof(path));
-                (void) unlink(path);
-        }
-        folder_path(h, "holder", path, sizeof(path));
-        (void) rmdir(path);
-        (void) rmdir(h->folder);
+        /* A thread of it that was traced has to be waited for by itself, before the process. */
+        while (waitpid(-1, NULL, __WALL) > 0)
+                ;
 }
 
 /* What tdid asks, with its answer; what the holder tells on its own is not for us. */
@@ -202,7 +211,7 @@ int bench_holder_serve(struct bench_holder *h, const char *bdf, int device) {
         int fd;
 
         if (number == 0) {
-                /* Nothing is mapped here: any file may stand for it. */
+                /* Nothing is mapped here: any file may stand for it, with iommufd.c's help. */
                 iommufd = memfd_create("bench-iommufd", MFD_CLOEXEC);
                 put(h, "iommufd", iommufd);
         }

@@ -22,6 +22,7 @@ struct bench_holder {
 
 /* Starts @program; its threads run where this one may. */
 void bench_holder_start(struct bench_holder *h, const char *program);
+/* Waits for all children: the last thing that a program does. */
 void bench_holder_end(struct bench_holder *h);
 /* A file that looks like a device: config space and, where BAR 0 begins, memory. The caller's. */
 int bench_memory_device(void);
