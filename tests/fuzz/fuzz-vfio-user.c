@@ -5,7 +5,7 @@
  *
  * An input is the pieces of a connection: a byte of how many descriptors come with it (low four bits) and of which kind (the next two), two
  * bytes of how long it is, and so many bytes. A kind of 3 says what the VM does meanwhile instead: the function's TDISP state
- * changes. The first byte of all says whether VERSION has been agreed on.
+ * changes. The first byte of all says whether VERSION has been agreed on (1), the device is away now and then (2), requests come late (4).
  */
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -44,6 +44,7 @@ struct kernel {
         TdiHost host;
         int device, iommufd, ram, event;
         void *mapped;
+        pthread_mutex_t lock; /* of what follows: maps that take long are made by a thread */
         struct map maps[MAPS_MAX];
         size_t n_maps;
 };
@@ -165,6 +166,8 @@ static int unmap(struct tdi_iommu_ioas_unmap *u) {
 }
 
 static int do_ioctl(TdiHost *host, int fd, unsigned long request, void *arg) {
+        int r;
+
         (void) host;
         must(fcntl(fd, F_GETFD) >= 0);
         switch (request) {
@@ -175,9 +178,11 @@ static int do_ioctl(TdiHost *host, int fd, unsigned long request, void *arg) {
         case TDI_IOMMU_IOAS_IOVA_RANGES:
                 return iova_ranges(arg);
         case TDI_IOMMU_IOAS_MAP_FILE:
-                return map_file(arg);
         case TDI_IOMMU_IOAS_UNMAP:
-                return unmap(arg);
+                must(pthread_mutex_lock(&kernel.lock) == 0);
+                r = request == TDI_IOMMU_IOAS_MAP_FILE ? map_file(arg) : unmap(arg);
+                must(pthread_mutex_unlock(&kernel.lock) == 0);
+                return r;
         default:
                 return -ENOTTY;
         }
@@ -341,6 +346,22 @@ static void send_pieces(int socket, struct function *f, const uint8_t *p, size_t
         }
 }
 
+static size_t count_maps(void) {
+        size_t n;
+
+        must(pthread_mutex_lock(&kernel.lock) == 0);
+        n = kernel.n_maps;
+        must(pthread_mutex_unlock(&kernel.lock) == 0);
+        return n;
+}
+
+static uint64_t now_nsec(void) {
+        struct timespec t;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t) t.tv_sec * 1000000000U + (uint64_t) t.tv_nsec;
+}
+
 static void connection(const uint8_t *data, size_t size) {
         struct dma_limits limits = { UINT64_C(1) << 30, 64 };
         struct dma *dma;
@@ -362,11 +383,13 @@ static void connection(const uint8_t *data, size_t size) {
         stream_open(&f->stream, pair[1]);
         while (stream_receive(&f->stream, &l->message, 0) >= 0) {
                 atomic_store(&l->phase, PHASE_BUSY);
+                /* One that comes late is not waited for: maps are made by a thread then. */
+                atomic_store(&l->arrived, data[0] & 4 ? 0 : now_nsec());
                 if (data[0] & 2 && count++ % 4 == 3)
                         execute_away(l);
                 else
                         execute(f, l);
-                must(kernel.n_maps <= limits.maps);
+                must(count_maps() <= limits.maps);
         }
         message_close_fds(&l->message);
         stream_close(&f->stream);
@@ -375,11 +398,12 @@ static void connection(const uint8_t *data, size_t size) {
         (void) close(pair[1]);
         end_function(f);
         dma_free(dma);
-        must(kernel.n_maps == 0);
+        must(count_maps() == 0);
 }
 
 static void make_kernel(void) {
         kernel.host.ops = &ops;
+        must(pthread_mutex_init(&kernel.lock, NULL) == 0);
         must((kernel.device = memfd_create("device", MFD_CLOEXEC)) >= 0 && (kernel.iommufd = memfd_create("iommu", MFD_CLOEXEC)) >= 0);
         must((kernel.ram = memfd_create("ram", MFD_CLOEXEC)) >= 0 && ftruncate(kernel.ram, RAM_SIZE) == 0);
         must((kernel.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) >= 0);
