@@ -347,8 +347,10 @@ def unplugged_halfway(t):
     vm = t.vm()
     vm.attach(bdf)
     control = t.host.client.control
-    control("fault", rule={"call": "remove", "device": bdf, "delay_ms": 1500})
-    half = control("fault", rule={"call": "read:driver_override", "device": bdf, "errno": "ENOENT", "process": "tdid-worker"})["id"]
+    rules = ({"call": "remove", "device": bdf, "delay_ms": 1500},
+             {"call": "read:driver_override", "device": bdf, "errno": "ENOENT", "process": "tdid-worker"})
+    for half in [control("fault", rule=rule)["id"] for rule in rules]:
+        t.after(lambda ident=half: control("clear", id=ident))
     removed = t.host.start_remove(bdf)
     t.after(t.host.rescan)
     eventually(removed, "end of the removal", 60)
