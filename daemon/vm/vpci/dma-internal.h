@@ -71,6 +71,7 @@ struct dma_guard {
         struct dma_guard *next;
         uint64_t first, last;
         bool unmaps; /* nothing may begin here; else: is copied from, must not go */
+        bool leaves; /* a job is here that is unmapped when it ends: no other may begin before, but room may be taken */
 };
 
 struct dma_space {
@@ -98,6 +99,8 @@ struct dma_job {
         struct timespec patience;     /* until when another space's job for the same is waited for */
         bool background;              /* the client has been told that it is mapped later */
         bool left;                    /* nobody waits for it: frees itself */
+        struct dma_client *leaver;    /* who has unmapped it while the kernel was at it: what it has made goes at its end */
+        struct dma_guard hold;        /* then: of its range */
         bool done;
         int result;
         char *why;                    /* of a failure; NULL where there is no more to say */
@@ -151,6 +154,7 @@ struct dma {
         pthread_cond_t changed;
         unsigned waiters;
         uint64_t bytes;               /* of the maps that are counted */
+        uint64_t left_bytes;          /* of the jobs that have a leaver */
         uint64_t maps;                /* entries of all tables, those of the clients' failed ones too */
         struct dma_space *spaces;
         struct dma_file *files[DMA_FILES_MAX]; /* [0] is no file */
@@ -242,6 +246,8 @@ void dma_client_has(struct dma_client *c, const struct range *r);
 void dma_client_lost(struct dma_client *c, const struct range *r);
 
 bool dma_guarded(const struct dma_space *s, uint64_t first, uint64_t last, bool unmaps);
+/* Is there a job that is unmapped when it ends? */
+bool dma_is_left(const struct dma_space *s, uint64_t first, uint64_t last);
 void dma_guard(struct dma_space *s, struct dma_guard *g);
 void dma_unguard(struct dma_space *s, struct dma_guard *g);
 
@@ -276,7 +282,7 @@ void dma_queue_stop(struct dma_client *c);
 
 /*
  * Whole pages [@first, @last] of the client's. @deadline: NULL waits for ever, and what the kernel refuses to unmap is nobody's afterwards.
- * *bytes: added to.
+ * What the kernel is still mapping at the deadline is unmapped when it is done; until then the client is no bus master. *bytes: added to.
  */
 int dma_unmap_range(struct dma_client *c, uint64_t first, uint64_t last, const struct timespec *deadline, uint64_t *bytes);
 

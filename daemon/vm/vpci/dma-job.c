@@ -43,7 +43,10 @@ static bool runs_elsewhere(const struct dma_job *j) {
 }
 
 bool dma_job_blocked(const struct dma_job *j) {
-        return dma_guarded(j->client->space, j->r.first, range_last(&j->r), true) || (runs_elsewhere(j) && !dma_is_over(&j->patience));
+        const struct dma_space *s = j->client->space;
+
+        return dma_guarded(s, j->r.first, range_last(&j->r), true) || dma_is_left(s, j->r.first, range_last(&j->r)) ||
+               (runs_elsewhere(j) && !dma_is_over(&j->patience));
 }
 
 static struct dma_space *find_source(const struct dma_job *j) {
@@ -126,12 +129,20 @@ static void end_badly(struct dma_space *s, struct range r, int error, const char
         }
 }
 
+/* It was unmapped before it was mapped. */
+static void end_left(struct dma_space *s, struct dma_job *j) {
+        s->d->left_bytes -= range_bytes(&j->r);
+        dma_put_file(s->d, j->r.file);
+        j->leaver->pending--;
+        dma_update_master(j->leaver);
+        dma_unguard(s, &j->hold);
+}
+
 static void end(struct dma_job *j, int r) {
         struct dma_client *c = j->client;
         struct dma_space *s = c->space;
         struct dma *d = c->d;
         char why[DMA_WHY] = "";
-        struct range *e;
 
         /* It may have ended between the kernel's answer and its own. */
         if (r == -EPIPE)
@@ -147,17 +158,23 @@ static void end(struct dma_job *j, int r) {
         if (r < 0)
                 j->why = strdup(why);
         dma_lock(d);
+        if (j->leaver && r == 0) {
+                (void) pthread_mutex_unlock(&d->lock);
+                (void) dma_kernel_unmap(d, s->ioas, j->r.first, range_last(&j->r));
+                dma_lock(d);
+        }
         for (struct dma_job **at = &s->running; *at; at = &(*at)->next_running)
                 if (*at == j) {
                         *at = j->next_running;
                         break;
                 }
         dma_file_end(d, j->r.file);
-        e = dma_entry(s, j->r.first);
-        if (r == 0)
-                end_well(s, e);
+        if (j->leaver)
+                end_left(s, j);
+        else if (r == 0)
+                end_well(s, dma_entry(s, j->r.first));
         else
-                end_badly(s, *e, r, why);
+                end_badly(s, *dma_entry(s, j->r.first), r, why);
         if (j->background) {
                 c->background--;
                 (void) pthread_cond_signal(&c->work);
@@ -224,11 +241,13 @@ static void overdue(struct dma_job *j) {
         struct range r;
 
         dma_lock(s->d);
-        r = *dma_entry(s, j->r.first);
-        for (unsigned i = 0; i < DMA_CLIENTS_MAX; i++)
-                if (s->clients[i] && (r.holders & dma_bit(s->clients[i])))
-                        dma_fail(s->clients[i], range_iova(&r), range_bytes(&r), -ETIMEDOUT,
-                                 "the process that maps in the VMM's cgroup does not answer");
+        if (!j->leaver) {
+                r = *dma_entry(s, j->r.first);
+                for (unsigned i = 0; i < DMA_CLIENTS_MAX; i++)
+                        if (s->clients[i] && (r.holders & dma_bit(s->clients[i])))
+                                dma_fail(s->clients[i], range_iova(&r), range_bytes(&r), -ETIMEDOUT,
+                                         "the process that maps in the VMM's cgroup does not answer");
+        }
         dma_unlock(s->d);
 }
 

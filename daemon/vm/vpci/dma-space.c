@@ -284,7 +284,14 @@ void dma_client_lost(struct dma_client *c, const struct range *r) {
 
 bool dma_guarded(const struct dma_space *s, uint64_t first, uint64_t last, bool unmaps) {
         for (const struct dma_guard *g = s->guards; g; g = g->next)
-                if (g->unmaps == unmaps && g->first <= last && g->last >= first)
+                if (!g->leaves && g->unmaps == unmaps && g->first <= last && g->last >= first)
+                        return true;
+        return false;
+}
+
+bool dma_is_left(const struct dma_space *s, uint64_t first, uint64_t last) {
+        for (const struct dma_guard *g = s->guards; g; g = g->next)
+                if (g->leaves && g->first <= last && g->last >= first)
                         return true;
         return false;
 }

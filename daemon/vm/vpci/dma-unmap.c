@@ -19,12 +19,50 @@ struct dropping {
         uint64_t bytes;
 };
 
-/* Is anything that only the client holds being mapped just now? */
-static bool is_running(const struct dma_client *c, uint64_t first, uint64_t last) {
+/* The next job, from @j on, by which the kernel maps in the range what only the client holds. */
+static struct dma_job *find_running(const struct dma_client *c, struct dma_job *j, uint64_t first, uint64_t last) {
+        while (j && (j->leaver || j->r.first < first || range_last(&j->r) > last || dma_entry(c->space, j->r.first)->holders != dma_bit(c)))
+                j = j->next_running;
+        return j;
+}
+
+/* Is anything that the client has left still there? */
+static bool has_left(const struct dma_client *c) {
         for (const struct dma_job *j = c->space->running; j; j = j->next_running)
-                if (j->r.first >= first && range_last(&j->r) <= last && dma_entry(c->space, j->r.first)->holders == dma_bit(c))
+                if (j->leaver == c)
                         return true;
         return false;
+}
+
+/*
+ * The kernel takes too long: the client need not wait for it, because a VMM would take no notice of an error. What is being mapped leaves the
+ * table, and is unmapped when the job ends. It is pending until then, and what is mapped there next waits for it. Its pages are no longer
+ * among those that the VM may have, but of such pages there are no more than of those. Whether all of it has gone.
+ */
+static bool leave(struct dma_client *c, uint64_t first, uint64_t last, uint64_t *bytes) {
+        struct dma_space *s = c->space;
+        struct dma *d = c->d;
+
+        for (struct dma_job *j = find_running(c, s->running, first, last); j; j = find_running(c, j->next_running, first, last)) {
+                struct ranges_at at;
+                struct range *e = ranges_seek(&s->table, j->r.first, &at);
+
+                if (d->left_bytes > d->limits.bytes || range_bytes(e) > d->limits.bytes - d->left_bytes)
+                        return false;
+                d->left_bytes += range_bytes(e);
+                *bytes += range_bytes(e);
+                dma_client_lost(c, e);
+                c->pending++;
+                /* The job needs the file until its end. */
+                d->files[e->file]->entries++;
+                dma_entry_gone(s, e);
+                ranges_remove(&s->table, at);
+                j->leaver = c;
+                j->hold = (struct dma_guard){ .first = j->r.first, .last = range_last(&j->r), .leaves = true };
+                dma_guard(s, &j->hold);
+        }
+        dma_update_master(c);
+        return true;
 }
 
 /* The next entries to unmap, from @from on. What the kernel has and that stays ends it. */
@@ -139,8 +177,10 @@ int dma_unmap_range(struct dma_client *c, uint64_t first, uint64_t last, const s
                 if (dma_wait(c->d, deadline) < 0)
                         return -EBUSY;
         dma_guard(s, &guard);
-        while (dma_guarded(s, first, last, false) || is_running(c, first, last))
+        while (dma_guarded(s, first, last, false) || find_running(c, s->running, first, last) || (!deadline && has_left(c)))
                 if (dma_wait(c->d, deadline) < 0) {
+                        if (!dma_guarded(s, first, last, false) && leave(c, first, last, bytes))
+                                break;
                         dma_unguard(s, &guard);
                         return -EBUSY;
                 }

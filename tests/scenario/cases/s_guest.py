@@ -14,9 +14,12 @@ from kit.checks import Skip, check, equal, eventually
 from kit.daemon import die_with_us, processes
 from kit.guest import COMMAND_TIMEOUT, Guest
 from kit.registry import scenario
+from kit.simtsm import Rules
 
 # QEMU's own patience with a message is 5 s.
 PAUSE_MAX_MS = 5000
+# Longer than any request may take.
+SLOW_MAP_MS = 10000
 
 
 def guest_scenario(*roles, needs=(), **kw):
@@ -244,6 +247,28 @@ def tdid_killed_under_load(t):
     t.value("worst_round_ms", worst)
     check(worst < PAUSE_MAX_MS, f"the guest's longest round took {worst} ms")
     guest.do("edu")
+    ended(t, guest, vm, edu)
+
+
+@guest_scenario("edu", needs=("faults",))
+def guest_slow_maps(t):
+    """The kernel takes long to map RAM that has to be allocated first, and the firmware takes that RAM apart meanwhile, as it does for its
+    shadow: QEMU ignores errors of both. In the end the guest's DMA works, and works again after a reboot."""
+    edu, guest = t.host.bdf("edu"), t.guest()
+    rules = Rules(t.host.client)
+    t.defer(rules.clear)
+    vm = served(t, guest, edu)
+    rules.add("map", call="IOMMU_IOAS_MAP_FILE", delay_ms=SLOW_MAP_MS, times=1)
+    guest.start(*plugs(vm, edu))
+    eventually(lambda: rules.sleeping() == 0, "end of the slow map")
+    for again in (False, True):
+        if again:
+            guest.serial.skip()
+            guest.tell("reboot")
+            guest.ready()
+        eventually(lambda: vpci(vm, edu)["dma"]["pending"] == 0, "everything is mapped")
+        guest.do("edu")
+        equal(vpci(vm, edu)["dma"]["failed"], [], "ranges that could not be mapped")
     ended(t, guest, vm, edu)
 
 
