@@ -127,12 +127,13 @@ def _meson_results(folder):
 ONCE = ("sim-machine", "vpci", "vconfig", "ranges", "dma-helper", "dma-shared", "dma-model", "worker", "inventory", "tdictl", "handoff")
 
 
-def _run_unit(report, builds, variant, prefix, wrapper, slowness, seed):
+def _run_unit(report, builds, variant, prefix, wrapper, slowness, full, seed):
     folder, log = builds.folder(variant), builds.logs / f"unit-{prefix}.log"
     listed = child.run(["meson", "test", "-C", folder, "--no-rebuild", "--list"])
     names = [line.split(" / ")[-1].strip() for line in listed.output.split("\n")
              if line.strip() and not line.startswith(("ninja:", "WARNING", "No tests"))]
-    wanted = [n for n in names if report.selection.wants("unit", f"{prefix}:{n}") and (variant.env or variant is DEFAULT or n not in ONCE)]
+    every = full or not report.selection.whole or variant.env or variant is DEFAULT
+    wanted = [n for n in names if report.selection.wants("unit", f"{prefix}:{n}") and (every or n not in ONCE)]
     if not wanted:
         if not names:
             report.skipped(f"{prefix}:*", "meson knows no tests")
@@ -178,4 +179,4 @@ def run_units(report, builds, full, seed, **_):
         if ended.code != 0:
             report.failed(f"{prefix}:*", 0, f"not run: {builds.folder(variant)} does not build", log)
             continue
-        _run_unit(report, builds, variant, prefix, wrapper, slowness, seed)
+        _run_unit(report, builds, variant, prefix, wrapper, slowness, full, seed)

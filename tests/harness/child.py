@@ -9,6 +9,9 @@ import threading
 import time
 from dataclasses import dataclass
 
+# For what runs beside a VM, which must not be starved: an emulated kernel complains when it does not get on.
+BESIDE_A_VM = ("nice", "-n", "5")
+
 _running = set()
 _lock = threading.RLock()  # end_all() is called from a signal handler, whatever the main thread is doing
 _ending = False

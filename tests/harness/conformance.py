@@ -17,7 +17,7 @@ def replay(report, builds, suite, arguments, timeout):
     """The runner's own results, one a sequence."""
     log = builds.logs / f"{suite}.log"
     lines = Lines(report, suite)
-    ended = child.run(["nice", "-n", "5", builds.root / RUNNER, *arguments], log, timeout=timeout, on_line=lines.line)
+    ended = child.run([*child.BESIDE_A_VM, builds.root / RUNNER, *arguments], log, timeout=timeout, on_line=lines.line)
     lines.flush()
     if ended.code not in (0, 1) or (ended.code == 1 and not lines.failed):
         report.failed("run", ended.seconds, f"the runner ended with code {ended.code} after {lines.seen} results\n{ended.tail(80)}", log)

@@ -49,7 +49,7 @@ def run_fuzz(report, builds, full, seed, **_):
         own.mkdir(parents=True, exist_ok=True)
         artifacts = folder / "artifacts"
         artifacts.mkdir(exist_ok=True)
-        command = [targets[name], f"-max_total_time={seconds}", f"-seed={seed % 2**31 or 1}", "-timeout=10",
+        command = [*child.BESIDE_A_VM, targets[name], f"-max_total_time={seconds}", f"-seed={seed % 2**31 or 1}", "-timeout=10",
                    "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={artifacts}/{name}-"]
         dictionary = builds.root / f"tests/fuzz/{name}.dict"
         if dictionary.exists():

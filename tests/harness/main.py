@@ -125,7 +125,7 @@ def parse():
                                      epilog=HELP.format(" ".join(s.name for s in SUITES)))
     parser.add_argument("--quick", action="store_true", help="leave out what needs a VM or its kernel")
     parser.add_argument("--full", action="store_true",
-                        help="add the long variants: valgrind, ten minutes a fuzz target, whole matrices in the VM")
+                        help="whole lists instead of samples, and the long variants: valgrind, ten minutes a fuzz target")
     parser.add_argument("--only", metavar="PATTERN", help="only matching suites or tests, see below")
     parser.add_argument("--serial", action="store_true", help="one VM at a time; takes longer, disturbs timing less")
     parser.add_argument("--list", action="store_true", help="print the names of the tests and run none")

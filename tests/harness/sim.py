@@ -2,12 +2,11 @@
 """The scenarios on the simulation: no VM, no root needed. Each job of the runner has a tdi-sim of its own; what a sanitizer
 reports in any of the programs fails the scenario that it happened in."""
 
-import fnmatch
 import os
 
 import child
 from builds import ASAN, DEFAULT, TSAN
-from vm import Lines, scenarios
+from vm import Lines, matching, scenarios
 
 RUNNER = "tests/scenario/run"
 MATRIX = "tests/scenario/matrix"
@@ -33,7 +32,7 @@ def run_sim(report, builds, full, seed, suite, variant, timeout=600):
     if variant is not DEFAULT and not full and report.selection.whole:
         # Every kind of scenario once; all of them with --full. Threads are tdi-sim's and the holder's alone.
         some = TSAN_SCENARIOS if variant is TSAN else ASAN_SCENARIOS
-        wanted = [n for n in wanted if any(fnmatch.fnmatch(n, p) for p in some)]
+        wanted = matching(wanted, some)
     command = [*variant.wrapper, root / RUNNER, "--host=sim", "--build", builds.folder(variant), "--seed", seed, "--jobs", 2 * os.cpu_count()]
     lines = Lines(report, suite)
     timeout *= 6 if full else 1
@@ -58,8 +57,7 @@ def run_matrix(report, builds, full, seed, **_):
         return
     log = builds.logs / f"{suite}.log"
     lines = Lines(report, suite)
-    # Beside a VM, which must not be starved: an emulated kernel complains when it does not get on.
-    command = ["nice", "-n", "5", builds.root / MATRIX, "--build", builds.folder(DEFAULT), "--seed", seed, *(["--all"] if full else ["--sample", "1"])]
+    command = [*child.BESIDE_A_VM, builds.root / MATRIX, "--build", builds.folder(DEFAULT), "--seed", seed, *(["--all"] if full else ["--sample", "1"])]
     ended = child.run([*command, *([] if report.selection.whole else [report.selection.test])], log, timeout=36000 if full else 600,
                       on_line=lines.line)
     lines.flush()
