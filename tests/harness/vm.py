@@ -18,8 +18,10 @@ RESULT = re.compile(r"(ok|not ok|skip) (\S+)(?: (.*))?$")
 KERNEL_COMPLAINT = re.compile(r"WARNING:|BUG:|Oops|general protection fault|rcu: INFO: .* stall|refcount_t:|"
                               r"list_(add|del) corruption")
 GUEST_RUNNER = "tests/scenario/run"
-# An assertion of QEMU's own, as iotlb_to_section's in its memory code: nothing a guest does may cause it.
-QEMU_CRASH = re.compile(r"QEMU ended with code -6:|Assertion `.*' failed")
+# What nothing in a guest may cause: an assertion of QEMU's own, as iotlb_to_section's in its memory code, and an emulated processor
+# that has lost its timer.
+QEMU_CRASH = re.compile(r"QEMU ended with code -6:|Assertion `.*' failed|boot: the guest stood still:")
+STALL = re.compile(r"rcu: INFO: .* stall")
 QEMU_RETRIES = 3
 ASAN_SCENARIOS = ("main_job_*", "failing_do", "tsm_counted", "group_whole", "vu_edu")
 
@@ -121,6 +123,15 @@ def _guest_script(report, suite, seed, names, some):
     return script
 
 
+def _complaints(console, ended):
+    """What the kernel of a boot complained of, and where: one that stands still says so itself."""
+    text = console.read_text(errors="replace").split("\n") if console.exists() else ["BUG: there is no console log"]
+    if QEMU_CRASH.search(ended.output):
+        text = [line for line in text if not STALL.search(line)]
+    bad = [i for i, line in enumerate(text) if KERNEL_COMPLAINT.search(line)]
+    return [("\n".join(text[bad[0]:bad[0] + 40]), console)] if bad else []
+
+
 def run_vm(report, builds, full, seed, suite, variant, systemd=False, timeout=1100):
     root = builds.root
     if not builds.possible:
@@ -145,16 +156,15 @@ def run_vm(report, builds, full, seed, suite, variant, systemd=False, timeout=11
         report.failed("*", 0, f"not run: {builds.folder(variant)} does not build", log)
         return
 
-    console, log = builds.logs / f"{suite}-console.log", builds.logs / f"{suite}.log"
-    console.parent.mkdir(parents=True, exist_ok=True)
-    if console.exists():
-        console.unlink()
+    log = builds.logs / f"{suite}.log"
+    builds.logs.mkdir(parents=True, exist_ok=True)
+    for old in builds.logs.glob(f"{suite}-console*.log"):
+        old.unlink()
     timeout *= 6 if full else 1
     share = Path(tempfile.mkdtemp(prefix="tdid-reports-", dir="/var/tmp"))
     share.chmod(0o1777)
     try:
-        command = [root / "tests/vm/boot", "--build", builds.folder(variant), "--timeout", timeout, "--console", console,
-                   "--share", share]
+        command = [root / "tests/vm/boot", "--build", builds.folder(variant), "--timeout", timeout, "--share", share]
         env = {k: f"{v}:log_path=/mnt/share/{suite}" for k, v in variant.env.items()}
         if full:
             env["TDID_FULL"] = "1"
@@ -163,10 +173,13 @@ def run_vm(report, builds, full, seed, suite, variant, systemd=False, timeout=11
         if systemd:
             command.append("--systemd")
         lines = Lines(report, suite)
-        for _ in range(QEMU_RETRIES + 1):
-            ended = child.run([*command, "--", "/bin/sh", "-c", "\n".join(script)], log, timeout=timeout + 120,
+        complaints = []
+        for boot in range(QEMU_RETRIES + 1):
+            console = builds.logs / f"{suite}-console{boot or ''}.log"
+            ended = child.run([*command, "--console", console, "--", "/bin/sh", "-c", "\n".join(script)], log, timeout=timeout + 120,
                               on_line=lines.line)
             lines.flush()
+            complaints += _complaints(console, ended)
             left = [n for n in names if report.selection.wants(suite, n) and n not in lines.names]
             if not QEMU_CRASH.search(ended.output) or not left:
                 break
@@ -180,10 +193,8 @@ def run_vm(report, builds, full, seed, suite, variant, systemd=False, timeout=11
             report.failed("boot", ended.seconds, f"no scenario has reported\n{ended.tail()}", log)
 
         if report.selection.wants(suite, "kernel-log"):
-            text = console.read_text(errors="replace").split("\n") if console.exists() else ["BUG: there is no console log"]
-            bad = [i for i, line in enumerate(text) if KERNEL_COMPLAINT.search(line)]
-            if bad:
-                report.failed("kernel-log", 0, "\n".join(text[bad[0]:bad[0] + 40]), console)
+            if complaints:
+                report.failed("kernel-log", 0, *complaints[0])
             else:
                 report.passed("kernel-log", 0)
         if variant is ASAN and report.selection.wants(suite, "sanitizers"):

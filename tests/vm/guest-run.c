@@ -5,8 +5,8 @@
  * statically, and it is no part of tdid.
  *
  * Towards the host there is one virtio port. What goes out is a row of frames: a letter, the length as 32 bits in the
- * machine's order, the data. 'o' is output of the command, 't' says that its time was up, 'x' is its exit code in decimal
- * and the last frame. The host answers 'x' with one byte once it has read everything before it; only then is the power
+ * machine's order, the data. 'o' is output of the command, 'p' a sign of life of every processor, 't' says that the command's
+ * time was up, 'x' is its exit code in decimal and the last frame. The host answers 'x' with one byte once it has read everything before it; only then is the power
  * turned off, because what is still queued in the port would be lost.
  */
 
@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -24,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -265,6 +267,35 @@ static pid_t start_command(int output, const char *tty) {
         _exit(EXIT_NOT_RUN);
 }
 
+/* Starts a process that sleeps on one processor after the other, and writes a byte when it has woken on each: an emulated
+ * processor can lose its timer, and then stands still for good with whatever waits on it. Returns the pipe's end to read. */
+static int start_pulse(void) {
+        int ends[2];
+        cpu_set_t all;
+
+        if (pipe2(ends, O_CLOEXEC) < 0 || sched_getaffinity(0, sizeof(all), &all) < 0)
+                return -1;
+        if (fork() == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                prctl(PR_SET_NAME, "pulse");
+                do
+                        for (int i = 0; i < CPU_SETSIZE; i++) {
+                                cpu_set_t one;
+
+                                if (!CPU_ISSET(i, &all))
+                                        continue;
+                                CPU_ZERO(&one);
+                                CPU_SET(i, &one);
+                                sched_setaffinity(0, sizeof(one), &one); /* a processor that has gone offline is none */
+                                usleep(500000);
+                        }
+                while (write(ends[1], "", 1) == 1);
+                _exit(0);
+        }
+        close(ends[1]);
+        return ends[0];
+}
+
 /* Reaps whatever has ended; true when the command itself was among it. */
 static bool reap(pid_t pid, int *ret_status) {
         bool seen = false;
@@ -327,15 +358,16 @@ int main(void) {
         close(output[1]);
         fcntl(output[0], F_SETFL, O_NONBLOCK);
 
-        enum { OUTPUT, CHILD, TIMER };
+        enum { OUTPUT, CHILD, TIMER, PULSE };
         struct pollfd p[] = {
                 [OUTPUT] = { .fd = output[0], .events = POLLIN },
                 [CHILD] = { .fd = child_fd, .events = POLLIN },
                 [TIMER] = { .fd = timer_fd, .events = POLLIN },
+                [PULSE] = { .fd = start_pulse(), .events = POLLIN },
         };
 
         for (;;) {
-                if (poll(p, 3, -1) < 0 && errno != EINTR) {
+                if (poll(p, 4, -1) < 0 && errno != EINTR) {
                         say("cannot poll: %m");
                         finish(EXIT_BROKEN);
                 }
@@ -346,6 +378,12 @@ int main(void) {
                                 send_frame('o', buffer, (size_t) n);
                         else if (n == 0) /* everybody closed it, though the command goes on */
                                 p[OUTPUT].fd = -1;
+                }
+                if (p[PULSE].revents) {
+                        if (read(p[PULSE].fd, buffer, 1) > 0)
+                                send_frame('p', NULL, 0);
+                        else
+                                p[PULSE].fd = -1;
                 }
                 if (p[TIMER].revents) {
                         say("the command did not end in time; every process:");
