@@ -6,8 +6,11 @@ import os
 import re
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import child
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tdid"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ VARIANTS = (
 FUZZ = Variant("fuzz", "clang with libFuzzer", compiler="clang",
                options=("-Doptimization=1", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"))
 NINJA_STEP = re.compile(r"\[\d+/\d+\] |(gcc|g\+\+|clang|clang\+\+) -|INFO: ")
+# Where the tree lies is of no matter to what is compiled: paths are relative, but for the folder in the debugging information.
+CCACHE = {"CCACHE_DIR": str(CACHE / "ccache"), "CCACHE_NOHASHDIR": "1", "CCACHE_MAXSIZE": "1G"}
 COMMON = ("--prefix=/usr", "--werror", "-Dbuildtype=debugoptimized")
 
 
@@ -78,21 +83,22 @@ class Builds:
         headers = child.run([self.root / "tests/vm/fetch-headers", "--cached"]).output.split()
         options = (*COMMON, *variant.options, *(f"-Dkernel_headers={h}" for h in headers[-1:]))
         compilers = {"gcc": ("gcc", "g++"), "clang": ("clang", "clang++")}[variant.compiler]
-        env = {"CC": compilers[0], "CXX": compilers[1], "CFLAGS": "", "CXXFLAGS": "", "LDFLAGS": ""}
+        ccache = "ccache " if shutil.which("ccache") else ""
+        env = {"CC": ccache + compilers[0], "CXX": ccache + compilers[1], "CFLAGS": "", "CXXFLAGS": "", "LDFLAGS": ""}
         stamp, wanted = folder / ".tdid-options", json.dumps([env, options])
         if folder.exists() and (not stamp.exists() or stamp.read_text() != wanted):
             print(f"  {folder} was configured otherwise: configuring it anew", flush=True)
             shutil.rmtree(folder)
         seconds = 0
         if not (folder / "build.ninja").exists():
-            ended = child.run(["meson", "setup", folder, self.root, *options], log, env=env)
+            ended = child.run(["meson", "setup", folder, self.root, *options], log, env={**env, **CCACHE})
             if ended.code != 0:
                 shutil.rmtree(folder, ignore_errors=True)
                 self._done[variant.name] = ended, log
                 return ended, log
             stamp.write_text(wanted)
             seconds = ended.seconds
-        ended = child.run(["meson", "compile", "-C", folder], log)
+        ended = child.run(["meson", "compile", "-C", folder], log, env=CCACHE)
         ended.seconds += seconds
         self._done[variant.name] = ended, log
         return ended, log
@@ -141,7 +147,7 @@ def _run_unit(report, builds, variant, prefix, wrapper, slowness, full, seed):
     for old in (folder / "meson-logs").glob("testlog*"):
         old.unlink()
     command = ["meson", "test", "-C", folder, "--no-rebuild", "--timeout-multiplier", slowness,
-               "--num-processes", os.cpu_count()]
+               "--num-processes", 2 * os.cpu_count()]  # many of them mostly wait
     if wrapper:
         command += ["--wrapper", " ".join(wrapper)]
     if len(wanted) < len(names):

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import child
-from builds import VARIANTS
+from builds import CACHE, VARIANTS
 
 CPPCHECK = (
     "--enable=warning,performance,portability", "--inline-suppr", "--error-exitcode=1", "--quiet",
@@ -28,7 +28,7 @@ CPPCHECK = (
 
 
 FINDING = re.compile(r"([^\s:]+\.[ch]):(\d+:\d+: (?:error|warning): .*)")
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tdid/clang-tidy"
+CLEAN = CACHE / "clang-tidy"
 
 
 def _sources(folder, root):
@@ -57,14 +57,14 @@ def _clang_tidy(report, folder, root, logs):
     log = logs / "lint-clang-tidy.log"
     begin = time.monotonic()
     version = subprocess.run(["clang-tidy", "--version"], stdout=subprocess.PIPE).stdout
-    about = version + (root / ".clang-tidy").read_bytes() + os.path.realpath(root).encode()
-    CACHE.mkdir(parents=True, exist_ok=True)
+    about = version + (root / ".clang-tidy").read_bytes()
+    CLEAN.mkdir(parents=True, exist_ok=True)
 
     def check(item):
         file, command = item
         # It takes seconds a file: what was clean stays clean until something that it reads changes.
         key = _key(folder, command, about)
-        clean = key and CACHE / key
+        clean = key and CLEAN / key
         if clean and clean.exists():
             clean.touch()
             return None
@@ -75,7 +75,7 @@ def _clang_tidy(report, folder, root, logs):
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         ended = [result for result in pool.map(check, _sources(folder, root).items()) if result]
-    for old in sorted(CACHE.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)[2000:]:
+    for old in sorted(CLEAN.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)[2000:]:
         old.unlink()
     wrong = [(os.path.relpath(file, root), e) for file, e in ended if e.code != 0]
     log.parent.mkdir(parents=True, exist_ok=True)
