@@ -68,14 +68,22 @@ void act_begin(struct act *a, struct tdictl *t) {
         tdi_client_set_wake_fd(t->client, a->signal_fd);
 }
 
-void act_end(struct act *a) {
+void act_hand_over(struct act *a, sigset_t *mask) {
         tdi_client_set_progress(a->t->client, NULL, NULL);
         tdi_client_set_wake_fd(a->t->client, -1);
         clear_line(a);
-        if (a->signal_fd < 0)
-                return;
+        if (a->signal_fd >= 0)
+                *mask = a->mask_before;
         a->signal_fd = close_fd(a->signal_fd);
-        (void) sigprocmask(SIG_SETMASK, &a->mask_before, NULL);
+}
+
+void act_end(struct act *a) {
+        sigset_t mask;
+
+        if (sigprocmask(SIG_SETMASK, NULL, &mask) < 0)
+                return;
+        act_hand_over(a, &mask);
+        (void) sigprocmask(SIG_SETMASK, &mask, NULL);
 }
 
 int act_on_vm(struct tdictl *t, int (*one)(struct tdictl *t, const char *id, void *userdata), void *userdata, char **ret_id) {

@@ -19,6 +19,8 @@ struct act {
 /* Between begin and end, SIGINT belongs to the job. Without SIGINT (ignored by the caller's shell) only progress is shown. */
 void act_begin(struct act *a, struct tdictl *t);
 void act_end(struct act *a);
+/* The end for somebody who goes on to block SIGINT, and takes care of it: *mask, where SIGINT is blocked because of us, becomes as it was before. */
+void act_hand_over(struct act *a, sigset_t *mask);
 
 /* Was there a Ctrl-C, whether or not a job took notice? */
 bool act_interrupted(struct act *a);

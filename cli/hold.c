@@ -73,9 +73,28 @@ static int failed(struct tdictl *t, const char *what, int error) {
 int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, const struct held *h) {
         _cleanup_close_ int lease = lease_fd, signal_fd = -EBADF, report_read = -EBADF, report_write = -EBADF;
         int pipe_fds[2], error = 0, r;
+        bool interrupted = false;
         sigset_t mask, before;
         pid_t pid;
         ssize_t n;
+
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGTERM);
+        sigaddset(&mask, SIGINT);
+        sigaddset(&mask, SIGHUP);
+        sigaddset(&mask, SIGCHLD);
+        (void) signal(SIGCHLD, SIG_DFL); /* an ignored one would reap the child for us */
+        (void) sigprocmask(SIG_BLOCK, &mask, &before);
+        if (h->act) {
+                interrupted = act_interrupted(h->act);
+                act_hand_over(h->act, &before);
+        }
+        if (interrupted)
+                return fail(t, tdi_error_to_name(TDI_ERROR_CANCELLED), tdi_error_to_exit(TDI_ERROR_CANCELLED), "Interrupted; the VM is closed again.");
+        signal_fd = signalfd(-1, &mask, SFD_CLOEXEC);
+        if (signal_fd < 0)
+                return failed(t, "watch signals", errno);
+        sigdelset(&before, SIGCHLD);
 
         t->client = tdi_client_free(t->client);
         r = set_environment(vm, lease, h->inherit);
@@ -85,17 +104,6 @@ int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, const struct h
                 return failed(t, "make a pipe", errno);
         report_read = pipe_fds[0];
         report_write = pipe_fds[1];
-
-        sigemptyset(&mask);
-        sigaddset(&mask, SIGTERM);
-        sigaddset(&mask, SIGINT);
-        sigaddset(&mask, SIGHUP);
-        sigaddset(&mask, SIGCHLD);
-        (void) signal(SIGCHLD, SIG_DFL); /* an ignored one would reap the child for us */
-        signal_fd = signalfd(-1, &mask, SFD_CLOEXEC);
-        if (signal_fd < 0 || sigprocmask(SIG_BLOCK, &mask, &before) < 0)
-                return failed(t, "watch signals", errno);
-        sigdelset(&before, SIGCHLD);
 
         pid = fork();
         if (pid < 0)

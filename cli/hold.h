@@ -5,6 +5,7 @@
 
 #include <json-c/json.h>
 
+#include "act.h"
 #include "tdictl.h"
 
 struct held {
@@ -12,6 +13,7 @@ struct held {
         bool inherit;         /* it gets the only copy of the lease, its number in TDID_LEASE_FD; else tdictl keeps it to the end */
         int *fds;             /* more that the command gets, under the same numbers; closed here, and -EBADF, once it has them */
         size_t n_fds;
+        struct act *act;      /* of what came before, ended here: a Ctrl-C until the command starts still cancels; or NULL */
 };
 
 /* Runs the command, waits for it and gives its exit code, 128 + the signal that killed it. The lease is taken. */

@@ -180,25 +180,18 @@ static int prepare(struct run *run, const char *name, char **ret_id, int *ret_le
         struct tdi_vm_options options = vm_options(&run->t->arguments);
         _cleanup_close_ int lease = -EBADF;
         _cleanup_free_ char *id = NULL;
-        struct act a;
         int r;
 
-        act_begin(&a, run->t);
         r = tdi_client_prepare_vm(run->t->client, name, &options, run->functions, run->n, &id, &lease);
         if (r < 0)
                 r = fail_client(run->t, r);
         else {
                 r = get_values(run, id);
-                /* It may have come when nothing was left to cancel. */
-                if (r >= 0 && act_interrupted(&a))
-                        r = fail(run->t, tdi_error_to_name(TDI_ERROR_CANCELLED), tdi_error_to_exit(TDI_ERROR_CANCELLED),
-                                 "Interrupted; the VM is closed again.");
                 if (r < 0) {
                         close_fds(run);
                         (void) tdi_client_destroy(run->t->client, id, 0);
                 }
         }
-        act_end(&a);
         if (r < 0)
                 return r;
         *ret_id = TAKE_PTR(id);
@@ -222,6 +215,7 @@ int verb_run(struct tdictl *t) {
         _cleanup_close_ int lease = -EBADF;
         json_object *vm = NULL;
         struct held held;
+        struct act act;
         char number[32];
         int r;
 
@@ -236,15 +230,20 @@ int verb_run(struct tdictl *t) {
                 snprintf(number, sizeof(number), "run-%d", (int) getpid());
                 name = number;
         }
+        act_begin(&act, t);
         r = prepare(&run, name, &id, &lease);
-        if (r < 0)
+        if (r < 0) {
+                act_end(&act);
                 return r;
+        }
         r = model_of_vm(t, id, &model, &vm);
         if (r >= 0)
                 r = substitute_all(&run, put_value, true);
-        held = (struct held){ .command = run.command, .inherit = !arguments_has(a, "no-inherit"), .fds = run.fds, .n_fds = run.n_fds };
+        held = (struct held){ .command = run.command, .inherit = !arguments_has(a, "no-inherit"), .fds = run.fds, .n_fds = run.n_fds, .act = &act };
         if (r >= 0)
                 r = hold_and_run(t, TAKE_FD(lease), vm, &held);
+        else
+                act_end(&act);
         if (r < 0) {
                 close_fds(&run);
                 destroy(t, id);
