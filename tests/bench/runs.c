@@ -71,7 +71,7 @@ static double plan(const struct tdi_run *runs, size_t n, size_t *ret) {
 
 static void bench(unsigned mean, unsigned rounds, uint64_t *pfns, uint64_t *copy, struct tdi_runs *l) {
         double copied = 1e9, merged = 1e9, planned = 1e9;
-        const struct tdi_run *runs;
+        const struct tdi_run *runs = NULL;
         char name[64];
         size_t n = 0, maps = 0;
 

@@ -194,7 +194,7 @@ static void follow_hidden(const uint8_t hw[4096], uint8_t hidden[4096]) {
 struct run {
         struct vconfig *c;
         enum vconfig_state state;
-        bool allowed;
+        enum vconfig_master master;
         uint8_t seen[4096], locked[4096], hidden[4096];
 };
 
@@ -208,9 +208,9 @@ static void check_changes(const struct run *run, const uint8_t before[4096], con
         }
         if (run->state == VCONFIG_LOCKED || run->state == VCONFIG_RUN)
                 must(!(was & ~is & (PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)));
-        if (!run->allowed || run->state == VCONFIG_ERROR)
+        if (run->master != VCONFIG_MASTER_YES || run->state == VCONFIG_ERROR)
                 must(!(~was & is & PCI_COMMAND_MASTER));
-        if (!run->allowed && (run->state == VCONFIG_UNLOCKED || run->state == VCONFIG_ERROR))
+        if (run->master == VCONFIG_MASTER_NO && (run->state == VCONFIG_UNLOCKED || run->state == VCONFIG_ERROR))
                 must(!(is & PCI_COMMAND_MASTER));
 }
 
@@ -219,7 +219,7 @@ static bool wants_master(const struct run *run) {
         struct json_object *borrowed;
 
         must(json_get_object(o, "bus_master", &borrowed) == 0);
-        must(json_bool_or(borrowed, "allowed", !run->allowed) == run->allowed);
+        must(json_bool_or(borrowed, "allowed", run->master != VCONFIG_MASTER_YES) == (run->master == VCONFIG_MASTER_YES));
         master = json_object_get(borrowed);
         return json_bool_or(master, "wanted", false);
 }
@@ -253,8 +253,8 @@ static void step(struct run *run, struct in *in) {
                 vconfig_set_state(run->c, run->state);
                 return;
         case 1:
-                run->allowed = arg & 1;
-                vconfig_set_master(run->c, run->allowed);
+                run->master = (enum vconfig_master) (arg % 3);
+                vconfig_set_master(run->c, run->master);
                 break;
         case 2:
                 check_reads(run, 1 + arg, take16(in) % 4096);
@@ -290,7 +290,7 @@ static void step(struct run *run, struct in *in) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         struct in in = { data, data + size };
-        struct run run = { .allowed = true };
+        struct run run = { .master = VCONFIG_MASTER_YES };
         int r;
 
         lines = 0;

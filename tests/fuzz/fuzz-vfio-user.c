@@ -237,7 +237,7 @@ static void on_dma(enum dma_event event, const char *text, void *userdata) {
 
         (void) text;
         if (event == DMA_EVENT_MASTER)
-                vconfig_set_master(f->config, dma_allows_master(f->dma));
+                vconfig_set_master(f->config, (enum vconfig_master) dma_master(f->dma));
 }
 
 static struct vpci *vpci;

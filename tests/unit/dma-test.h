@@ -171,7 +171,7 @@ static inline void on_event(enum dma_event event, const char *text, void *userda
 
         /* What a callback is allowed to do. */
         if (event == DMA_EVENT_MASTER && x->c)
-                (void) dma_allows_master(x->c);
+                (void) dma_master(x->c);
         (void) pthread_mutex_lock(&x->lock);
         check(!text == (event == DMA_EVENT_MASTER));
         if (text)
@@ -225,9 +225,9 @@ static inline bool text_has(struct client *x, const char *part) {
 
 /* Waits for bus mastering to be allowed. */
 static inline bool gets_master(const struct client *x) {
-        for (unsigned i = 0; i < 1000 && !dma_allows_master(x->c); i++)
+        for (unsigned i = 0; i < 1000 && dma_master(x->c) != DMA_MASTER_YES; i++)
                 (void) usleep(10000);
-        return dma_allows_master(x->c);
+        return dma_master(x->c) == DMA_MASTER_YES;
 }
 
 static inline int map_pages_as(struct client *x, uint64_t page, uint64_t pages, const struct memory *m, uint64_t from, bool writable) {

@@ -77,11 +77,11 @@ static void test_maps(void) {
         check_int(map_pages(&x, 100, 4, &m, 0), 0);
         check(now_msec() - begin > 2900 && now_msec() - begin < 4000);
         check_int(told(&x, &x.master, 1), 3);
-        check(!dma_allows_master(x.c));
+        check(dma_master(x.c) != DMA_MASTER_YES);
         begin = now_msec();
         check_int(map_pages(&y, 200, 4, &m, 0), 0);
         check(now_msec() - begin < 1000);
-        check(dma_allows_master(y.c));
+        check_int(dma_master(y.c), DMA_MASTER_YES);
         check_int(map_pages(&x, 200, 4, &m, 0), 0);
         check(gets_master(&x));
         check(seen(0, 100) == stamp(&m, 0));
@@ -137,7 +137,7 @@ static void test_gone(void) {
         check_int(described(&x, "pending") + described(&x, "maps"), 0);
         check_int(map_pages(&x, 64, 1, &m, 0), -EPIPE);
         check_int(unmap_pages(&x, 0, 100), 33);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         /* Never by this process, whose cgroup is another. */
         check(seen(0, 0) == UINT64_MAX);
         dma_set_peer(dma, new_peer_maps(), helper_start(&h));

@@ -117,7 +117,7 @@ static void test_one_space(void) {
         check(now_msec() - begin < 2000);
         check_int(end(&l), 1);
         check(seen(0, 5) == stamp(&m, 33));
-        check(dma_allows_master(x.c) && dma_allows_master(y.c));
+        check(dma_master(x.c) == DMA_MASTER_YES && dma_master(y.c) == DMA_MASTER_YES);
         fault_end(maps);
         fault_end(unmaps);
         client_end(&x);
@@ -247,7 +247,7 @@ static void test_long(void) {
         begin = now_msec();
         check_int(map_pages(&x, 0x100000, TIB, &big, 0), 0);
         wait_for_sleeper(id);
-        check(!dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_STAYS);
         for (unsigned i = 0; i < 10; i++)
                 check_int(map_pages(&x, i, 1, &m, i), 0);
         check_int(map_pages(&x, 20, 1, NULL, 0), 0);
@@ -264,11 +264,11 @@ static void test_long(void) {
         /* Another function of the group wants the same. */
         check_int(map_pages(&y, 0x100000, TIB, &big, 0), 0);
         check_int(map_pages(&y, 1, 1, &m, 1), 0);
-        check(!dma_allows_master(y.c));
+        check(dma_master(y.c) != DMA_MASTER_YES);
         check_int(unmap_pages(&x, 0x100000, TIB), TIB);
         check_int(unmap_pages(&x, 1, 1), 1);
         check_int(unmap_pages(&x, 7, 1), 1);
-        check(!dma_allows_master(x.c));
+        check(dma_master(x.c) != DMA_MASTER_YES);
         fault_end(id);
         check(gets_master(&x) && gets_master(&y));
         check_int(described(&x, "maps"), 4);
@@ -290,10 +290,10 @@ static void test_long(void) {
         check_int(told(&x, &x.failed, 1), 1);
         check_int(told(&y, &y.failed, 1), 1);
         check(text_has(&y, "Cannot allocate memory"));
-        check(!dma_allows_master(x.c) && !dma_allows_master(y.c));
+        check(dma_master(x.c) == DMA_MASTER_NO && dma_master(y.c) == DMA_MASTER_NO);
         check_int(described(&x, "pending") + described(&x, "maps"), 0);
         check_int(unmap_pages(&x, 0x100000, TIB), TIB);
-        check(dma_allows_master(x.c) && !dma_allows_master(y.c));
+        check(dma_master(x.c) == DMA_MASTER_YES && dma_master(y.c) != DMA_MASTER_YES);
         fault_end(id);
         check_int(map_pages(&y, 0x100000, TIB, &big, 0), 0);
         check(gets_master(&y));
@@ -358,7 +358,7 @@ static void test_left(void) {
         check(now_msec() - begin > 2900 && now_msec() - begin < 4000);
         check_int(described(&x, "maps"), 0);
         check_int(described(&x, "pending"), 1);
-        check(!dma_allows_master(x.c));
+        check(dma_master(x.c) != DMA_MASTER_YES);
         /* There is room for other memory at once, and again; the kernel is asked for it when it is done with the first. */
         begin = now_msec();
         check_int(map_pages(&x, 0x100000, 16, &m, 0), 0);
@@ -371,7 +371,7 @@ static void test_left(void) {
         check_int(map_pages(&y, 0x100000, 32, &m, 32), 0);
         check_int(map_pages(&y, 0x400000, 16, &m, 0), 0);
         check(now_msec() - begin < 2000);
-        check(!dma_allows_master(y.c));
+        check(dma_master(y.c) != DMA_MASTER_YES);
         fault_end(id);
         check(gets_master(&x) && gets_master(&y));
         check(seen(0, 0x100000) == stamp(&m, 32));
@@ -390,7 +390,7 @@ static void test_left(void) {
         check_int(map_pages(&x, 0x100000, TIB, &big, 0), 0);
         wait_for_sleeper(id);
         check_int(unmap_pages(&x, 0x100000, TIB), TIB);
-        check(!dma_allows_master(x.c));
+        check(dma_master(x.c) != DMA_MASTER_YES);
         check(gets_master(&x));
         check_int(told(&x, &x.failed, 0), 0);
         fault_end(id);
@@ -461,7 +461,7 @@ static void test_errors(void) {
         check_int(described(&x, "maps"), 0);
         fault_end(id);
         check_int(map_pages(&x, 0, 16, &m, 0), 0);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
 
         /* A run that fails is tried entry by entry. */
         for (unsigned i = 0; i < 8; i++)

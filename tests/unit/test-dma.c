@@ -13,7 +13,7 @@ static void test_maps(void) {
 
         dma_start();
         client_start(&x, 0);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         check_int(unmap_pages(&x, 0, 100), -ENOENT);
         check_int(map_pages(&x, 16, 16, &m, 0), 0);
         check_int(map_pages(&x, 32, 16, &m, 16), 0);
@@ -55,7 +55,7 @@ static void test_maps(void) {
         check(seen(0, 5) == stamp(&m, 5));
         check_int(dma_map(x.c, 6 * PAGE, PAGE, fd_dup(m.fd), 0, false, true), 0);
         check(seen(0, 6) == UINT64_MAX);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         check_int(told(&x, &x.master, 0) + told(&x, &x.failed, 0), 0);
         client_end(&x);
         check(seen(0, 5) == UINT64_MAX);
@@ -72,18 +72,18 @@ static void test_failed(void) {
         /* Nothing that could be unmapped again. */
         check_int(dma_map(x.c, PAGE, 0, fd_dup(m.fd), 0, true, true), -EINVAL);
         check_int(dma_map(x.c, PAGE, UINT64_MAX - 10, fd_dup(m.fd), 0, true, true), -EINVAL);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         check_int(dma_map(x.c, 100, PAGE, fd_dup(m.fd), 0, true, true), -EINVAL);
         check_int(dma_map(x.c, 8 * PAGE, PAGE, fd_dup(m.fd), 100, true, true), -EINVAL);
         check_int(dma_map(x.c, 9 * PAGE, PAGE, fd_dup(m.fd), 0, false, false), -EINVAL);
         check_int(dma_map(x.c, 10 * PAGE, 100, -EBADF, 0, true, true), -EINVAL);
         check_int(told(&x, &x.failed, 4), 4);
         check_int(told(&x, &x.master, 1), 1);
-        check(!dma_allows_master(x.c));
+        check(dma_master(x.c) != DMA_MASTER_YES);
         /* Pages 0 and 1, and 8 to 10. */
         check_int(described(&x, "failed_ranges"), 2);
         check_int(unmap_pages(&x, 0, 2), 2);
-        check(!dma_allows_master(x.c));
+        check(dma_master(x.c) != DMA_MASTER_YES);
         check_int(unmap_pages(&x, 9, 1), 1);
         /* All there is. */
         check_int(dma_map(x.c, 0, UINT64_MAX, fd_dup(m.fd), 0, true, true), -EINVAL);
@@ -94,9 +94,9 @@ static void test_failed(void) {
         check_int(described(&x, "failed_ranges"), 2);
         /* What is mapped in the end has not failed. */
         check_int(map_pages(&x, 8, 1, &m, 0), 0);
-        check(!dma_allows_master(x.c));
+        check(dma_master(x.c) != DMA_MASTER_YES);
         check_int(map_pages(&x, 10, 1, NULL, 0), 0);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         check_int(told(&x, &x.master, 1), 1);
         /* A second map in the place of one that is there. */
         check_int(map_pages(&x, 8, 1, &m, 0), -EEXIST);
@@ -104,7 +104,7 @@ static void test_failed(void) {
         check_int(map_pages(&x, 7, 4, &m, 0), -EEXIST);
         check(seen(0, 8) == stamp(&m, 0));
         check_int(unmap_pages(&x, 7, 4), 2);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         /* Only so many are told, all are known. */
         (void) told(&x, &x.failed, 0);
         for (unsigned i = 0; i < 40; i++)
@@ -112,7 +112,7 @@ static void test_failed(void) {
         check(told(&x, &x.failed, 0) < 16);
         check_int(described(&x, "failed_ranges"), 40);
         dma_client_clear(x.c);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         client_end(&x);
         dma_end();
         memory_free(&m);
@@ -129,7 +129,7 @@ static void test_unbacked(void) {
         check_int(map_pages(&x, 64, 16, NULL, 0), 0);
         check_int(told(&x, &x.unbacked, 1), 1);
         check(text_has(&x, "0x10000"));
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         check_int(map_pages(&x, 20, 1, &m, 0), -EEXIST);
         check_int(map_pages(&x, 10, 10, NULL, 0), -EEXIST);
         check_int(unmap_pages(&x, 10, 16), -EINVAL);
@@ -144,7 +144,7 @@ static void test_unbacked(void) {
         check_int(described(&x, "maps"), 1);
         /* Over all of it, by one call of the kernel. */
         check_int(unmap_pages(&x, 0, 100), 36);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         check_int(map_pages(&x, 16, 16, NULL, 0), 0);
         check_int(told(&x, &x.unbacked, 0), 0);
         client_end(&x);
@@ -219,9 +219,9 @@ static void test_files(void) {
                 /* Taken, whatever the result. */
                 check_int(fcntl(cases[i].fd, F_GETFD), -1);
                 if (cases[i].fd != 10000)
-                        check(dma_allows_master(x.c) == (cases[i].expected == 0));
+                        check((dma_master(x.c) == DMA_MASTER_YES) == (cases[i].expected == 0));
                 check_int(unmap_pages(&x, 0x100, 1), 1);
-                check(dma_allows_master(x.c));
+                check_int(dma_master(x.c), DMA_MASTER_YES);
         }
         test_about("two pages over the end");
         check_int(map_pages(&x, 0x100, 2, &m, 7), -ENXIO);
@@ -288,7 +288,7 @@ static void test_peer(void) {
         dma_set_peer(dma, new_peer_maps(), -EBADF);
         check_fds(count + 1);
         check_int(map_pages(&x, 0, 1, &m, 0), 0);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
 
         /* Of another process that maps nothing of it. */
         other = open("/proc/1/maps", O_RDONLY | O_CLOEXEC);
@@ -401,9 +401,9 @@ static void test_limits(void) {
         check(text_has(&x, "limit of 5 maps"));
         /* More has failed than there is room to note: only the end of all of it is good again. */
         check_int(unmap_pages(&x, 0, 10000), 4);
-        check(!dma_allows_master(x.c));
+        check(dma_master(x.c) != DMA_MASTER_YES);
         check_int(dma_unmap_all(x.c, NULL), 0);
-        check(dma_allows_master(x.c));
+        check_int(dma_master(x.c), DMA_MASTER_YES);
         client_end(&x);
         client_end(&y);
         dma_end();

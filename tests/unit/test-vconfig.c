@@ -145,7 +145,7 @@ static void test_master(const char *bdf) {
         check(master_is("wanted"));
 
         /* Taken away, and the guest does not see it. */
-        vconfig_set_master(space, false);
+        vconfig_set_master(space, VCONFIG_MASTER_NO);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory);
         check_command(on);
         check(!master_is("allowed") && master_is("wanted"));
@@ -164,20 +164,44 @@ static void test_master(const char *bdf) {
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory);
         check(counted("shadowed", "COMMAND.MASTER") == 2 && counted("dropped", "COMMAND.MASTER") == 0);
 
-        vconfig_set_master(space, true);
+        vconfig_set_master(space, VCONFIG_MASTER_YES);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory | PCI_COMMAND_MASTER);
         check_command(on);
         /* What is not wanted is not given back. */
-        vconfig_set_master(space, false);
+        vconfig_set_master(space, VCONFIG_MASTER_NO);
         put(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
-        vconfig_set_master(space, true);
+        vconfig_set_master(space, VCONFIG_MASTER_YES);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory);
         check_command(PCI_COMMAND_MEMORY);
+
+        /* One that is at work goes on, and none begins. */
+        put(PCI_COMMAND, 2, on);
+        vconfig_set_master(space, VCONFIG_MASTER_STAYS);
+        check_int(hw_get(bdf, PCI_COMMAND, 2), memory | PCI_COMMAND_MASTER);
+        check_command(on);
+        check(!master_is("allowed"));
+        put(PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+        check_int(hw_get(bdf, PCI_COMMAND, 2), memory);
+        put(PCI_COMMAND, 2, on);
+        check_int(hw_get(bdf, PCI_COMMAND, 2), memory);
+        check_command(on);
+        vconfig_set_master(space, VCONFIG_MASTER_YES);
+        check_int(hw_get(bdf, PCI_COMMAND, 2), memory | PCI_COMMAND_MASTER);
+        vconfig_set_master(space, VCONFIG_MASTER_NO);
+        vconfig_set_master(space, VCONFIG_MASTER_STAYS);
+        check_int(hw_get(bdf, PCI_COMMAND, 2), memory);
+        check_command(on);
+        vconfig_set_state(space, VCONFIG_RUN);
+        vconfig_set_master(space, VCONFIG_MASTER_YES);
+        vconfig_set_master(space, VCONFIG_MASTER_STAYS);
+        check_int(hw_get(bdf, PCI_COMMAND, 2), memory | PCI_COMMAND_MASTER);
+        vconfig_set_state(space, VCONFIG_UNLOCKED);
+        vconfig_set_master(space, VCONFIG_MASTER_YES);
 
         /* The bit that ends a TDI stays; it goes when there is no TDI any more, with whatever comes next. */
         put(PCI_COMMAND, 2, on);
         vconfig_set_state(space, VCONFIG_RUN);
-        vconfig_set_master(space, false);
+        vconfig_set_master(space, VCONFIG_MASTER_NO);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory | PCI_COMMAND_MASTER);
         check_command(on);
         vconfig_set_state(space, VCONFIG_UNLOCKED);
@@ -188,7 +212,7 @@ static void test_master(const char *bdf) {
         vconfig_set_state(space, VCONFIG_LOCKED);
         put(PCI_COMMAND, 2, on);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory);
-        vconfig_set_master(space, true);
+        vconfig_set_master(space, VCONFIG_MASTER_YES);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory | PCI_COMMAND_MASTER);
 
         /* In ERROR it goes off for good, until there is no TDI. */
@@ -197,15 +221,15 @@ static void test_master(const char *bdf) {
         put(PCI_COMMAND, 2, on);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory);
         check_command(on);
-        vconfig_set_master(space, true);
+        vconfig_set_master(space, VCONFIG_MASTER_YES);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory);
         vconfig_set_state(space, VCONFIG_UNLOCKED);
-        vconfig_set_master(space, true);
+        vconfig_set_master(space, VCONFIG_MASTER_YES);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory | PCI_COMMAND_MASTER);
 
         /* A kernel that cannot be reached now is asked again. */
         spy.fail_write = -EIO;
-        vconfig_set_master(space, false);
+        vconfig_set_master(space, VCONFIG_MASTER_NO);
         check_int(hw_get(bdf, PCI_COMMAND, 2), memory | PCI_COMMAND_MASTER);
         check_command(on);
         spy.fail_write = 0;
@@ -418,7 +442,7 @@ static void test_resets(void) {
                 test_about("FLR at %#x, %s", at, locked ? "locked" : "unlocked");
                 open_function(RICH);
                 write32(device_fd, BAR(0), 0x1234);
-                vconfig_set_master(space, false);
+                vconfig_set_master(space, VCONFIG_MASTER_NO);
                 put(PCI_COMMAND, 2, on);
                 if (locked)
                         vconfig_set_state(space, VCONFIG_LOCKED);
@@ -447,9 +471,9 @@ static void test_resets(void) {
         check(!master_is("wanted") && master_is("allowed"));
         put(PCI_COMMAND, 2, on);
         check_int(hw_get(RICH, PCI_COMMAND, 2), on);
-        vconfig_set_master(space, false);
+        vconfig_set_master(space, VCONFIG_MASTER_NO);
         vconfig_was_reset(space);
-        vconfig_set_master(space, true);
+        vconfig_set_master(space, VCONFIG_MASTER_YES);
         check_int(get(PCI_COMMAND, 2), PCI_COMMAND_MEMORY);
         close_function();
 }
@@ -563,7 +587,7 @@ static void test_flood(void) {
         put(AT_EXP + PCI_EXP_DEVCTL + 1, 1, 0x80);
         for (unsigned i = 0; i < 20; i++) {
                 check_int(vconfig_write(space, ones, sizeof(ones), 0), sizeof(ones));
-                vconfig_set_master(space, i % 2);
+                vconfig_set_master(space, (enum vconfig_master) (i % 3));
         }
         check_int(counted("dropped", "FLR"), 21);
         check_int(counted("shadowed", "BAR"), 20);
@@ -596,10 +620,10 @@ static unsigned hw_command(void) {
 /* While it is not allowed, it is off, whatever the guest does. */
 static void *master_thread(_unused_ void *data) {
         for (unsigned i = 0; !atomic_load(&end); i++) {
-                vconfig_set_master(space, false);
+                vconfig_set_master(space, VCONFIG_MASTER_NO);
                 for (unsigned j = 0; j < 4; j++)
                         check_int(hw_command() & PCI_COMMAND_MASTER, 0);
-                vconfig_set_master(space, true);
+                vconfig_set_master(space, VCONFIG_MASTER_YES);
                 atomic_store(&rounds, i);
         }
         return NULL;

@@ -134,7 +134,7 @@ static int enter_dma(struct lane *l) {
 static void settle_master(struct lane *l) {
         struct function *f = l->function;
 
-        if (!l->stands_in && dma_allows_master(f->dma) != atomic_load(&f->master))
+        if (!l->stands_in && (int) dma_master(f->dma) != atomic_load(&f->master))
                 function_settle_master(f);
 }
 

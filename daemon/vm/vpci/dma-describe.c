@@ -5,13 +5,13 @@
 
 #include "vm/vpci/dma-internal.h"
 
-bool dma_allows_master(const struct dma_client *c) {
-        bool allowed;
+enum dma_master dma_master(const struct dma_client *c) {
+        enum dma_master master;
 
         dma_lock(c->d);
-        allowed = c->pending == 0 && c->failed.n == 0 && !c->failed_lost;
+        master = dma_find_master(c);
         (void) pthread_mutex_unlock(&c->d->lock);
-        return allowed;
+        return master;
 }
 
 /* Addresses go beyond what a JSON number keeps. */

@@ -119,12 +119,18 @@ void dma_close_later(struct dma *d, int fd) {
 
 /* ---- what has failed ---- */
 
-void dma_update_master(struct dma_client *c) {
-        bool allowed = c->pending == 0 && c->failed.n == 0 && !c->failed_lost;
+enum dma_master dma_find_master(const struct dma_client *c) {
+        if (c->failed.n > 0 || c->failed_lost)
+                return DMA_MASTER_NO;
+        return c->pending > 0 ? DMA_MASTER_STAYS : DMA_MASTER_YES;
+}
 
-        if (allowed == c->allowed)
+void dma_update_master(struct dma_client *c) {
+        enum dma_master master = dma_find_master(c);
+
+        if (master == c->master)
                 return;
-        c->allowed = allowed;
+        c->master = master;
         dma_say(c, DMA_EVENT_MASTER, NULL);
 }
 

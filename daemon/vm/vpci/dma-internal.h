@@ -8,7 +8,7 @@
  * can wait for each other.
  *
  * Events and descriptors to close gather in struct dma and are dealt with by dma_unlock(), outside the lock: a callback may call
- * dma_allows_master(), and the last close of a memfd frees a guest's memory.
+ * dma_master(), and the last close of a memfd frees a guest's memory.
  */
 #ifndef TDID_VPCI_DMA_INTERNAL_H
 #define TDID_VPCI_DMA_INTERNAL_H
@@ -119,7 +119,7 @@ struct dma_client {
         uint64_t pending;             /* of the maps: those in the background */
         struct ranges failed;         /* offset: errno */
         bool failed_lost;             /* more than could be noted */
-        bool allowed;                 /* as last told */
+        enum dma_master master;       /* as last told */
         bool told_unbacked;
         unsigned told_failed;
         time_t told_time;
@@ -198,6 +198,7 @@ void dma_close_later(struct dma *d, int fd);
 void dma_fail(struct dma_client *c, uint64_t iova, uint64_t size, int r, const char *why);
 /* [@first, @last] is no longer failed; whether any of it was, in pages. */
 uint64_t dma_unfail(struct dma_client *c, uint64_t first, uint64_t last);
+enum dma_master dma_find_master(const struct dma_client *c);
 void dma_update_master(struct dma_client *c);
 
 /* ---- dma-check.c: is it a file for this? ---- */

@@ -119,7 +119,7 @@ int dma_client_new(struct dma *d, uint32_t ioas, dma_notify notify, void *userda
         c->d = d;
         c->notify = notify;
         c->userdata = userdata;
-        c->allowed = true;
+        c->master = DMA_MASTER_YES;
         c->patience = DMA_WAIT_MSEC;
         c->queue_end = &c->queue;
         dma_lock(d);

@@ -8,7 +8,7 @@
  * shared (/proc/PID/maps), are checked before the kernel sees anything. Guest RAM is charged to whom the helper process belongs to.
  *
  * A map may take seconds (pages are allocated and pinned): one that would is accepted at once and made by a thread of its own, in the
- * order in which they came; until it is done, and after one has failed, the function must not be bus master (dma_allows_master()).
+ * order in which they came; until it is done the function must not become bus master, and after one has failed it must not be (dma_master()).
  *
  * Any thread may call anything here, except that calls for one client must not overlap each other. Calls may sleep, but for those marked
  * "quick", which a supervisor may use.
@@ -36,7 +36,7 @@ struct dma_limits {
 enum dma_event {
         DMA_EVENT_FAILED,   /* a map failed, or is overdue: the function is kept from bus mastering */
         DMA_EVENT_UNBACKED, /* the first range without a descriptor, of this connection */
-        DMA_EVENT_MASTER,   /* dma_allows_master() has changed; @text is NULL */
+        DMA_EVENT_MASTER,   /* dma_master() has changed; @text is NULL */
 };
 typedef void (*dma_notify)(enum dma_event event, const char *text, void *userdata);
 
@@ -105,8 +105,14 @@ int dma_unmap_all(struct dma_client *c, uint64_t *ret_unmapped);
  */
 void dma_client_lose(struct dma_client *c);
 
-/* No map is under way or has failed. Quick. */
-bool dma_allows_master(const struct dma_client *c);
+enum dma_master {
+        DMA_MASTER_NO,    /* a map has failed */
+        DMA_MASTER_YES,
+        DMA_MASTER_STAYS, /* one is under way: a device that is at work with other memory goes on, none begins */
+};
+
+/* May the function be bus master? Quick. */
+enum dma_master dma_master(const struct dma_client *c);
 /*
  * {"ioas", "maps", "bytes", "pending", "failed_ranges", "failed": [{"iova", "size", "errno", "error"}…], "unbacked": {"ranges", "bytes",
  * "first": [{"iova", "size"}…]}, "windows": [{"start", "last"}…]}. Addresses and the sizes beside them are text, "0x…". Lists hold the

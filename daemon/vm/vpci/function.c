@@ -343,12 +343,17 @@ static void clean_up(struct function *f) {
 
 /* Whoever comes last has seen the last change. */
 void function_settle_master(struct function *f) {
-        bool allowed;
+        static const enum vconfig_master of[] = {
+                [DMA_MASTER_NO] = VCONFIG_MASTER_NO,
+                [DMA_MASTER_YES] = VCONFIG_MASTER_YES,
+                [DMA_MASTER_STAYS] = VCONFIG_MASTER_STAYS,
+        };
+        enum dma_master master;
 
         pthread_mutex_lock(&f->master_lock);
-        allowed = dma_allows_master(f->dma);
-        vconfig_set_master(f->config, allowed);
-        atomic_store(&f->master, allowed);
+        master = dma_master(f->dma);
+        vconfig_set_master(f->config, of[master]);
+        atomic_store(&f->master, (int) master);
         pthread_mutex_unlock(&f->master_lock);
 }
 
@@ -674,7 +679,7 @@ int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uin
                 f->lanes[i].function = f;
                 f->lanes[i].stands_in = i > 0;
         }
-        f->master = true;
+        f->master = DMA_MASTER_YES;
         f->leave = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         f->device = fd_dup(device);
         r = f->leave < 0 || f->device < 0 ? -errno : snprintf(f->bdf, sizeof(f->bdf), "%s", bdf) >= (int) sizeof(f->bdf) ? -EINVAL : 0;

@@ -68,7 +68,7 @@ struct function {
         pthread_t settler;        /* switches bus mastering, which may sleep: who brings the news may not */
         bool settles;             /* the thread is there */
         pthread_mutex_t master_lock; /* held while it is switched */
-        atomic_bool master;          /* as it was switched last: allowed */
+        atomic_int master;           /* enum dma_master, as it was switched last */
         pthread_mutex_t settle_lock; /* of the next two; nothing is called with it held */
         pthread_cond_t settle_changed;
         bool to_settle, settled_for_good;

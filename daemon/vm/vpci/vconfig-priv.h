@@ -86,7 +86,8 @@ struct vconfig {
         /* For any thread, without the lock. */
         atomic_int state;     /* enum vconfig_state */
         atomic_uint power;    /* D-state that was last written */
-        atomic_bool wanted, allowed;
+        atomic_bool wanted;
+        atomic_int master; /* enum vconfig_master */
         atomic_uint_fast64_t dropped[KIND_MAX], shadowed[KIND_MAX];
 
         pthread_mutex_t lock; /* held across the kernel's work: only calls that may sleep take it */

@@ -39,9 +39,9 @@ static bool is_locked(enum vconfig_state state) {
 }
 
 static enum vconfig_action action_of(const struct vconfig *c, enum vconfig_state state, enum vconfig_kind kind) {
-        if (kind == KIND_MASTER && !atomic_load(&c->allowed))
+        if (kind == KIND_MASTER && atomic_load(&c->master) != VCONFIG_MASTER_YES)
                 /* Switched off in LOCKED or RUN it would end the TDI, which is worse than a fault at the IOMMU: that waits for the end. */
-                return is_locked(state) ? ACTION_SHADOW : ACTION_WITHHOLD;
+                return is_locked(state) ? ACTION_SHADOW : atomic_load(&c->master) == VCONFIG_MASTER_NO ? ACTION_WITHHOLD : ACTION_SHADOW_ON;
         return vconfig_rules[kind].action[state];
 }
 
@@ -294,19 +294,19 @@ void vconfig_set_state(struct vconfig *c, enum vconfig_state state) {
         atomic_store(&c->state, (int) state);
 }
 
-void vconfig_set_master(struct vconfig *c, bool allowed) {
+void vconfig_set_master(struct vconfig *c, enum vconfig_master master) {
         enum vconfig_state state;
         int r;
 
         pthread_mutex_lock(&c->lock);
-        atomic_store(&c->allowed, allowed);
+        atomic_store(&c->master, (int) master);
         state = state_of(c);
         r = settle(c, state);
         if (r >= 0)
                 r = settle_register(c, state, PCI_COMMAND);
         if (r < 0) {
                 log_error("%s: could not %s bus mastering in its config space: %s; the next access tries again", c->name,
-                          allowed ? "allow" : "withhold", strerror(-r));
+                          master == VCONFIG_MASTER_NO ? "withhold" : "allow", strerror(-r));
                 c->settled = -1;
         }
         pthread_mutex_unlock(&c->lock);
@@ -365,7 +365,7 @@ struct json_object *vconfig_describe(struct vconfig *c) {
 
         json_set_str(o, "state", vconfig_state_name(state_of(c)));
         json_set_bool(master, "wanted", atomic_load(&c->wanted));
-        json_set_bool(master, "allowed", atomic_load(&c->allowed));
+        json_set_bool(master, "allowed", atomic_load(&c->master) == VCONFIG_MASTER_YES);
         json_set_take(o, "bus_master", master);
         json_set_take(o, "dropped", counts(c->dropped));
         json_set_take(o, "shadowed", counts(c->shadowed));
@@ -404,7 +404,7 @@ int vconfig_new(TdiHost *host, int device, uint64_t offset, uint64_t size, struc
         (void) pthread_mutex_init(&c->lock, NULL);
         atomic_init(&c->state, VCONFIG_UNLOCKED);
         atomic_init(&c->power, 0);
-        atomic_init(&c->allowed, true);
+        atomic_init(&c->master, VCONFIG_MASTER_YES);
         atomic_init(&c->wanted, config[PCI_COMMAND] & PCI_COMMAND_MASTER);
         c->settled = VCONFIG_UNLOCKED;
         vconfig_walk(c, config);

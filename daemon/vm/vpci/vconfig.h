@@ -22,6 +22,13 @@ enum vconfig_state {
         VCONFIG_ERROR,
 };
 
+/* Whether the function may be bus master. */
+enum vconfig_master {
+        VCONFIG_MASTER_NO,
+        VCONFIG_MASTER_YES,
+        VCONFIG_MASTER_STAYS, /* if it is; it does not become one */
+};
+
 /* What writing would do besides storing bits: the caller chooses how to wait for it. */
 enum vconfig_effect {
         VCONFIG_PLAIN,
@@ -54,10 +61,10 @@ void vconfig_was_reset(struct vconfig *c);
  */
 void vconfig_set_state(struct vconfig *c, enum vconfig_state state);
 /*
- * May the function be bus master? What the guest wants is kept, shown to it, and done when this turns true. In LOCKED and RUN a bit that
- * is on stays on until the state changes: clearing it would end the TDI.
+ * What the guest wants is kept, shown to it, and done when this turns to YES, as it is in the beginning. In LOCKED and RUN a bit that is on
+ * stays on until the state changes: clearing it would end the TDI.
  */
-void vconfig_set_master(struct vconfig *c, bool allowed);
+void vconfig_set_master(struct vconfig *c, enum vconfig_master master);
 
 /* Where a region holds the MSI-X table or PBA, from the capability: may [offset, offset + size) of BAR @bar be written now? Quick. */
 bool vconfig_may_write_bar(struct vconfig *c, uint32_t bar, uint64_t offset, uint64_t size);
