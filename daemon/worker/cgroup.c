@@ -72,6 +72,18 @@ bool cgroup_find_mount(const char *text, unsigned version, char *root, char *poi
         return false;
 }
 
+/* A threaded cgroup takes threads, and its memory is its domain's (cgroup-v2, "Threads"): the next one above that is a domain. */
+static void leave_threaded(TdiHost *machine, char *folder, size_t top) {
+        for (;;) {
+                char path[PATH_MAX + 64], type[64], *slash = strrchr(folder + top, '/');
+
+                snprintf(path, sizeof(path), "%s/cgroup.type", folder);
+                if (!slash || host_read_text(machine, path, type, sizeof(type)) < 0 || !streq(type, "threaded"))
+                        return;
+                *slash = '\0';
+        }
+}
+
 const char *cgroup_procs_of(TdiHost *machine, pid_t pid, char *file, size_t size) {
         _cleanup_free_ char *mine = NULL, *mounts = NULL;
         char name[64], path[PATH_MAX], root[PATH_MAX], point[PATH_MAX], controllers[PATH_MAX + 64], text[512];
@@ -99,7 +111,10 @@ const char *cgroup_procs_of(TdiHost *machine, pid_t pid, char *file, size_t size
         skip = streq(root, "/") ? 0 : strlen(root);
         if (skip > 0 && (!startswith(path, root) || (path[skip] && path[skip] != '/')))
                 return "its cgroup is not mounted";
-        if (snprintf(file, size, "%s%s/cgroup.procs", point, path + skip) >= (int) size)
+        if (snprintf(file, size, "%s%s", point, path + skip) >= (int) size - (int) sizeof("/cgroup.procs"))
                 return "the path of its cgroup is too long";
+        if (version == 2)
+                leave_threaded(machine, file, strlen(point));
+        strcat(file, "/cgroup.procs"); /* NOLINT(clang-analyzer-security.insecureAPI.strcpy): there is room */
         return NULL;
 }

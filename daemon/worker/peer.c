@@ -22,6 +22,8 @@
 #include "vm/vpci/dma-helper.h"
 #include "worker/cgroup.h"
 
+/* As often a VMM may change its cgroup while its helper is being put into it. */
+#define MOVES_MAX 4
 /* More descriptors than this are not looked at. */
 #define FDS_LOOKED_AT_MAX 65536
 
@@ -84,12 +86,9 @@ static void __attribute__((__noreturn__)) be_helper(struct work *w, TdiHost *mac
 static const char *start_helper(struct work *w, TdiHost *machine, pid_t peer, int iommufd, int *ret, char *file, size_t size) {
         char text[32];
         const char *why;
-        int pair[2], r;
+        int pair[2], r = -ENOENT;
         pid_t pid;
 
-        why = cgroup_procs_of(machine, peer, file, size);
-        if (why)
-                return why;
         /* As it is nobody's to wait for, it leaves nothing behind. */
         (void) signal(SIGCHLD, SIG_IGN);
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -104,10 +103,15 @@ static const char *start_helper(struct work *w, TdiHost *machine, pid_t peer, in
         }
         /* It is asked for nothing before, and so pays for nothing elsewhere. */
         snprintf(text, sizeof(text), "%d", (int) pid);
-        r = host_write_text(machine, file, text);
-        if (r < 0) {
+        why = NULL;
+        for (unsigned tries = 0; !why && (r == -ENOENT || r == -ENODEV) && tries < MOVES_MAX; tries++) {
+                why = cgroup_procs_of(machine, peer, file, size);
+                /* ENOENT, ENODEV: the VMM has been moved meanwhile, and the one it was in removed. */
+                r = why ? 0 : host_write_text(machine, file, text);
+        }
+        if (why || r < 0) {
                 close_fd(pair[0]); /* which ends it */
-                return r == -EOPNOTSUPP ? "its cgroup is a threaded one" : "its cgroup takes no helper";
+                return why ? why : "its cgroup takes no helper";
         }
         *ret = pair[0];
         return NULL;
