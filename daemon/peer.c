@@ -76,6 +76,29 @@ static void finish(VM *vm, bool well) {
         vm_touch(vm);
 }
 
+static void on_kvm_dropped(_unused_ int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        VM *vm = userdata;
+
+        worker_close_fd(vm->manager, TAKE_FD(vm->peer_kvm));
+}
+
+/* With it goes a guest's memory: not for as long as nobody else comes. */
+static void drop_kvm(VM *vm) {
+        struct json_object *q;
+
+        if (!vm->kvm_of_peer || vm->kvm < 0 || vm->close != CLOSE_NOT || vm->peer_kvm >= 0)
+                return;
+        log_info("VM %s: the KVM VM of process %d goes with it", vm->name, (int) vm->peer->pid);
+        vm->peer_kvm = TAKE_FD(vm->kvm);
+        vm->kvm_of_peer = false;
+        vm_touch(vm);
+        q = json_new();
+        json_set_str(q, "op", "drop");
+        json_set_str(q, "key", "kvm");
+        if (holder_call(vm->holder, q, NULL, 0, on_kvm_dropped, vm) < 0)
+                on_kvm_dropped(0, NULL, NULL, vm);
+}
+
 static void on_kvm_stored(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
         VM *vm = userdata;
         struct peer *p = vm->peer;
@@ -84,6 +107,8 @@ static void on_kvm_stored(int r, _unused_ struct json_object *answer, _unused_ s
                 log_warning("VM %s: its holder did not take the KVM VM of process %d: %s", vm->name, (int) p->pid, strerror(-r));
         /* The holder's copy of the earlier one is gone: ours may be the last, and is not closed here. */
         worker_close_fd(vm->manager, TAKE_FD(p->old_kvm));
+        if (p->gone)
+                drop_kvm(vm);
         if (is_over(vm))
                 return;
         if (p->worker)
@@ -128,7 +153,7 @@ static void on_kvm(_unused_ Worker *w, int r, const char *text, struct json_obje
                 return;
         }
         /* One that was given by name stands. */
-        if (vm->close != CLOSE_NOT || (vm->kvm >= 0 && !vm->kvm_of_peer)) {
+        if (p->gone || vm->close != CLOSE_NOT || (vm->kvm >= 0 && !vm->kvm_of_peer)) {
                 finish(vm, false);
                 return;
         }
@@ -249,6 +274,15 @@ void peer_connected(VM *vm, uint64_t serial, pid_t pid, int pidfd) {
         peer_free(vm->peer);
         vm->peer = new_(serial, pid, pidfd);
         start(vm);
+}
+
+void peer_gone(VM *vm, uint64_t serial) {
+        if (!vm->peer || vm->peer->serial != serial)
+                return;
+        vm->peer->gone = true;
+        /* One that the holder is being given is seen to when it has it. */
+        if (!vm->peer->asking)
+                drop_kvm(vm);
 }
 
 /* ---- after a restart ---- */

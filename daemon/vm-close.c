@@ -2,7 +2,15 @@
 /* The end of a VM, step by step: functions are detached, guest memory unmapped, functions given back, the holder ended. */
 #include "bus/bus.h"
 #include "vm.h"
+#include "vpci.h"
 #include "worker.h"
+
+static void on_all_stopped(_unused_ int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        VM *vm = userdata;
+
+        vm->stopping = false;
+        manager_touch(vm->manager);
+}
 
 void vm_close(VM *vm, const char *reason) {
         char path[64];
@@ -14,6 +22,8 @@ void vm_close(VM *vm, const char *reason) {
         vm->await_timer = sd_event_source_disable_unref(vm->await_timer);
         vm->await_deadline = 0;
         vm_set_phase(vm, TDI_VM_CLOSING);
+        /* Not when each function's turn has come: one may be busy, and stay so. */
+        vm->stopping = vpci_stop_all(vm, on_all_stopped, vm) >= 0;
         /* Nothing keeps it any more, and who holds a lease sees it hang up. */
         for (size_t i = 0; i < vm->n_keepers; i++)
                 vm->keepers[i]->ended = true;
@@ -150,11 +160,12 @@ static void end_holder(VM *vm) {
         vm->close = CLOSE_DONE;
 }
 
-static bool have_worker(VM *vm) {
+bool vm_need_worker(VM *vm) {
         int r;
 
+        /* It may be at the address space of a group that has left. */
         if (worker_alive(vm->worker))
-                return true;
+                return !worker_busy(vm->worker);
         vm->worker = worker_free(vm->worker);
         r = worker_new(vm->manager, -EBADF, &vm->worker);
         if (r < 0) {
@@ -175,7 +186,7 @@ static bool is_being_born(const VM *vm) {
 bool vm_close_settle(VM *vm) {
         switch (vm->close) {
         case CLOSE_DETACHING:
-                if (is_being_born(vm))
+                if (is_being_born(vm) || vm->stopping)
                         return false;
                 if (!all_custodies(vm, is_detached))
                         return false;
@@ -183,7 +194,7 @@ bool vm_close_settle(VM *vm) {
                         vm->close = CLOSE_UNMAPPED;
                         return true;
                 }
-                if (!have_worker(vm))
+                if (!vm_need_worker(vm))
                         return false;
                 vm->close = CLOSE_UNMAPPING;
                 if (unmap(vm) < 0)
@@ -207,7 +218,7 @@ bool vm_close_settle(VM *vm) {
                         vm->close = CLOSE_ENDING;
                         return true;
                 }
-                if (!have_worker(vm))
+                if (!vm_need_worker(vm))
                         return false;
                 vm->close = CLOSE_FINAL;
                 if (release(vm, vm->iommufd) < 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* VM objects: birth, record, phases, adoption, address spaces. Their end is in vm-close.c. */
+/* VM objects: birth, record, phases, adoption. Their end is in vm-close.c. */
 #include "vm.h"
 
 #include <stdio.h>
@@ -8,7 +8,6 @@
 #include "bus/bus.h"
 #include "export.h"
 #include "handoff.h"
-#include "host/abi/iommufd.h"
 #include "vpci.h"
 #include "watch.h"
 #include "worker.h"
@@ -20,7 +19,7 @@ VM *vm_new(Manager *m, const char *name) {
         if (!vm || free_and_strdup(&vm->name, name) < 0 || asprintf(&vm->id, "%llu", (unsigned long long) m->next_vm++) < 0)
                 log_oom();
         vm->manager = m;
-        vm->iommufd = vm->kvm = -EBADF;
+        vm->iommufd = vm->kvm = vm->peer_kvm = -EBADF;
         vm->platform = platform_of_host(m);
         vm->vmm_uid = vm->owner = (uid_t) -1;
         vm->vmm_gid = (gid_t) -1;
@@ -66,9 +65,11 @@ VM *vm_free(VM *vm) {
         if (vm->close == CLOSE_DONE) {
                 worker_close_fd(vm->manager, vm->iommufd);
                 worker_close_fd(vm->manager, vm->kvm);
+                worker_close_fd(vm->manager, vm->peer_kvm);
         } else {
                 close_fd(vm->iommufd);
                 close_fd(vm->kvm);
+                close_fd(vm->peer_kvm);
         }
         json_putp(&vm->adopting);
         json_putp(&vm->vpci_state);
@@ -277,15 +278,7 @@ struct json_object *vm_record(VM *vm, bool describe) {
         json_set_bool(o, "kvm_of_peer", vm->kvm_of_peer);
         json_set_take(o, "peer", peer_record(vm));
         json_set_u64(o, "next_keeper", vm->next_keeper);
-        list = json_new_array();
-        for (size_t i = 0; i < vm->n_groups; i++) {
-                struct json_object *g = json_new();
-
-                json_set_i64(g, "group", vm->groups[i].group);
-                json_set_u64(g, "ioas", vm->groups[i].ioas);
-                json_push_take(list, g);
-        }
-        json_set_take(o, "groups", list);
+        json_set_take(o, "groups", vm_groups_record(vm));
         export_record(vm, o);
         return o;
 }
@@ -326,20 +319,8 @@ int vm_take_record(VM *vm, struct json_object *o) {
                 vm->max_pinned_mib = (unsigned) json_u64_or(list, "pinned_mib", vm->max_pinned_mib);
                 vm->max_maps = (unsigned) json_u64_or(list, "maps", vm->max_maps);
         }
-        if (json_get_array(o, "groups", &list) >= 0) {
-                size_t n = json_object_array_length(list);
-
-                vm->groups = calloc(n + 1, sizeof(*vm->groups));
-                if (!vm->groups)
-                        log_oom();
-                for (size_t i = 0; i < n; i++) {
-                        struct json_object *g = json_object_array_get_idx(list, i);
-
-                        vm->groups[i].group = (int32_t) json_i64_or(g, "group", -1);
-                        vm->groups[i].ioas = (uint32_t) json_u64_or(g, "ioas", 0);
-                }
-                vm->n_groups = n;
-        }
+        if (json_get_array(o, "groups", &list) >= 0)
+                vm_groups_take_record(vm, list);
         export_take_record(vm, o);
         return 0;
 }
@@ -530,71 +511,11 @@ int vm_adopt(VM *vm, struct json_object *hello, void (*adopted)(VM *vm, int r)) 
         return n == 0 ? -EBADMSG : 0;
 }
 
-/* ---- address spaces ---- */
-
-/* Of a group that has got another one: unmapped and destroyed when the VM closes. */
-#define GROUP_LEFT (-2)
-
-int vm_ioas(VM *vm, int32_t group, uint32_t *ret) {
-        struct tdi_iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
-        struct vm_group *g;
-        int r;
-
-        for (size_t i = 0; i < vm->n_groups; i++)
-                if (vm->groups[i].group == group) {
-                        *ret = vm->groups[i].ioas;
-                        return 0;
-                }
-        r = host_ioctl(vm->manager->host, vm->iommufd, TDI_IOMMU_IOAS_ALLOC, &alloc);
-        if (r < 0)
-                return r;
-        g = reallocarray(vm->groups, vm->n_groups + 1, sizeof(*g));
-        if (!g)
-                log_oom();
-        vm->groups = g;
-        vm->groups[vm->n_groups++] = (struct vm_group){ group, alloc.out_ioas_id };
-        vm_touch(vm);
-        *ret = alloc.out_ioas_id;
-        return 0;
-}
-
-void vm_group_leave(VM *vm, int32_t group) {
-        if (vm->close != CLOSE_NOT)
-                return;
-        for (size_t i = 0; i < vm->n_groups; i++)
-                if (vm->groups[i].group == group)
-                        vm->groups[i].group = GROUP_LEFT;
-        vm_touch(vm);
-}
-
-void vm_group_settle(VM *vm, int32_t group) {
-        struct tdi_iommu_destroy destroy = { .size = sizeof(destroy) };
-        Manager *m = vm->manager;
-
-        /* Closing unmaps everything at once, in a worker. */
-        if (vm->close != CLOSE_NOT)
-                return;
-        for (size_t i = 0; i < m->n_custodies; i++)
-                if (m->custodies[i]->vm == vm && m->custodies[i]->group == group && custody_touched(m->custodies[i], ACTION_PREPARE_ATTACH))
-                        return;
-        for (size_t i = 0; i < vm->n_groups; i++) {
-                if (vm->groups[i].group != group)
-                        continue;
-                /* The vPCI server has unmapped what was in it: this does not sleep. Where it could not, the space has been left. */
-                destroy.id = vm->groups[i].ioas;
-                (void) host_ioctl(m->host, vm->iommufd, TDI_IOMMU_DESTROY, &destroy);
-                memmove(vm->groups + i, vm->groups + i + 1, (--vm->n_groups - i) * sizeof(*vm->groups));
-                vm_touch(vm);
-                return;
-        }
-}
-
 bool vm_settle(VM *vm) {
         bool changed = keeper_settle(vm);
 
         changed |= export_settle(vm);
         changed |= push_record(vm);
-        if (vm->close != CLOSE_NOT)
-                changed |= vm_close_settle(vm);
+        changed |= vm->close == CLOSE_NOT ? vm_groups_settle(vm) : vm_close_settle(vm);
         return changed;
 }

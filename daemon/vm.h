@@ -82,12 +82,14 @@ struct VM {
         Holder *holder;
         int iommufd, kvm; /* duplicates, or -EBADF */
         bool kvm_of_peer; /* found among the descriptors of the process that is connected, which may be followed by another */
+        int peer_kvm;     /* such a one whose process has ended, until the holder has let go of it, or -EBADF */
         bool folder;      /* STATE/vm/UUID has been made */
         struct peer {
                 uint64_t serial;       /* the holder's number for the process; 0: none yet */
                 pid_t pid;
                 int pidfd;             /* while it is being served */
                 Worker *worker;        /* the same */
+                bool gone;             /* it has ended */
                 bool asking;           /* the holder has been given something, and has not answered yet */
                 bool given;            /* the holder has its memory map */
                 bool served;           /* all of it is done, with that */
@@ -141,6 +143,7 @@ struct VM {
                 CLOSE_DONE,
         } close;
         bool abandon;
+        bool stopping; /* the holder has been told to serve nobody any more, and has not answered yet */
         bool retried; /* its worker was killed once */
         bool frozen;  /* a newer tdid's: not ours to touch */
 };
@@ -160,15 +163,22 @@ int vm_start(VM *vm, vm_ready ready, void *userdata);
 /* Takes a VM over from its holder's answer to hello; adopted() runs when all descriptors are here. */
 int vm_adopt(VM *vm, struct json_object *hello, void (*adopted)(VM *vm, int r));
 
+/* Address spaces (vm-space.c) */
 /* The IOAS of a group, made when there is none. */
 int vm_ioas(VM *vm, int32_t group, uint32_t *ret);
-/* Forgets a group's IOAS when its last function has been detached. */
+/* Ends a group's IOAS when its last function has been detached; a later one gets another. */
 void vm_group_settle(VM *vm, int32_t group);
-/* Something is still mapped there, and unmapping may take long: the group's next function gets another space, this one is the VM's end's. */
+/* The same, but not before the VM ends: something is mapped there that cannot be unmapped now. */
 void vm_group_leave(VM *vm, int32_t group);
+/* One step of what the two have begun; true when something changed. */
+bool vm_groups_settle(VM *vm);
+struct json_object *vm_groups_record(const VM *vm);
+void vm_groups_take_record(VM *vm, struct json_object *list);
 
 /* Gives everything back; says why on the bus. Doing it again is no error. */
 void vm_close(VM *vm, const char *reason);
+/* The worker of what belongs to the VM as a whole is there and idle. */
+bool vm_need_worker(VM *vm);
 /* The next step of closing; true when something changed. */
 bool vm_close_settle(VM *vm);
 /* The holder's socket hung up: everything that it held is with us alone now. */
@@ -196,6 +206,8 @@ void tdi_written_to(struct tdi_bdf bdf, const char *file, void *userdata);
 void peer_connected(VM *vm, uint64_t serial, pid_t pid, int pidfd);
 /* After tdid's restart: it is connected; what has not been done for it is done. */
 void peer_resume(VM *vm, uint64_t serial, pid_t pid);
+/* It has ended: the KVM VM that was found with it is let go. */
+void peer_gone(VM *vm, uint64_t serial);
 /* {"pid", "memory", "kvm"} of Describe(), NULL when nobody has come yet. The caller's. */
 struct json_object *peer_describe(const VM *vm);
 /* What a record says of it, and takes from one. */

@@ -64,6 +64,12 @@ int vpci_stop(Custody *c, bool idle, holder_done done, void *userdata) {
         return holder_call(c->vm->holder, q, NULL, 0, done, userdata);
 }
 
+int vpci_stop_all(VM *vm, holder_done done, void *userdata) {
+        if (!vpci_is_there(vm))
+                return -ENOTCONN;
+        return holder_call(vm->holder, request("vpci.stop_all", NULL), NULL, 0, done, userdata);
+}
+
 void vpci_ring(Custody *c) {
         if (c->vm && custody_is_done(c, ACTION_PREPARE_SOCKET) && vpci_is_there(c->vm))
                 (void) holder_call(c->vm->holder, request("vpci.request", c), NULL, 0, NULL, NULL);
@@ -243,6 +249,8 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
         /* It has no functions yet: the answer that is under way may be without this. */
         if (vm->vpci_recovered)
                 vm->vpci_moved = true;
+        if (streq(what, "peer-gone"))
+                peer_gone(vm, json_u64_or(event, "serial", 0));
         if (!t)
                 return;
         if (streq(what, "connected"))
@@ -367,6 +375,8 @@ static void on_recovered(int r, struct json_object *answer, _unused_ struct ipc_
                 }
                 if (pid > 0)
                         peer_resume(vm, json_u64_or(answer, "serial", 0), (pid_t) pid);
+                else if (vm->peer)
+                        peer_gone(vm, vm->peer->serial);
         } else if (r < 0)
                 log_warning("VM %s: its holder does not say what it serves: %s", vm->name, strerror(-r));
         vm->vpci_recovered = NULL;

@@ -21,6 +21,11 @@ int vpci_serve(Custody *c, struct json_object *serve, int socket, holder_done do
  * the answer is -EISCONN, and nothing happens, while a client is connected.
  */
 int vpci_stop(Custody *c, bool idle, holder_done done, void *userdata);
+/*
+ * The VM's functions are served no longer, whatever else tdid is doing with them: nobody is connected any more when @done runs. Each still has to
+ * be stopped.
+ */
+int vpci_stop_all(VM *vm, holder_done done, void *userdata);
 /* The host wants the function back: its client's request interrupt rings. */
 void vpci_ring(Custody *c);
 /* It has been stopped, or its holder is gone: nobody is connected any more. */

@@ -414,7 +414,7 @@ static void test_pieces(void) {
         m.h.flags = VU_FLAGS_NO_REPLY;
         for (unsigned i = 0; i < 100; i++) {
                 m.data = i;
-                memcpy(many + i * m.h.size, &m, m.h.size);
+                memcpy(many + (size_t) i * m.h.size, &m, m.h.size);
         }
         require(send(fd, many, 100 * (size_t) m.h.size, MSG_NOSIGNAL) == (ssize_t) (100 * (size_t) m.h.size));
         check_int(read4(fd, 0x20, &v), sizeof(struct vu_region_access) + 4);
@@ -502,10 +502,14 @@ static void test_given_up(void) {
         check_int(request("{\"op\":\"vpci.stop\",\"bdf\":\"0000:00:05.0\"}", NULL, 0, &answer), 0);
         check(json_get_bool(answer, "stuck", &stuck) == 0 && stuck);
         json_object_put(answer);
-        check_int(request("{\"op\":\"vpci.stop\",\"bdf\":\"0000:00:05.0\"}", NULL, 0, NULL), -ENOENT);
+        /* Whoever has not heard of it is told the same. */
+        check_int(request("{\"op\":\"vpci.stop\",\"bdf\":\"0000:00:05.0\"}", NULL, 0, &answer), 0);
+        check(json_get_bool(answer, "stuck", &stuck) == 0 && stuck);
+        json_object_put(answer);
         close_fd(fd);
         nap(2500);
         atomic_store(&fake.slow_msec, 0);
+        check_int(request("{\"op\":\"vpci.stop\",\"bdf\":\"0000:00:05.0\"}", NULL, 0, NULL), -ENOENT);
         check_int(request("{\"op\":\"vpci.stop\",\"bdf\":\"0000:00:01.0\"}", NULL, 0, &answer), 0);
         check(json_get_bool(answer, "stuck", &stuck) == 0 && !stuck);
         json_object_put(answer);
@@ -591,6 +595,22 @@ static void test_idle(void) {
         check_int(request(stop_idle, NULL, 0, NULL), -ENOENT);
 }
 
+/* The VM closes: everybody goes at once, and each function can still be stopped. */
+static void test_stop_all(void) {
+        static const char stop_one[] = "{\"op\":\"vpci.stop\",\"bdf\":\"0000:00:08.0\"}";
+        int fd;
+
+        test_about("%s", "stopping all of them");
+        serve("0000:00:08.0");
+        fd = greet("0000:00:08.0");
+        check_int(request("{\"op\":\"vpci.stop_all\"}", NULL, 0, NULL), 0);
+        check_int(recv(fd, &(char){ 0 }, 1, 0), 0);
+        close_fd(fd);
+        check_int(request("{\"op\":\"vpci.stop_all\"}", NULL, 0, NULL), 0);
+        check_int(request(stop_one, NULL, 0, NULL), 0);
+        check_int(request(stop_one, NULL, 0, NULL), -ENOENT);
+}
+
 int main(void) {
         pthread_t thread;
 
@@ -606,6 +626,7 @@ int main(void) {
         test_time();
         test_given_up();
         test_idle();
+        test_stop_all();
         atomic_store(&stop, true);
         require(pthread_join(thread, NULL) == 0);
         vpci_free(vpci);

@@ -145,7 +145,7 @@ static void *ring(void *userdata) {
 }
 
 void irq_ring_request(struct function *f) {
-        pthread_t thread;
+        pthread_t thread = 0;
         int fd;
 
         pthread_mutex_lock(&f->lock);

@@ -305,6 +305,10 @@ static void accept_one(struct vpci *v, struct function *f) {
 
 /* The owner has ended: its sockets are nobody's, even where somebody has copies of them. */
 static void peer_ended(struct vpci *v) {
+        struct json_object *o = event_new("", "peer-gone");
+
+        json_set_u64(o, "serial", v->serial);
+        queue(v, o, -EBADF, true);
         v->peer = close_fd(v->peer);
         dma_set_peer(v->dma, -EBADF, -EBADF);
         for (size_t i = 0; i < v->n; i++)
@@ -380,13 +384,17 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n) {
 
 /* ---- requests ---- */
 
-static struct function *find(struct vpci *v, struct json_object *request) {
+static struct function *find_in(struct function *const *list, size_t n, struct json_object *request) {
         const char *bdf = json_str_or(request, "bdf", "");
 
-        for (size_t i = 0; i < v->n; i++)
-                if (streq(v->functions[i]->bdf, bdf))
-                        return v->functions[i];
+        for (size_t i = 0; i < n; i++)
+                if (streq(list[i]->bdf, bdf))
+                        return list[i];
         return NULL;
+}
+
+static struct function *find(struct vpci *v, struct json_object *request) {
+        return find_in(v->functions, v->n, request);
 }
 
 static int do_serve(struct vpci *v, struct store *s, struct json_object *request, struct ipc_fds *fds) {
@@ -433,9 +441,14 @@ static int do_serve(struct vpci *v, struct store *s, struct json_object *request
         return 0;
 }
 
-static int do_stop(struct vpci *v, struct json_object *request) {
+static int do_stop(struct vpci *v, struct json_object *request, struct json_object *answer) {
         struct function *f = find(v, request);
 
+        /* Stopped for a tdid that has not heard of it any more. */
+        if (!f && find_in(v->given_up, v->n_given_up, request)) {
+                json_set_bool(answer, "stuck", true);
+                return 0;
+        }
         if (!f)
                 return -ENOENT;
         if (v->stopping)
@@ -446,6 +459,13 @@ static int do_stop(struct vpci *v, struct json_object *request) {
         v->stopping = f;
         v->stop_deadline = now_nsec() + STOP_PATIENCE_NSEC;
         return 1;
+}
+
+/* Nobody is served any more from here on; each function's end is waited for by its own vpci.stop. */
+static int do_stop_all(struct vpci *v) {
+        for (size_t i = 0; i < v->n; i++)
+                close_later(v, function_stop(v->functions[i]));
+        return 0;
 }
 
 struct json_object *vpci_take_answer(struct vpci *v) {
@@ -539,7 +559,9 @@ int vpci_request(struct vpci *v, struct store *s, const char *op, struct json_ob
         if (streq(op, "vpci.serve"))
                 return do_serve(v, s, request, fds);
         if (streq(op, "vpci.stop"))
-                return do_stop(v, request);
+                return do_stop(v, request, answer);
+        if (streq(op, "vpci.stop_all"))
+                return do_stop_all(v);
         if (streq(op, "vpci.peer"))
                 return do_peer(v, request, fds);
         if (streq(op, "vpci.lock"))

@@ -40,6 +40,8 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  *   vpci.serve {bdf, ioas, info, uid, gid?, seclabel?, limits?} +listening socket → {}
  *   vpci.stop  {bdf, idle?}                → {stuck}   answered when its thread has ended, or is given up after 2 s. With idle: EISCONN,
  *                                                      and nothing happens, while a client is connected. ENOENT: it is not served
+ *   vpci.stop_all {}                       → {}        every client loses its connection, and none comes; the functions' own ends follow,
+ *                                                      and vpci.stop waits for each
  *   vpci.peer  {serial} +maps, helper?     → {}        the descriptors of dma_set_peer()
  *   vpci.lock  {bdf, state}                → {}        "unlocked", "locked", "run", "error"
  *   vpci.state {from?}                     → {functions: […], next?}   those from that place; as many as fit
@@ -49,7 +51,7 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  * GET_REGION_INFO and GET_IRQ_INFO in the order of their indexes.
  *
  * Events: {"event": "vpci", "what", "bdf", …}; "connected" {pid, uid, serial} +pidfd of the peer, "disconnected" {why},
- * "failed" {text}, "dma" {text}, "unbacked" {text}, "refused" {text}: somebody else tried to connect, "memory" {enabled, why}: the function's
+ * "peer-gone" {serial}: the process has ended, of no function, "failed" {text}, "dma" {text}, "unbacked" {text}, "refused" {text}: somebody else tried to connect, "memory" {enabled, why}: the function's
  * memory is switched off, or can be reached again; why is "command" (COMMAND.MEM), "reset" (VFIO_DEVICE_RESET, told at its beginning and
  * its end) or "config" (a write that resets the function or changes its power, the same). 50 a second are told, the rest is left out.
  *

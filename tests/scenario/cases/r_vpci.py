@@ -445,12 +445,23 @@ def kvm_of_peer(t):
     equal(vm.describe()["kvm"], True, "kvm after a restart")
     vmm.kill()
     eventually(lambda: kinds(vm) == ["lease"], "the end of the first")
+    # With its process it goes: a guest's memory is not kept for nobody.
+    eventually(lambda: not vm.describe()["kvm"], "the KVM VM of the first is let go")
+    eventually(lambda: not processes_with_kvm(t, but=(os.getpid(),)), "nobody has the first KVM VM")
     # A VMM that comes after it has another.
     vmm = Vmm(t, fds=(second,))
-    t.host.close(second)
     vmm.connect(path)
     eventually(lambda: (vm.describe()["peer"] or {}).get("pid") == vmm.pid and vm.describe()["peer"]["kvm"], "the second is looked at")
     check(t.host.holds_kvm(vm.holder_pid()), "the holder does not have the second KVM VM")
+    t.daemon.kill()
+    vmm.kill()
+    time.sleep(0.5)
+    t.daemon.start()
+    eventually(lambda: not vm.describe()["kvm"], "the KVM VM of one that ended while no tdid was there is let go")
+    vmm = Vmm(t, fds=(second,))
+    t.host.close(second)
+    vmm.connect(path)
+    eventually(lambda: vm.describe()["kvm"], "the third is looked at")
     check(not processes_with_kvm(t, but=(vm.holder_pid(), t.daemon.pid, vmm.pid)), "somebody else has a KVM VM")
     vm.lease.close()
     vmm.kill()
@@ -509,6 +520,35 @@ def peer_without_kvm(t):
     vmm.kill()
     eventually(lambda: kinds(vm) == ["lease"], "the end of the VMM")
     eventually(lambda: not [pid for pid in helpers if os.path.exists(f"/proc/{pid}")], "the end of the helper")
+
+
+@scenario("edu", needs=("linux", "root"))
+def peer_in_threads(t):
+    """A VMM in a threaded cgroup, as QEMU's vCPUs under libvirt may be: its memory is the domain's above it, and so is what is pinned for it."""
+    top = "/sys/fs/cgroup"
+    domain, threads = f"{top}/tdid-test", f"{top}/tdid-test/threads"
+    with open("/proc/mounts", encoding="utf-8") as file:
+        if f" {top} cgroup2 " not in file.read():
+            t.skip("no cgroup2")
+    for folder in (domain, threads):
+        os.mkdir(folder)
+        t.defer(lambda folder=folder: os.rmdir(folder))
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    vmm = Vmm(t)
+    for path, text in ((f"{domain}/cgroup.procs", vmm.pid), (f"{threads}/cgroup.type", "threaded"), (f"{threads}/cgroup.threads", vmm.pid)):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(str(text))
+    equal(cgroup_of(vmm.pid), ["0::/tdid-test/threads"], "the VMM's cgroup")
+    vmm.connect(path_of(t, vm, bdf))
+    peer = eventually(lambda: (p := vm.describe()["peer"]) and p["kvm"] and p, "it is looked at")
+    contains(peer["memory"], f"charged to the VMM's cgroup {domain}", "memory")
+    equal([cgroup_of(pid) for pid in processes("tdid-worker") if name_of(pid) == "tdid-map"], [["0::/tdid-test"]], "the helper's cgroup")
+    vmm.kill()
+    vm.lease.close()
+    t.gone(vm)
+    eventually(lambda: not [pid for pid in processes("tdid-worker") if name_of(pid) == "tdid-map"], "the end of the helper")
 
 
 def name_of(pid):

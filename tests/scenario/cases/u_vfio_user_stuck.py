@@ -7,10 +7,12 @@ import contextlib
 import errno
 import os
 import struct
+import threading
 import time
 
 from kit import vfio_user
-from kit.checks import check, equal, eventually
+from kit.checks import Failure, check, equal, eventually
+from kit.client import refused
 from kit.registry import scenario
 from kit.simtsm import Rules
 from kit.vfio_user import ACCESS, ANSWERED_WITHIN, CONFIG, DATA_EVENTFD, MSI, REGION_READ, RESET, TRIGGER, Client, Lost, ServerError, fails
@@ -235,6 +237,33 @@ def vu_stuck_close(t):
     slow.clear()
     t.gone(vm)
     t.free(bdf, second)
+
+
+@scenario("edu", needs=("faults",), tags=("quick",))
+def vu_closing_while_busy(t):
+    """The VM closes while its function's worker is in the kernel for good: nobody is served meanwhile."""
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    client = connect(t, vm, bdf)
+    name = vm.describe()["name"]
+    stuck = rules(t)
+    stuck.add("export", call="VFIO_DEVICE_FEATURE", never=True, process="tdid-worker")
+    asking = threading.Thread(target=lambda: refused("InvalidState", t.client.tdi(bdf).export, 0, 0, PAGE))
+    asking.start()
+    eventually(stuck.sleeping, "the export is in the kernel")
+    # By another connection: ours waits for the export.
+    destroy = t.tdictl.start("vm", "destroy", name)
+    t.defer(destroy.kill)
+    client.wait_lost(3)
+    with contextlib.suppress(Lost, OSError), Client(socket_path(t, vm, bdf)) as again:
+        again.negotiate()
+        raise Failure("somebody is served by a VM that is closing")
+    asking.join()
+    stuck.clear()
+    equal(destroy.wait(20), 0, "exit code of tdictl vm destroy")
+    t.gone(vm)
+    t.free(bdf)
 
 
 @scenario("edu:2", needs=("faults",), tags=("quick",))

@@ -16,6 +16,7 @@ from kit.client import refused
 from kit.daemon import process_state
 from kit.peer import call_as
 from kit.registry import scenario
+from kit.simtsm import Rules
 
 
 class Vmm:
@@ -428,6 +429,33 @@ def handoff_detached(t):
     t.free(bdf)
     vm.destroy()
     t.gone(vm)
+
+
+@scenario("edu", needs=("faults",), tags=("quick",), start=False)
+def handoff_slow_unmap(t):
+    """What a VMM that was handed the descriptors has mapped may take long to unmap: nobody waits for that."""
+    start_allowing(t)
+    bdf = t.host.bdf("edu")
+    vm = t.vm(hotplug=True)
+    vm.attach(bdf)
+    for fd in t.client.tdi(bdf).handoff():
+        t.host.close(fd)
+    slow = Rules(t.host.client)
+    t.defer(slow.clear)
+    slow.add("unmap", call="IOMMU_IOAS_UNMAP", never=True)
+    slow.add("destroy", call="IOMMU_DESTROY", never=True)
+    t.client.tdi(bdf).detach()
+    eventually(slow.sleeping, "the address space is being ended")
+    begin = time.monotonic()
+    t.client.ping()
+    check(time.monotonic() - begin < 1, "tdid waits for it")
+    # Another tdid does it again; a new attach has a space of its own meanwhile.
+    t.daemon.restart()
+    vm.attach(bdf)
+    slow.clear()
+    vm.destroy()
+    t.gone(vm)
+    t.free(bdf)
 
 
 @scenario("group-nvme", "group-edu", needs=("programs",), start=False)
