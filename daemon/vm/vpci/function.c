@@ -214,9 +214,17 @@ static bool is_with_memory(const struct lane *l) {
         return l->message.header.command == VU_DMA_MAP || l->message.header.command == VU_DMA_UNMAP;
 }
 
+/* It only wants the stream: who has its answer and asks on must find the device there. */
+static bool is_back(const struct lane *l) {
+        enum phase phase = phase_in(atomic_load(&l->phase));
+
+        return phase == PHASE_SENDING || phase == PHASE_IDLE;
+}
+
 static void *stand_in(void *userdata) {
         struct lane *l = userdata;
         struct function *f = l->function;
+        bool handed = false;
         int r = 0;
 
         note_waiting(&f->lanes[0]);
@@ -231,6 +239,10 @@ static void *stand_in(void *userdata) {
                                 break;
                         continue;
                 }
+                if (r >= 0 && is_back(&f->lanes[0])) {
+                        handed = true;
+                        break;
+                }
                 if (r >= 0) {
                         r = serve_one(l, is_with_memory(&f->lanes[0]) ? dispatch : dispatch_away);
                         note_waiting(l);
@@ -239,6 +251,7 @@ static void *stand_in(void *userdata) {
         if (r < 0)
                 leave_early(f);
         pthread_mutex_lock(&f->lock);
+        f->handed = handed;
         f->standing_in = false;
         pthread_cond_broadcast(&f->changed);
         pthread_mutex_unlock(&f->lock);
@@ -255,7 +268,7 @@ static int start(struct lane *l, void *(*run)(void *)) {
 static void step_aside_locked(struct function *f) {
         struct lane *l = &f->lanes[1];
 
-        if (f->standing_in || f->hung_up || f->stopping || f->connection < 0)
+        if (f->standing_in || f->handed || f->hung_up || f->stopping || f->connection < 0)
                 return;
         /* It has come back by now, and reads the stream itself: it says so before it takes this lock. */
         if (phase_in(atomic_load(&f->lanes[0].phase)) == PHASE_IDLE)
@@ -291,8 +304,8 @@ void function_answer_early(struct lane *l) {
 
 /* ---- the first lane ---- */
 
-/* The stream is the first lane's again: whether it goes on, and whether the other lane has had it. */
-static bool take_back(struct function *f, bool *ret_away) {
+/* The stream is the first lane's again: whether it goes on, whether the other lane has had it, and whether that left its last message to us. */
+static bool take_back(struct function *f, bool *ret_away, bool *ret_handed) {
         bool gone;
 
         pthread_mutex_lock(&f->lock);
@@ -303,6 +316,15 @@ static bool take_back(struct function *f, bool *ret_away) {
                         (void) pthread_cond_wait(&f->changed, &f->lock);
                 (void) eventfd_read(f->leave, &(eventfd_t){ 0 });
         }
+        *ret_handed = f->handed;
+        if (f->handed) {
+                struct message m = f->lanes[0].message;
+
+                f->lanes[0].message = f->lanes[1].message;
+                f->lanes[1].message = m;
+                f->handed = false;
+                *ret_away = true;
+        }
         gone = f->hung_up || f->stopping;
         pthread_mutex_unlock(&f->lock);
         return !gone;
@@ -310,17 +332,19 @@ static bool take_back(struct function *f, bool *ret_away) {
 
 static const char *serve_connection(struct function *f) {
         struct lane *l = &f->lanes[0];
+        bool away, handed = false;
 
         for (;;) {
-                bool away;
-                int r;
+                int r = 0;
 
-                look_for_waiting(f);
-                r = stream_receive(&f->stream, &l->message, 0);
+                if (!handed) {
+                        look_for_waiting(f);
+                        r = stream_receive(&f->stream, &l->message, 0);
+                }
                 if (r >= 0) {
                         r = serve_one(l, dispatch);
                         /* Only one that has been away can find somebody else at the stream. */
-                        if (!take_back(f, &away))
+                        if (!take_back(f, &away, &handed))
                                 return "the client hung up";
                         if (!away)
                                 note_waiting(l);

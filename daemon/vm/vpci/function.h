@@ -84,6 +84,7 @@ struct function {
         int connection;           /* -EBADF: none; only closed by the first lane, or when there is none any more */
         bool in_dma;              /* a lane is in a dma_ call: those of one client must not overlap */
         bool standing_in;         /* the second lane has the stream */
+        bool handed;              /* and has left it, with a message that the first one shall execute */
         bool hung_up;             /* the client has gone, the first lane has not seen it yet */
         bool told;                /* and tdid has been told so */
         bool stopping;
