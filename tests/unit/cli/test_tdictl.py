@@ -405,7 +405,7 @@ class Holding(Case):
         fds = self.descriptors(pid)
         self.assertEqual(sorted(fds), ["0", "1", "2", lease])
         self.assertTrue(fds[lease].startswith("socket:"))
-        self.assertNotIn(fds[lease], self.descriptors(p.pid).values())
+        self.wait_until(lambda: fds[lease] not in self.descriptors(p.pid).values())
         # The lease is the command's: tdictl may die.
         p.kill()
         p.wait()
@@ -545,12 +545,12 @@ class Running(Case):
         self.assertEqual(self.vms(), [])
 
     def test_late_interrupt(self):
-        """Ctrl-C when everything is attached already cancels as well: it must not be lost."""
-        p = self.start_vmm("echo", "it ran", options=("--device=02:00.0", "--await-vmm=600"))
+        """Ctrl-C when everything is attached already is not lost: it cancels as well, or is the command's if that runs already."""
+        p = self.start_vmm("sleep", "60", options=("--device=02:00.0", "--await-vmm=600"))
         self.wait_until(lambda: [j for j in self.json()["jobs"] if j["kind"] == "seal"])
         p.send_signal(signal.SIGINT)
-        out, _ = p.communicate(timeout=10)
-        self.assertEqual((p.returncode, out), (10, ""))
+        p.communicate(timeout=10)
+        self.assertIn(p.returncode, (10, 128 + signal.SIGINT))
         self.assertEqual(self.vms(), [])
 
     def test_signals(self):
