@@ -280,15 +280,47 @@ static void test_peer(void) {
         require(dma_new(host, &(struct dma_limits){ UINT64_C(1) << 40, 1000 }, &dma) == 0);
         dma_set_iommufd(dma, iommufd);
         client_start(&x, 0);
+        /* Who brings it is away: what is mapped meanwhile waits, after a little while that is waited for once. */
         begin = now_msec();
-        check_int(map_pages(&x, 0, 1, &m, 0), -ENOTCONN);
+        check_int(map_pages(&x, 0, 1, &m, 0), 0);
         check(now_msec() - begin >= 1900 && now_msec() - begin < 4000);
         check_int(map_pages(&x, 1, 1, NULL, 0), 0);
-        count = settled_fds();
+        other = new_memfd(4 * PAGE, 0);
+        check_int(dma_map(x.c, 2 * PAGE, PAGE, fd_dup(other), 0, true, true), 0);
+        check_int(map_pages(&x, 3, 4, &m, 3), 0);
+        check_int(map_pages(&x, 10, 1, &m, 10), 0);
+        check(now_msec() - begin < 4000);
+        check_int(unmap_pages(&x, 10, 1), 1);
+        check_int(described(&x, "pending"), 3);
+        check_int(dma_master(x.c), DMA_MASTER_STAYS);
+        check(seen(0, 0) == UINT64_MAX);
         dma_set_peer(dma, new_peer_maps(), -EBADF);
-        check_fds(count + 1);
-        check_int(map_pages(&x, 0, 1, &m, 0), 0);
+        check_int(told(&x, &x.failed, 1), 1);
+        check(text_has(&x, "shared"));
+        for (unsigned i = 0; i < 500 && described(&x, "pending") > 0; i++)
+                (void) usleep(10000);
+        check(seen(0, 0) == stamp(&m, 0) && seen(0, 5) == stamp(&m, 5));
+        check_int(dma_master(x.c), DMA_MASTER_NO);
+        check_int(unmap_pages(&x, 2, 1), 1);
         check_int(dma_master(x.c), DMA_MASTER_YES);
+        close_fd(other);
+        check_int(unmap_pages(&x, 0, 8), 6);
+        count = settled_fds() - 1;
+        check_int(map_pages(&x, 0, 1, &m, 0), 0);
+        check_int(map_pages(&x, 1, 1, NULL, 0), 0);
+        check_int(dma_master(x.c), DMA_MASTER_YES);
+
+        /* And gone again before it is there. */
+        dma_set_peer(dma, -EBADF, -EBADF);
+        dma_client_set_patience(x.c, 100);
+        check_int(map_pages(&x, 8, 8, &m, 8), 0);
+        dma_client_clear(x.c);
+        check_int(described(&x, "maps") + described(&x, "pending"), 0);
+        dma_client_set_patience(x.c, 3000);
+        check_fds(count);
+        dma_set_peer(dma, new_peer_maps(), -EBADF);
+        check_int(map_pages(&x, 0, 1, &m, 0), 0);
+        check_int(map_pages(&x, 1, 1, NULL, 0), 0);
 
         /* Of another process that maps nothing of it. */
         other = open("/proc/1/maps", O_RDONLY | O_CLOEXEC);

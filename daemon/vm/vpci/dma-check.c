@@ -254,3 +254,11 @@ bool dma_spans_cover(const struct dma_span *spans, size_t n, uint64_t first, uin
         }
         return low < n && spans[low].first <= first && spans[low].last >= last;
 }
+
+int dma_is_mapped_by_peer(const struct dma_span *spans, size_t n, uint64_t offset, uint64_t size, char why[static DMA_WHY]) {
+        if (dma_spans_cover(spans, n, offset >> RANGE_SHIFT, (offset + size - 1) >> RANGE_SHIFT))
+                return 0;
+        snprintf(why, DMA_WHY, "the process does not map 0x%" PRIx64 " bytes at offset 0x%" PRIx64
+                 " of the file shared (share=on, and one file for each backend)", size, offset);
+        return -EACCES;
+}

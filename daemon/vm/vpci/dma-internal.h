@@ -97,6 +97,7 @@ struct dma_job {
         struct dma_space *source;     /* while it is copied from there */
         struct dma_guard guard;       /* of the source */
         struct timespec patience;     /* until when another space's job for the same is waited for */
+        bool unchecked;               /* whether the peer maps it has not been looked at */
         bool background;              /* the client has been told that it is mapped later */
         bool left;                    /* nobody waits for it: frees itself */
         struct dma_client *leaver;    /* who has unmapped it while the kernel was at it: what it has made goes at its end */
@@ -213,6 +214,8 @@ int dma_maps_line(const char *line, dev_t *ret_dev, ino_t *ret_ino, uint64_t *re
 /* All that /proc/PID/maps shows of the file, merged and sorted; the caller frees *ret. No lock. */
 int dma_read_maps(TdiHost *host, int maps, dev_t dev, ino_t ino, struct dma_span **ret, size_t *ret_n);
 bool dma_spans_cover(const struct dma_span *spans, size_t n, uint64_t first, uint64_t last);
+/* Of the spans of a file, in bytes of it: 0, or -EACCES. */
+int dma_is_mapped_by_peer(const struct dma_span *spans, size_t n, uint64_t offset, uint64_t size, char why[static DMA_WHY]);
 
 /* ---- dma-space.c: tables, what is in them, and the kernel's view. Lock held, unless it says otherwise ---- */
 
@@ -231,6 +234,10 @@ void dma_put_file(struct dma *d, unsigned file);
 /* A job needs its descriptor; @fd is taken, whatever the result. */
 int dma_file_begin(struct dma *d, unsigned file, int fd);
 void dma_file_end(struct dma *d, unsigned file);
+/* What the peer of that number maps of it; takes *@spans if that is the peer still. */
+void dma_file_learn(struct dma *d, unsigned file, struct dma_span **spans, size_t n, uint64_t serial);
+/* What the peer, which there is, maps of a file: the caller's. Lock held; let go meanwhile. */
+int dma_read_peer(struct dma *d, dev_t dev, ino_t ino, struct dma_span **ret, size_t *ret_n, uint64_t *ret_serial, char why[static DMA_WHY]);
 
 /* The peer's helper, referenced; NULL where there is none. */
 struct dma_peer *dma_peer_get(struct dma *d);
@@ -268,6 +275,8 @@ bool dma_job_blocked(const struct dma_job *j);
 void dma_job_begin(struct dma_job *j);
 /* Asks the kernel. Lock not held. When it returns, the job is done, or will be by another thread; one that was left may be gone. */
 void dma_job_run(struct dma_job *j);
+/* It is in no queue any more, and the kernel never sees it. Lock held. Frees it. */
+void dma_job_refuse(struct dma_job *j, int r, const char *why);
 
 /* ---- dma-queue.c: maps made later. Lock held ---- */
 

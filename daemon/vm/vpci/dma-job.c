@@ -187,6 +187,16 @@ static void end(struct dma_job *j, int r) {
         dma_unlock(d);
 }
 
+void dma_job_refuse(struct dma_job *j, int r, const char *why) {
+        struct dma_client *c = j->client;
+
+        dma_file_end(c->d, j->r.file);
+        end_badly(c->space, *dma_entry(c->space, j->r.first), r, why);
+        c->background--;
+        dma_changed(c->d);
+        (void) dma_job_free(j);
+}
+
 /* One answer of the kernel. Whether it has to be asked again, for the file itself. */
 static bool answered(struct dma_job *j, int r) {
         bool copied = false;

@@ -15,6 +15,7 @@ struct request {
         struct dma_span *spans; /* what the peer maps of the file, when it was read just now */
         size_t n_spans;
         uint64_t serial;
+        bool unchecked;         /* nothing is known of the peer yet: whether it maps the file is for later */
         struct timespec deadline;
         char why[DMA_WHY];
 };
@@ -38,40 +39,28 @@ static int check_numbers(struct request *q) {
         return 0;
 }
 
-/* Lock held; may be let go. What the peer maps of the file is remembered with the file, as long as it has any map. */
+/*
+ * Lock held; may be let go. What the peer maps of the file is remembered with the file, as long as it has any map.
+ *
+ * tdid brings the peer, and may be away: who connects meanwhile is not turned away for that. The first map waits a little, those behind it do not.
+ */
 static int check_peer(struct dma_client *c, struct request *q) {
-        struct timespec deadline = dma_deadline(c->patience < DMA_PEER_WAIT_MSEC ? c->patience : DMA_PEER_WAIT_MSEC);
+        struct timespec deadline = dma_deadline(c->background > 0 ? 0 : c->patience < DMA_PEER_WAIT_MSEC ? c->patience : DMA_PEER_WAIT_MSEC);
         struct dma *d = c->d;
-        uint64_t first = q->offset >> RANGE_SHIFT, last = (q->offset + q->size - 1) >> RANGE_SHIFT;
-        struct dma_peer *peer;
         int i, r;
 
         while (!d->peer)
                 if (dma_wait(d, &deadline) < 0) {
+                        q->unchecked = true;
                         snprintf(q->why, sizeof(q->why), "nothing is known of the process that the memory is of");
-                        return -ENOTCONN;
+                        return dma_queue_start(c) < 0 ? -ENOTCONN : 0;
                 }
         i = dma_find_file(d, q->dev, q->ino);
-        if (i > 0 && d->files[i]->serial == d->peer->serial && dma_spans_cover(d->files[i]->spans, d->files[i]->n_spans, first, last))
+        if (i > 0 && d->files[i]->serial == d->peer->serial &&
+            dma_is_mapped_by_peer(d->files[i]->spans, d->files[i]->n_spans, q->offset, q->size, q->why) == 0)
                 return 0;
-        peer = dma_peer_get(d);
-        (void) pthread_mutex_unlock(&d->lock);
-        (void) pthread_mutex_lock(&peer->reading);
-        r = dma_read_maps(d->host, peer->maps, q->dev, q->ino, &q->spans, &q->n_spans);
-        (void) pthread_mutex_unlock(&peer->reading);
-        dma_lock(d);
-        q->serial = peer->serial;
-        dma_peer_put(d, peer);
-        if (r < 0) {
-                snprintf(q->why, sizeof(q->why), "the process's memory map cannot be read");
-                return r;
-        }
-        if (!dma_spans_cover(q->spans, q->n_spans, first, last)) {
-                snprintf(q->why, sizeof(q->why), "the process does not map 0x%" PRIx64 " bytes at offset 0x%" PRIx64
-                         " of the file shared (share=on, and one file for each backend)", q->size, q->offset);
-                return -EACCES;
-        }
-        return 0;
+        r = dma_read_peer(d, q->dev, q->ino, &q->spans, &q->n_spans, &q->serial, q->why);
+        return r < 0 ? r : dma_is_mapped_by_peer(q->spans, q->n_spans, q->offset, q->size, q->why);
 }
 
 /* Lock held; may be let go. The windows change with what is attached: none is refused by what was read long ago. */
@@ -153,7 +142,7 @@ static int find_room(struct dma_client *c, const struct range *r, struct request
                                 join(c, e);
                                 return 1;
                         }
-                        if (!e && !(is_for_later(c, r) && c->n_queue >= DMA_QUEUE_MAX))
+                        if (!e && !((q->unchecked || is_for_later(c, r)) && c->n_queue >= DMA_QUEUE_MAX))
                                 return 0;
                         error = e ? -EEXIST : -EBUSY;
                 }
@@ -179,7 +168,7 @@ static void defer(struct dma_client *c, struct dma_job *j) {
 /* The rest of a map that the kernel has a part in. Lock held; may be let go. */
 static int make(struct dma_client *c, struct dma_job *j, struct request *q) {
         struct dma *d = c->d;
-        bool later = is_for_later(c, &j->r) && dma_queue_start(c) == 0;
+        bool later = j->unchecked || (is_for_later(c, &j->r) && dma_queue_start(c) == 0);
         int r;
 
         while (!later && dma_job_blocked(j))
@@ -232,14 +221,7 @@ static int put(struct dma_client *c, struct request *q) {
                         free(j);
                         return file;
                 }
-                if (q->spans && d->peer && d->peer->serial == q->serial) {
-                        struct dma_file *f = d->files[file];
-
-                        free(f->spans);
-                        f->spans = TAKE_PTR(q->spans);
-                        f->n_spans = q->n_spans;
-                        f->serial = q->serial;
-                }
+                dma_file_learn(d, (unsigned) file, &q->spans, q->n_spans, q->serial);
                 r.offset = q->offset >> RANGE_SHIFT;
                 r.file = (unsigned) file;
         }
@@ -261,6 +243,7 @@ static int put(struct dma_client *c, struct request *q) {
         }
         j->client = c;
         j->r = r;
+        j->unchecked = q->unchecked;
         j->patience = dma_job_patience(&r);
         j->fd = dma_file_begin(d, (unsigned) file, TAKE_FD(q->fd));
         return make(c, j, q);

@@ -14,9 +14,37 @@ static struct dma_job *take_first(struct dma_client *c) {
         return j;
 }
 
+/* The check that had to wait for the peer. Lock held; may be let go: -EAGAIN when the queue has to be looked at again. */
+static int check(struct dma_job *j, char why[static DMA_WHY]) {
+        struct dma *d = j->client->d;
+        const struct dma_file *f = d->files[j->r.file];
+        struct dma_span *spans = NULL;
+        dev_t dev = f->dev;
+        ino_t ino = f->ino;
+        uint64_t serial;
+        size_t n = 0;
+        int i;
+
+        if (!d->peer) {
+                (void) dma_wait(d, NULL);
+                return -EAGAIN;
+        }
+        if (f->serial == d->peer->serial)
+                return dma_is_mapped_by_peer(f->spans, f->n_spans, (uint64_t) j->r.offset << RANGE_SHIFT, range_bytes(&j->r), why);
+        /* What cannot be read is not mapped. The job and the file may have gone meanwhile. */
+        (void) dma_read_peer(d, dev, ino, &spans, &n, &serial, why);
+        i = dma_find_file(d, dev, ino);
+        if (i > 0)
+                dma_file_learn(d, (unsigned) i, &spans, n, serial);
+        free(spans);
+        return -EAGAIN;
+}
+
 static void *run(void *userdata) {
         struct dma_client *c = userdata;
         struct dma *d = c->d;
+        char why[DMA_WHY];
+        int r;
 
         dma_lock(d);
         for (;;) {
@@ -26,6 +54,16 @@ static void *run(void *userdata) {
                         if (c->stop)
                                 break;
                         (void) pthread_cond_wait(&c->work, &d->lock);
+                        continue;
+                }
+                r = j->unchecked ? check(j, why) : 0;
+                if (r == -EAGAIN)
+                        continue;
+                if (r < 0) {
+                        dma_job_refuse(take_first(c), r, why);
+                        /* It is told, and its file closed, with the lock let go. */
+                        dma_unlock(d);
+                        dma_lock(d);
                         continue;
                 }
                 /* Whoever unmaps may take it out of the queue meanwhile: it is looked at again. */

@@ -172,6 +172,17 @@ void dma_file_end(struct dma *d, unsigned file) {
         }
 }
 
+void dma_file_learn(struct dma *d, unsigned file, struct dma_span **spans, size_t n, uint64_t serial) {
+        struct dma_file *f = d->files[file];
+
+        if (!d->peer || d->peer->serial != serial)
+                return;
+        free(f->spans);
+        f->spans = TAKE_PTR(*spans);
+        f->n_spans = n;
+        f->serial = serial;
+}
+
 /* ---- the peer ---- */
 
 struct dma_peer *dma_peer_get(struct dma *d) {
@@ -187,6 +198,22 @@ void dma_peer_put(struct dma *d, struct dma_peer *p) {
         p->maps = close_fd(p->maps);
         p->next = d->retired;
         d->retired = p;
+}
+
+int dma_read_peer(struct dma *d, dev_t dev, ino_t ino, struct dma_span **ret, size_t *ret_n, uint64_t *ret_serial, char why[static DMA_WHY]) {
+        struct dma_peer *peer = dma_peer_get(d);
+        int r;
+
+        (void) pthread_mutex_unlock(&d->lock);
+        (void) pthread_mutex_lock(&peer->reading);
+        r = dma_read_maps(d->host, peer->maps, dev, ino, ret, ret_n);
+        (void) pthread_mutex_unlock(&peer->reading);
+        dma_lock(d);
+        *ret_serial = peer->serial;
+        dma_peer_put(d, peer);
+        if (r < 0)
+                snprintf(why, DMA_WHY, "the process's memory map cannot be read");
+        return r;
 }
 
 /* ---- entries ---- */

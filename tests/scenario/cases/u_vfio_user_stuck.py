@@ -416,6 +416,42 @@ def vu_tdid_restart(t):
     t.attached(t.adopt(t.client.find_vm("kept")), bdf, second)
 
 
+@scenario("edu", tags=("quick",))
+def vu_maps_without_tdid(t):
+    """A VMM comes while there is no tdid, which would look up what the VMM maps: its maps are made when there is one, and the device waits."""
+    bdf = t.host.bdf("edu")
+    vm = t.vm("kept")
+    vm.attach(bdf)
+    path = socket_path(t, vm, bdf)
+    t.daemon.kill()
+    t.drop_client()
+    client = Client(path)
+    t.defer(client.hang_up)
+    client.negotiate()
+    memory, other = Ram(1 << 20), Ram(1 << 20)
+    t.defer(memory.close)
+    client.dma_map(IOVA, 1 << 20, memory.fd)
+    begin = time.monotonic()
+    client.dma_map(2 * IOVA, 1 << 20, other.fd)
+    check(time.monotonic() - begin < 1, "each map waits")
+    # That one is not the VMM's any more when it is looked at.
+    other.close()
+    edu = Edu(client)
+    check(client.read16(CONFIG, COMMAND) & COMMAND_MASTER, "the guest does not see what it has written")
+    check(not edu.round_trip(memory, IOVA), "DMA before anybody has looked at the memory")
+    t.daemon.start()
+    events = eventually(lambda: vpci_of(t.client.find_vm("kept"), bdf)["events"], "the map of memory that the VMM does not have is refused")
+    equal([event["what"] for event in events], ["dma"], "events")
+    check(not edu.round_trip(memory, IOVA), "DMA though a map has failed")
+    client.dma_unmap(2 * IOVA, 1 << 20)
+    eventually(lambda: edu.round_trip(memory, IOVA), "DMA when it is unmapped")
+    t.adopt(t.client.find_vm("kept"))
+
+
+def vpci_of(vm, bdf):
+    return next(tdi["vpci"] for tdi in vm.describe()["tdis"] if tdi["bdf"] == bdf)
+
+
 @scenario("edu")
 def vu_holder_killed(t):
     """The holder dies: the VMM's connection ends, so does the VM, and the function is free."""
