@@ -240,8 +240,17 @@ static bool may_accept(struct vpci *v) {
 
 /* ---- who may connect ---- */
 
+/* AppArmor names the profile's mode as well, "libvirt-UUID (enforce)" (apparmor_socket_getpeersec_stream): whoever names none means any. */
+static bool is_label(const char *label, const char *wanted) {
+        size_t n = strlen(wanted);
+
+        return strncmp(label, wanted, n) == 0 && (label[n] == '\0' || (startswith(label + n, " (") && label[strlen(label) - 1] == ')'));
+}
+
+#define WHY_MAX (SECLABEL_MAX + 64)
+
 /* Why a process may not have the socket; NULL when it may. */
-static const char *why_not(struct vpci *v, int fd, struct ucred *cred) {
+static const char *why_not(struct vpci *v, int fd, struct ucred *cred, char buf[static WHY_MAX]) {
         char label[SECLABEL_MAX] = "";
         socklen_t len = sizeof(*cred);
 
@@ -250,8 +259,14 @@ static const char *why_not(struct vpci *v, int fd, struct ucred *cred) {
         if (!v->allowed || cred->uid != v->uid)
                 return "it belongs to another user";
         len = sizeof(label) - 1;
-        if (v->seclabel && (getsockopt(fd, SOL_SOCKET, SO_PEERSEC, label, &len) < 0 || !streq(label, v->seclabel)))
-                return "its security label is another";
+        if (v->seclabel && getsockopt(fd, SOL_SOCKET, SO_PEERSEC, label, &len) < 0) {
+                snprintf(buf, WHY_MAX, "its security label cannot be read (SO_PEERSEC: %s)", strerror(errno));
+                return buf;
+        }
+        if (v->seclabel && !is_label(label, v->seclabel)) {
+                snprintf(buf, WHY_MAX, "its security label is another, \"%s\"", label);
+                return buf;
+        }
         /* As long as the owner lives, no other process has its number. */
         if (v->peer >= 0 && cred->pid != v->pid)
                 return "another process owns the VM's sockets until it ends";
@@ -270,6 +285,7 @@ static void adopt_peer(struct vpci *v, int fd, const struct ucred *cred) {
 }
 
 static void accept_one(struct vpci *v, struct function *f) {
+        char text[WHY_MAX + 64], buf[WHY_MAX];
         struct ucred cred = {};
         struct json_object *o;
         const char *why;
@@ -278,7 +294,7 @@ static void accept_one(struct vpci *v, struct function *f) {
         fd = accept4(f->listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0)
                 return;
-        why = why_not(v, fd, &cred);
+        why = why_not(v, fd, &cred, buf);
         if (!why) {
                 adopt_peer(v, fd, &cred);
                 /* It ended between connect and now, or the kernel has no such option (before 6.5). */
@@ -291,8 +307,6 @@ static void accept_one(struct vpci *v, struct function *f) {
         json_set_u64(o, "pid", (uint64_t) cred.pid);
         json_set_u64(o, "uid", cred.uid);
         if (why) {
-                char text[160];
-
                 snprintf(text, sizeof(text), "process %d of uid %u was refused: %s", (int) cred.pid, cred.uid, why);
                 json_set_str(o, "text", text);
                 close_later(v, fd);

@@ -63,8 +63,9 @@ for line in sys.stdin:
 class Vmm:
     """A process that connects to sockets, and keeps what it is given."""
 
-    def __init__(self, t, uid=0, fds=()):
-        self.process = subprocess.Popen([sys.executable, "-c", VMM, str(uid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    def __init__(self, t, uid=0, fds=(), profile=None):
+        confined = ["aa-exec", "-p", profile, "--"] if profile else []
+        self.process = subprocess.Popen([*confined, sys.executable, "-c", VMM, str(uid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         pass_fds=fds, preexec_fn=die_with_us)
         self.pid = self.process.pid
         t.defer(self.kill)
@@ -244,6 +245,31 @@ def connection_refused(t):
     vmm.kill()
     eventually(lambda: kinds(vm) == ["lease"], "the end of the first")
     other.connect(path)
+
+
+@scenario("edu", needs=("linux", "root", "apparmor"))
+def connection_label(t):
+    """Whoever has not the VM's security label is refused, and it is said which it has. As libvirt names AppArmor's: without the mode."""
+    profiles = "".join(f"profile {name} {{ file, network, unix, ptrace, signal, capability, }}\n" for name in ("tdid-test-vmm", "tdid-test-vmm-two"))
+
+    def parse(option):
+        subprocess.run(["apparmor_parser", "--skip-cache", option], input=profiles, text=True, check=True)
+    parse("--replace")
+    t.defer(lambda: parse("--remove"))
+    bdf = t.host.bdf("edu")
+    for label, confined, wanted in (("tdid-test-vmm", "tdid-test-vmm", "served"), ("tdid-test-vmm (enforce)", "tdid-test-vmm", "served"),
+                                    ("tdid-test-vmm (complain)", "tdid-test-vmm", "refused"), ("tdid-test-vmm", "tdid-test-vmm-two", "refused"),
+                                    ("tdid-test-vmm", None, "refused"), ("unconfined", None, "served")):
+        vm = t.vm(seclabel=label)
+        vm.attach(bdf)
+        vmm = Vmm(t, profile=confined)
+        equal(vmm.ask("connect", path_of(t, vm, bdf)), wanted, f"{confined} at a socket for {label}")
+        if wanted == "refused":
+            event = eventually(lambda vm=vm: vpci(vm, bdf)["events"], "it is told")[0]
+            contains(event["text"], f'"{confined} (enforce)"' if confined else '"unconfined"', "what is told")
+        vmm.kill()
+        vm.destroy()
+        t.gone(vm)
 
 
 @scenario("edu:2", tags=("quick",))

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -391,6 +392,8 @@ class LinuxHost(Host):
             return os.path.exists("/dev/mapper/control")
         if feature == "md":
             return os.path.exists("/sys/module/md_mod/parameters/new_array")
+        if feature == "apparmor":
+            return os.path.exists("/sys/kernel/security/apparmor/profiles") and shutil.which("apparmor_parser")
         if feature == "root":
             return os.geteuid() == 0
         if feature == "linux":
