@@ -211,15 +211,56 @@ static void test_bad_helper(void) {
                 answers = 0;
                 require(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
                 require(dma_helper_new(pair[0], &h) == 0);
-                check_int(dma_helper_submit(h, &q, -EBADF, 60000, on_done, NULL), 0);
+                check_int(dma_helper_submit(h, &q, -EBADF, 60000, on_done, NULL, NULL), 0);
                 check(!dma_helper_idle(h));
                 check_int(send(pair[1], &cases[i].reply, cases[i].size, MSG_NOSIGNAL), cases[i].size);
                 check_int(wait_for_answer(1), -EPIPE);
-                check_int(dma_helper_submit(h, &q, -EBADF, 60000, on_done, NULL), -EPIPE);
+                check_int(dma_helper_submit(h, &q, -EBADF, 60000, on_done, NULL, NULL), -EPIPE);
                 check(!dma_helper_free(h));
                 close_fd(pair[1]);
         }
         test_about("%s", "");
+}
+
+/* Who waits takes the answers, for a while; then the thread does. */
+static void test_take(void) {
+        struct dma_helper_request first = { .op = DMA_HELPER_COPY, .size = PAGE }, second = first, third = first;
+        struct dma_helper_reply reply = {};
+        bool take = false, also = true;
+        struct dma_helper *h;
+        int pair[2];
+
+        answers = 0;
+        require(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+        require(dma_helper_new(pair[0], &h) == 0);
+        check_int(dma_helper_submit(h, &first, -EBADF, 60000, on_done, NULL, &take), 0);
+        check(take);
+        check_int(dma_helper_submit(h, &second, -EBADF, 60000, on_done, NULL, &also), 0);
+        check(!also);
+        reply.id = second.id;
+        check_int(send(pair[1], &reply, sizeof(reply), 0), sizeof(reply));
+        reply.id = first.id;
+        check_int(send(pair[1], &reply, sizeof(reply), 0), sizeof(reply));
+        (void) usleep(50000);
+        check_int(__atomic_load_n(&answers, __ATOMIC_ACQUIRE), 0);
+        dma_helper_take(h, first.id, 10000);
+        /* The other's end may take long, and is told by the thread. */
+        check_int(wait_for_answer(2), 0);
+        check(dma_helper_idle(h));
+        /* It does not come in time: it is not lost. */
+        check_int(dma_helper_submit(h, &third, -EBADF, 60000, on_done, NULL, &take), 0);
+        check(take);
+        dma_helper_take(h, third.id, 50);
+        reply.id = third.id;
+        check_int(send(pair[1], &reply, sizeof(reply), 0), sizeof(reply));
+        check_int(wait_for_answer(3), 0);
+        /* The process dies meanwhile. */
+        check_int(dma_helper_submit(h, &first, -EBADF, 60000, on_done, NULL, &take), 0);
+        check(take);
+        close_fd(pair[1]);
+        dma_helper_take(h, first.id, 10000);
+        check_int(wait_for_answer(4), -EPIPE);
+        check(!dma_helper_free(h));
 }
 
 static void test_overdue(void) {
@@ -232,20 +273,20 @@ static void test_overdue(void) {
         answers = 0;
         require(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
         require(dma_helper_new(pair[0], &h) == 0);
-        check_int(dma_helper_submit(h, &q, -EBADF, 100, on_done, NULL), 0);
+        check_int(dma_helper_submit(h, &q, -EBADF, 100, on_done, NULL, NULL), 0);
         check_int(wait_for_answer(1), -EINPROGRESS);
         /* Nobody else waits for it. */
-        check_int(dma_helper_submit(h, &q, -EBADF, 100, on_done, NULL), -ETIMEDOUT);
+        check_int(dma_helper_submit(h, &q, -EBADF, 100, on_done, NULL, NULL), -ETIMEDOUT);
         reply.id = 1;
         check_int(send(pair[1], &reply, sizeof(reply), 0), sizeof(reply));
         check_int(wait_for_answer(2), 0);
         /* It does not read: there is an end to what is sent. */
         do
-                r = dma_helper_submit(h, &q, -EBADF, 60000, on_done, NULL);
+                r = dma_helper_submit(h, &q, -EBADF, 60000, on_done, NULL, NULL);
         while (r == 0 && ++n < 100000);
         check_int(r, -EAGAIN);
         dma_helper_end(h);
-        check_int(dma_helper_submit(h, &q, -EBADF, 100, on_done, NULL), -ESHUTDOWN);
+        check_int(dma_helper_submit(h, &q, -EBADF, 100, on_done, NULL, NULL), -ESHUTDOWN);
         close_fd(pair[1]);
         check(!dma_helper_free(h));
         check_int(wait_for_answer(2 + n), -EPIPE);
@@ -308,6 +349,7 @@ int main(void) {
         test_maps();
         test_gone();
         test_bad_helper();
+        test_take();
         test_overdue();
         test_bad_holder();
         check_fds(fds);

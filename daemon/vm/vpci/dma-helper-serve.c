@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The helper process: a thread for each request, since any of them may sleep in the kernel as long as it takes to allocate a guest's
+ * The helper process: a thread for each request under way, since any of them may sleep in the kernel as long as it takes to allocate a guest's
  * memory. It touches no page itself: pinning allocates them, in this process's cgroup.
  */
 #include <pthread.h>
@@ -12,12 +12,17 @@
 
 #define RIGHTS (TDI_IOMMU_IOAS_MAP_READABLE | TDI_IOMMU_IOAS_MAP_WRITEABLE)
 
+/* So many wait for requests at most: more threads are started when all are busy, and end when they are not needed. */
+#define IDLE_MAX 2
+
 struct serving {
         TdiHost *host;
         int iommufd, socket;
-        pthread_mutex_t lock;
+        pthread_mutex_t lock; /* of the rest */
         pthread_cond_t changed;
-        unsigned running;
+        unsigned threads, idle;
+        bool ended;
+        int result;
 };
 
 struct work {
@@ -50,10 +55,9 @@ static int map_it(const struct work *w) {
                                          : host_ioctl(w->s->host, w->s->iommufd, TDI_IOMMU_IOAS_COPY, &copy);
 }
 
-static void *work(void *userdata) {
-        struct work *w = userdata;
-        struct serving *s = w->s;
+static void do_work(struct work *w) {
         struct dma_helper_reply reply = { .id = w->q.id };
+        struct serving *s = w->s;
         ssize_t n;
 
         reply.r = map_it(w);
@@ -69,19 +73,6 @@ static void *work(void *userdata) {
 
                 (void) host_ioctl(s->host, s->iommufd, TDI_IOMMU_IOAS_UNMAP, &unmap);
         }
-        free(w);
-        (void) pthread_mutex_lock(&s->lock);
-        s->running--;
-        (void) pthread_cond_signal(&s->changed);
-        (void) pthread_mutex_unlock(&s->lock);
-        return NULL;
-}
-
-static void wait_for_less(struct serving *s, unsigned running) {
-        (void) pthread_mutex_lock(&s->lock);
-        while (s->running >= running)
-                (void) pthread_cond_wait(&s->changed, &s->lock);
-        (void) pthread_mutex_unlock(&s->lock);
 }
 
 /* 1 with a request; 0 at the end. */
@@ -117,43 +108,60 @@ static int receive(int socket, struct dma_helper_request *ret, int *ret_fd) {
         return 1;
 }
 
-static int take_one(struct serving *s) {
-        struct work *w;
-        pthread_t thread = 0;
-        int r;
+static void *run(void *userdata);
 
-        w = malloc(sizeof(*w));
-        if (!w)
-                return -ENOMEM;
-        w->s = s;
-        r = receive(s->socket, &w->q, &w->fd);
-        if (r <= 0) {
-                free(w);
-                return r;
-        }
+/* Lock held. Where no other thread can be started, requests wait for this one, and are done all the same. */
+static void have_another(struct serving *s) {
+        pthread_t thread = 0;
+
+        if (s->idle > 0 || s->threads >= DMA_HELPER_THREADS || thread_start(&thread, run, s) < 0)
+                return;
+        (void) pthread_detach(thread);
+        s->threads++;
+}
+
+static void *run(void *userdata) {
+        struct serving *s = userdata;
+
         (void) pthread_mutex_lock(&s->lock);
-        s->running++;
+        while (!s->ended && s->idle < IDLE_MAX) {
+                struct work w = { .s = s };
+                int r;
+
+                s->idle++;
+                (void) pthread_mutex_unlock(&s->lock);
+                r = receive(s->socket, &w.q, &w.fd);
+                (void) pthread_mutex_lock(&s->lock);
+                s->idle--;
+                if (r > 0) {
+                        have_another(s);
+                        (void) pthread_mutex_unlock(&s->lock);
+                        do_work(&w);
+                        (void) pthread_mutex_lock(&s->lock);
+                } else if (!s->ended) {
+                        s->ended = true;
+                        s->result = r;
+                        /* The others do not wait for what nobody takes any more; what is under way is still answered. */
+                        (void) shutdown(s->socket, SHUT_RD);
+                }
+        }
+        s->threads--;
+        (void) pthread_cond_signal(&s->changed);
         (void) pthread_mutex_unlock(&s->lock);
-        /* Without a thread of its own it holds up those that follow, and is done all the same. */
-        if (thread_start(&thread, work, w) == 0)
-                (void) pthread_detach(thread);
-        else
-                (void) work(w);
-        return 1;
+        return NULL;
 }
 
 int dma_helper_serve(TdiHost *host, int iommufd, int socket) {
-        struct serving s = { .host = host, .iommufd = iommufd, .socket = socket };
-        int r;
+        struct serving s = { .host = host, .iommufd = iommufd, .socket = socket, .threads = 1 };
 
         (void) pthread_mutex_init(&s.lock, NULL);
         (void) pthread_cond_init(&s.changed, NULL);
-        do {
-                wait_for_less(&s, DMA_HELPER_THREADS);
-                r = take_one(&s);
-        } while (r > 0);
-        wait_for_less(&s, 1);
+        (void) run(&s);
+        (void) pthread_mutex_lock(&s.lock);
+        while (s.threads > 0)
+                (void) pthread_cond_wait(&s.changed, &s.lock);
+        (void) pthread_mutex_unlock(&s.lock);
         (void) pthread_cond_destroy(&s.changed);
         (void) pthread_mutex_destroy(&s.lock);
-        return r;
+        return s.result;
 }

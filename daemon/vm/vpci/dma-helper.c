@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The holder's end of the helper process: requests go out from any thread, one thread takes the answers. */
+/*
+ * The holder's end of the helper process: requests go out from any thread. One at a time takes the answers: who has asked and waits, for a little
+ * while, as most answers come at once and waking another thread for them costs as much again; else a thread of the helper's own.
+ */
 #include "vm/vpci/dma-helper.h"
 
 #include <poll.h>
@@ -17,6 +20,7 @@ struct call {
         uint32_t id;
         uint64_t due; /* ms */
         bool late;
+        int r;        /* when answered */
         dma_helper_done done;
         void *userdata;
 };
@@ -27,8 +31,10 @@ struct dma_helper {
         pthread_cond_t changed;
         pthread_t thread;
         bool has_thread, ending, gone;
+        bool receiving;     /* somebody takes answers */
         unsigned late;      /* answers that are overdue */
-        struct call *calls; /* taken out by the thread alone */
+        struct call *calls; /* taken out by whoever does */
+        struct call *answered; /* those whose end is the thread's to tell: it may take long, and is nobody else's business */
         uint32_t last_id;
 };
 
@@ -71,21 +77,26 @@ static struct call *take(struct dma_helper *h, uint32_t id) {
         return NULL;
 }
 
-static void finish(struct call *c, int r) {
+/* Of a call that has been taken out. @own: the one that the caller waits for, 0: the caller is the thread. Lock held, and again afterwards. */
+static void finish(struct dma_helper *h, struct call *c, int r, uint32_t own) {
+        if (own != 0 && c->id != own) {
+                c->r = r;
+                c->next = h->answered;
+                h->answered = c;
+                (void) pthread_cond_signal(&h->changed);
+                return;
+        }
+        (void) pthread_mutex_unlock(&h->lock);
         c->done(r, c->userdata);
         free(c);
+        (void) pthread_mutex_lock(&h->lock);
 }
 
 /* The process is gone, or speaks something else: no answer comes any more. Lock held, and again afterwards. */
-static void give_up(struct dma_helper *h) {
+static void give_up(struct dma_helper *h, uint32_t own) {
         h->gone = true;
-        while (h->calls) {
-                struct call *c = take(h, h->calls->id);
-
-                (void) pthread_mutex_unlock(&h->lock);
-                finish(c, -EPIPE);
-                (void) pthread_mutex_lock(&h->lock);
-        }
+        while (h->calls)
+                finish(h, take(h, h->calls->id), -EPIPE, own);
 }
 
 /* Lock held, and again afterwards. */
@@ -107,8 +118,8 @@ static void find_late(struct dma_helper *h) {
         } while (c);
 }
 
-/* One answer, or a tick without one; -EPIPE at the end. Lock held, and again afterwards. */
-static int take_answer(struct dma_helper *h) {
+/* One answer, or none within so many ms; -EPIPE at the end. Lock held, and again afterwards. */
+static int take_answer(struct dma_helper *h, int msec, uint32_t own) {
         struct pollfd p = { h->socket, POLLIN, 0 };
         struct dma_helper_reply reply;
         /* By the calls that the holder may make (confine.c): recv(2) is none of them. */
@@ -118,7 +129,7 @@ static int take_answer(struct dma_helper *h) {
         ssize_t n;
 
         (void) pthread_mutex_unlock(&h->lock);
-        (void) poll(&p, 1, TICK_MSEC);
+        (void) poll(&p, 1, msec);
         n = recvmsg(h->socket, &m, MSG_DONTWAIT | MSG_TRUNC);
         (void) pthread_mutex_lock(&h->lock);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -128,9 +139,7 @@ static int take_answer(struct dma_helper *h) {
         c = take(h, reply.id);
         if (!c)
                 return -EPIPE;
-        (void) pthread_mutex_unlock(&h->lock);
-        finish(c, reply.r);
-        (void) pthread_mutex_lock(&h->lock);
+        finish(h, c, reply.r, own);
         return 0;
 }
 
@@ -139,17 +148,48 @@ static void *run(void *userdata) {
 
         (void) pthread_mutex_lock(&h->lock);
         for (;;) {
-                while (!h->calls && !h->ending)
+                struct call *c;
+
+                while (!h->answered && (h->calls ? h->receiving : !h->ending))
                         (void) pthread_cond_wait(&h->changed, &h->lock);
+                c = h->answered;
+                if (c) {
+                        h->answered = c->next;
+                        finish(h, c, c->r, 0);
+                        continue;
+                }
                 if (!h->calls)
                         break;
-                if (take_answer(h) < 0)
-                        give_up(h);
+                h->receiving = true;
+                if (take_answer(h, TICK_MSEC, 0) < 0)
+                        give_up(h, 0);
                 find_late(h);
+                h->receiving = false;
         }
         (void) shutdown(h->socket, SHUT_RDWR);
         (void) pthread_mutex_unlock(&h->lock);
         return NULL;
+}
+
+static bool is_called(const struct dma_helper *h, uint32_t id) {
+        for (const struct call *c = h->calls; c; c = c->next)
+                if (c->id == id)
+                        return true;
+        return false;
+}
+
+void dma_helper_take(struct dma_helper *h, uint32_t id, unsigned msec) {
+        uint64_t end = now_msec() + msec, now;
+
+        (void) pthread_mutex_lock(&h->lock);
+        while (is_called(h, id) && (now = now_msec()) < end)
+                if (take_answer(h, (int) (end - now), id) < 0)
+                        give_up(h, id);
+        find_late(h);
+        h->receiving = false;
+        /* What is left, or the end, is the thread's. */
+        (void) pthread_cond_signal(&h->changed);
+        (void) pthread_mutex_unlock(&h->lock);
 }
 
 /* ---- requests ---- */
@@ -183,7 +223,7 @@ static int send_request(int socket, const struct dma_helper_request *request, in
 }
 
 int dma_helper_submit(struct dma_helper *h, struct dma_helper_request *request, int fd, unsigned overdue, dma_helper_done done,
-                      void *userdata) {
+                      void *userdata, bool *take) {
         struct call *c;
         int r = 0;
 
@@ -199,13 +239,17 @@ int dma_helper_submit(struct dma_helper *h, struct dma_helper_request *request, 
         }
         if (r == 0) {
                 request->id = ++h->last_id;
-                *c = (struct call){ h->calls, request->id, now_msec() + overdue, false, done, userdata };
+                *c = (struct call){ h->calls, request->id, now_msec() + overdue, false, 0, done, userdata };
                 r = send_request(h->socket, request, fd);
                 if (r == -EPIPE)
                         h->gone = true;
         }
+        if (take)
+                *take = r == 0 && !h->receiving;
         if (r == 0) {
-                if (!h->calls)
+                if (take && *take)
+                        h->receiving = true;
+                else if (!h->calls)
                         (void) pthread_cond_signal(&h->changed);
                 h->calls = c;
                 c = NULL;
@@ -230,7 +274,7 @@ bool dma_helper_idle(struct dma_helper *h) {
         bool idle;
 
         (void) pthread_mutex_lock(&h->lock);
-        idle = !h->calls;
+        idle = !h->calls && !h->answered;
         (void) pthread_mutex_unlock(&h->lock);
         return idle;
 }

@@ -41,21 +41,24 @@ struct dma_helper_reply {
 struct dma_helper;
 
 /*
- * The end of a request: 0 or what the kernel said; -EPIPE when the process has ended before. Called from a thread of the helper's own,
- * without a lock, exactly once; and before that at most once with -EINPROGRESS, when the answer is overdue.
+ * The end of a request: 0 or what the kernel said; -EPIPE when the process has ended before. Called from a thread of the helper's own, or from
+ * dma_helper_take(), without a lock, exactly once; and before that at most once with -EINPROGRESS, when the answer is overdue.
  */
 typedef void (*dma_helper_done)(int r, void *userdata);
 
 /* Takes the socket, whatever the result. */
 int dma_helper_new(int socket, struct dma_helper **ret);
 /*
- * Asks. @request's id is filled in; @fd stays the caller's, -EBADF for none; @overdue: milliseconds. Never sleeps.
+ * Asks. @request's id is filled in; @fd stays the caller's, -EBADF for none; @overdue: milliseconds. Never sleeps. @take, or NULL: set to
+ * whether nobody takes answers; then the caller does, by dma_helper_take(), at once.
  *
  * Return: 0 when @done will be called; -ESHUTDOWN after dma_helper_end(), -ETIMEDOUT while an answer is overdue (nobody waits for a
  * process that is stuck), -EPIPE when it is gone, -EAGAIN, -ENOMEM: @done is not called then.
  */
 int dma_helper_submit(struct dma_helper *h, struct dma_helper_request *request, int fd, unsigned overdue, dma_helper_done done,
-                      void *userdata);
+                      void *userdata, bool *take);
+/* Takes answers until that to request @id has come, for so many ms at most; those to others are the thread's to tell. */
+void dma_helper_take(struct dma_helper *h, uint32_t id, unsigned msec);
 /* No further requests: the process ends when it has answered those that it has. Quick. */
 void dma_helper_end(struct dma_helper *h);
 /* No answer is awaited: free() would not sleep. Quick. */

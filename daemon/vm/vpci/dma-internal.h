@@ -27,6 +27,7 @@
 #define DMA_QUEUE_MAX 4096
 #define DMA_WAIT_MSEC 3000
 #define DMA_PEER_WAIT_MSEC 2000
+#define DMA_UNCHECKED_MSEC 120000 /* after that tdid does not come back */
 #define DMA_CLIENTS_MAX 64 /* of one space: bits of range.holders */
 #define DMA_FILES_MAX 1024 /* of a VM; below 1 << 12, what range.file holds */
 #define DMA_WHY 256        /* room for the reason of a failure */
@@ -96,7 +97,7 @@ struct dma_job {
         int fd;                       /* the file's */
         struct dma_space *source;     /* while it is copied from there */
         struct dma_guard guard;       /* of the source */
-        struct timespec patience;     /* until when another space's job for the same is waited for */
+        struct timespec patience;     /* until when another space's job for the same is waited for; before, while unchecked, the peer */
         bool unchecked;               /* whether the peer maps it has not been looked at */
         bool background;              /* the client has been told that it is mapped later */
         bool left;                    /* nobody waits for it: frees itself */
@@ -273,8 +274,11 @@ struct timespec dma_job_patience(const struct range *r);
 bool dma_job_blocked(const struct dma_job *j);
 /* Lock held: from here on nothing cancels it. */
 void dma_job_begin(struct dma_job *j);
-/* Asks the kernel. Lock not held. When it returns, the job is done, or will be by another thread; one that was left may be gone. */
-void dma_job_run(struct dma_job *j);
+/*
+ * Asks the kernel. Lock not held. When it returns, the job is done, or will be by another thread; one that was left may be gone. @waits: the caller
+ * has nothing to do before it is done.
+ */
+void dma_job_run(struct dma_job *j, bool waits);
 /* It is in no queue any more, and the kernel never sees it. Lock held. Frees it. */
 void dma_job_refuse(struct dma_job *j, int r, const char *why);
 
@@ -292,7 +296,7 @@ void dma_queue_stop(struct dma_client *c);
 
 /*
  * Whole pages [@first, @last] of the client's. @deadline: NULL waits for ever, and what the kernel refuses to unmap is nobody's afterwards.
- * What the kernel is still mapping at the deadline is unmapped when it is done; until then the client is no bus master. *bytes: added to.
+ * What the kernel is still mapping at the deadline is unmapped when it is done; until then the client does not become bus master. *bytes: added to.
  */
 int dma_unmap_range(struct dma_client *c, uint64_t first, uint64_t last, const struct timespec *deadline, uint64_t *bytes);
 

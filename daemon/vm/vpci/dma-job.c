@@ -10,6 +10,8 @@
 /* What a map may take before it is thought to be stuck: so long, and so long for each GiB. */
 #define OVERDUE_MSEC 20000
 #define OVERDUE_MSEC_GIB 2000
+/* So long the thread that asks takes the answer itself. */
+#define TAKE_MSEC 100
 
 struct dma_job *dma_job_free(struct dma_job *j) {
         if (j)
@@ -267,11 +269,11 @@ static void on_answer(int r, void *userdata) {
         if (r == -EINPROGRESS)
                 overdue(j);
         else if (answered(j, r))
-                dma_job_run(j);
+                dma_job_run(j, false);
 }
 
 /* 1: on_answer() has it from here on, and may have ended it. */
-static int ask_helper(struct dma_job *j, struct dma_helper *h, uint32_t flags) {
+static int ask_helper(struct dma_job *j, struct dma_helper *h, uint32_t flags, bool waits) {
         struct dma_helper_request q = {
                 .op = j->source ? DMA_HELPER_COPY : DMA_HELPER_MAP,
                 .ioas = j->client->space->ioas,
@@ -281,13 +283,16 @@ static int ask_helper(struct dma_job *j, struct dma_helper *h, uint32_t flags) {
                 .size = range_bytes(&j->r),
                 .offset = (uint64_t) j->r.offset << RANGE_SHIFT,
         };
+        bool take = false;
         int r;
 
-        r = dma_helper_submit(h, &q, j->source ? -EBADF : j->fd, dma_job_overdue(&j->r), on_answer, j);
+        r = dma_helper_submit(h, &q, j->source ? -EBADF : j->fd, dma_job_overdue(&j->r), on_answer, j, waits ? &take : NULL);
+        if (take)
+                dma_helper_take(h, q.id, TAKE_MSEC);
         return r < 0 ? r : 1;
 }
 
-void dma_job_run(struct dma_job *j) {
+void dma_job_run(struct dma_job *j, bool waits) {
         struct dma *d = j->client->d;
         uint32_t flags = (j->r.readable ? TDI_IOMMU_IOAS_MAP_READABLE : 0) | (j->r.writable ? TDI_IOMMU_IOAS_MAP_WRITEABLE : 0);
         struct dma_peer *peer;
@@ -298,7 +303,7 @@ void dma_job_run(struct dma_job *j) {
                 dma_lock(d);
                 peer = dma_peer_get(d);
                 (void) pthread_mutex_unlock(&d->lock);
-                r = peer && peer->helper ? ask_helper(j, peer->helper, flags) : ask_kernel(j, flags);
+                r = peer && peer->helper ? ask_helper(j, peer->helper, flags, waits) : ask_kernel(j, flags);
                 dma_lock(d);
                 /* A helper that was replaced meanwhile takes nothing: its successor does. */
                 replaced = r == -ESHUTDOWN && peer != d->peer;

@@ -183,7 +183,7 @@ static int make(struct dma_client *c, struct dma_job *j, struct request *q) {
         }
         dma_job_begin(j);
         dma_unlock(d);
-        dma_job_run(j);
+        dma_job_run(j, true);
         dma_lock(d);
         while (!j->done && dma_wait(d, &q->deadline) == 0)
                 ;
@@ -244,7 +244,7 @@ static int put(struct dma_client *c, struct request *q) {
         j->client = c;
         j->r = r;
         j->unchecked = q->unchecked;
-        j->patience = dma_job_patience(&r);
+        j->patience = j->unchecked ? dma_deadline(DMA_UNCHECKED_MSEC) : dma_job_patience(&r);
         j->fd = dma_file_begin(d, (unsigned) file, TAKE_FD(q->fd));
         return make(c, j, q);
 }

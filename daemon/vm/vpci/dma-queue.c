@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Maps that are made later: a queue and a thread for each client that needs one. */
+#include <stdio.h>
+
 #include "vm/vpci/dma-internal.h"
 #include "vm/vpci/thread.h"
 
@@ -26,11 +28,18 @@ static int check(struct dma_job *j, char why[static DMA_WHY]) {
         int i;
 
         if (!d->peer) {
-                (void) dma_wait(d, NULL);
-                return -EAGAIN;
+                if (!j->client->stop && dma_wait(d, &j->patience) == 0)
+                        return -EAGAIN;
+                if (!j->client->stop && !dma_is_over(&j->patience))
+                        return -EAGAIN;
+                snprintf(why, DMA_WHY, "nothing is known of the process that the memory is of");
+                return -ENOTCONN;
         }
-        if (f->serial == d->peer->serial)
+        if (f->serial == d->peer->serial) {
+                j->unchecked = false;
+                j->patience = dma_job_patience(&j->r);
                 return dma_is_mapped_by_peer(f->spans, f->n_spans, (uint64_t) j->r.offset << RANGE_SHIFT, range_bytes(&j->r), why);
+        }
         /* What cannot be read is not mapped. The job and the file may have gone meanwhile. */
         (void) dma_read_peer(d, dev, ino, &spans, &n, &serial, why);
         i = dma_find_file(d, dev, ino);
@@ -75,7 +84,7 @@ static void *run(void *userdata) {
                 dma_job_begin(j);
                 dma_changed(d);
                 dma_unlock(d);
-                dma_job_run(j);
+                dma_job_run(j, false);
                 dma_lock(d);
                 while (!j->done)
                         (void) dma_wait(d, NULL);
@@ -146,6 +155,7 @@ void dma_queue_stop(struct dma_client *c) {
         dma_lock(d);
         c->stop = true;
         (void) pthread_cond_signal(&c->work);
+        dma_changed(d);
         dma_unlock(d);
         if (c->has_thread)
                 (void) pthread_join(c->thread, NULL);

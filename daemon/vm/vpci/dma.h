@@ -80,7 +80,7 @@ void dma_client_set_patience(struct dma_client *c, unsigned msec);
  * Return: 0, also when it is made later; -EINVAL (empty, unaligned, wraps round, no access), -EEXIST, -EADDRNOTAVAIL (outside the IOVA
  * windows), -EBADF/-EACCES (not a file for this: no memfd or hugetlbfs file, read-only, sealed against writing, not mapped shared by the
  * peer), -ENXIO (beyond the file), -EDQUOT (pinned bytes), -ENOSPC (too many maps, or 1,023 files), -EBUSY (4,096 maps wait to be made),
- * -ENOTCONN (no peer, and no way to wait for it; else it is checked and made when there is one), -EPIPE, -ETIMEDOUT (its helper is gone, or does not answer: dma_set_peer() brings another), or what the kernel
+ * -ENOTCONN (no peer, and no way to wait for it; else it is checked and made when there is one, and fails after 2 minutes), -EPIPE, -ETIMEDOUT (its helper is gone, or does not answer: dma_set_peer() brings another), or what the kernel
  * says. After any error of a map with or without a descriptor the range counts as failed until it is unmapped, or mapped after all: QEMU
  * ignores the error. A range that is empty or wraps round is none, and is not counted.
  */
