@@ -68,7 +68,8 @@ static void ask(int server, uint16_t command, struct request *q, size_t size, in
         struct vu_header reply;
         char rest[4096];
 
-        q->h = (struct vu_header){ .id = id++, .command = command, .size = (uint32_t) (sizeof(q->h) + size) };
+        q->h = (struct vu_header){ .id = id, .command = command, .size = (uint32_t) (sizeof(q->h) + size) };
+        id++;
         if (fd >= 0) {
                 memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
                 m.msg_control = &control;
