@@ -70,14 +70,22 @@ static int failed(struct tdictl *t, const char *what, int error) {
         return fail(t, "Failed", EXIT_OTHER, "Could not %s: %s. The VM is closed again.", what, strerror(error));
 }
 
+/* What follows can be interrupted. */
+static int cancelled(struct tdictl *t, const sigset_t *mask) {
+        (void) sigprocmask(SIG_SETMASK, mask, NULL);
+        return fail(t, tdi_error_to_name(TDI_ERROR_CANCELLED), tdi_error_to_exit(TDI_ERROR_CANCELLED), "Interrupted; the VM is closed again.");
+}
+
 int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, const struct held *h) {
         _cleanup_close_ int lease = lease_fd, signal_fd = -EBADF, report_read = -EBADF, report_write = -EBADF;
         int pipe_fds[2], error = 0, r;
         bool interrupted = false;
-        sigset_t mask, before;
+        sigset_t mask, before, interrupt;
         pid_t pid;
         ssize_t n;
 
+        sigemptyset(&interrupt);
+        sigaddset(&interrupt, SIGINT);
         sigemptyset(&mask);
         sigaddset(&mask, SIGTERM);
         sigaddset(&mask, SIGINT);
@@ -90,7 +98,7 @@ int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, const struct h
                 act_hand_over(h->act, &before);
         }
         if (interrupted)
-                return fail(t, tdi_error_to_name(TDI_ERROR_CANCELLED), tdi_error_to_exit(TDI_ERROR_CANCELLED), "Interrupted; the VM is closed again.");
+                return cancelled(t, &before);
         signal_fd = signalfd(-1, &mask, SFD_CLOEXEC);
         if (signal_fd < 0)
                 return failed(t, "watch signals", errno);
@@ -105,6 +113,8 @@ int hold_and_run(struct tdictl *t, int lease_fd, json_object *vm, const struct h
         report_read = pipe_fds[0];
         report_write = pipe_fds[1];
 
+        if (h->act && sigtimedwait(&interrupt, NULL, &(struct timespec){}) == SIGINT)
+                return cancelled(t, &before);
         pid = fork();
         if (pid < 0)
                 return failed(t, "fork", errno);

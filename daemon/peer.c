@@ -88,7 +88,7 @@ static void drop_kvm(VM *vm) {
 
         if (!vm->kvm_of_peer || vm->kvm < 0 || vm->close != CLOSE_NOT || vm->peer_kvm >= 0)
                 return;
-        log_info("VM %s: the KVM VM of process %d goes with it", vm->name, (int) vm->peer->pid);
+        log_info("VM %s: the KVM VM of the process that was connected goes with it", vm->name);
         vm->peer_kvm = TAKE_FD(vm->kvm);
         vm->kvm_of_peer = false;
         vm_touch(vm);
@@ -154,6 +154,7 @@ static void on_kvm(_unused_ Worker *w, int r, const char *text, struct json_obje
         }
         /* One that was given by name stands. */
         if (p->gone || vm->close != CLOSE_NOT || (vm->kvm >= 0 && !vm->kvm_of_peer)) {
+                worker_close_fd(vm->manager, ipc_fds_take(fds, 0));
                 finish(vm, false);
                 return;
         }
@@ -276,6 +277,10 @@ void peer_connected(VM *vm, uint64_t serial, pid_t pid, int pidfd) {
         start(vm);
 }
 
+void peer_none(VM *vm) {
+        drop_kvm(vm);
+}
+
 void peer_gone(VM *vm, uint64_t serial) {
         if (!vm->peer || vm->peer->serial != serial)
                 return;
@@ -301,6 +306,7 @@ static void on_still_there(int r, struct json_object *answer, _unused_ struct ip
                 return;
         }
         vm->peer = peer_free(p);
+        drop_kvm(vm);
 }
 
 /*
@@ -314,8 +320,10 @@ void peer_resume(VM *vm, uint64_t serial, pid_t pid) {
                 return;
         vm->peer = peer_free(vm->peer);
         pidfd = pidfd_open(pid, 0);
-        if (pidfd < 0)
+        if (pidfd < 0) {
+                drop_kvm(vm);
                 return;
+        }
         vm->peer = new_(serial, pid, pidfd);
         if (vpci_ask(vm, on_still_there, vm) < 0)
                 vm->peer = peer_free(vm->peer);

@@ -23,7 +23,9 @@ void vm_close(VM *vm, const char *reason) {
         vm->await_deadline = 0;
         vm_set_phase(vm, TDI_VM_CLOSING);
         /* Not when each function's turn has come: one may be busy, and stay so. */
-        vm->stopping = vpci_stop_all(vm, on_all_stopped, vm) >= 0;
+        vm->stopping = true;
+        if (vpci_stop_all(vm, on_all_stopped, vm) < 0)
+                vm->stopping = false;
         /* Nothing keeps it any more, and who holds a lease sees it hang up. */
         for (size_t i = 0; i < vm->n_keepers; i++)
                 vm->keepers[i]->ended = true;

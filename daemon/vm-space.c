@@ -128,9 +128,9 @@ void vm_groups_take_record(VM *vm, struct json_object *list) {
 
                 vm->groups[i].group = (int32_t) json_i64_or(g, "group", GROUP_LEFT);
                 vm->groups[i].ioas = (uint32_t) json_u64_or(g, "ioas", 0);
-                /* An earlier tdid's worker was at it: doing it again is no error. */
-                if (vm->groups[i].group == GROUP_BEING_ENDED)
-                        vm->groups[i].group = GROUP_ENDING;
+                /* An earlier tdid's worker may still be at it, and its number another space's when it is done: not before the VM ends. */
+                if (vm->groups[i].group == GROUP_ENDING || vm->groups[i].group == GROUP_BEING_ENDED)
+                        vm->groups[i].group = GROUP_LEFT;
         }
         vm->n_groups = n;
 }

@@ -208,6 +208,8 @@ void peer_connected(VM *vm, uint64_t serial, pid_t pid, int pidfd);
 void peer_resume(VM *vm, uint64_t serial, pid_t pid);
 /* It has ended: the KVM VM that was found with it is let go. */
 void peer_gone(VM *vm, uint64_t serial);
+/* After tdid's restart: nobody is connected, whoever was. */
+void peer_none(VM *vm);
 /* {"pid", "memory", "kvm"} of Describe(), NULL when nobody has come yet. The caller's. */
 struct json_object *peer_describe(const VM *vm);
 /* What a record says of it, and takes from one. */

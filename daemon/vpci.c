@@ -375,8 +375,8 @@ static void on_recovered(int r, struct json_object *answer, _unused_ struct ipc_
                 }
                 if (pid > 0)
                         peer_resume(vm, json_u64_or(answer, "serial", 0), (pid_t) pid);
-                else if (vm->peer)
-                        peer_gone(vm, vm->peer->serial);
+                else
+                        peer_none(vm);
         } else if (r < 0)
                 log_warning("VM %s: its holder does not say what it serves: %s", vm->name, strerror(-r));
         vm->vpci_recovered = NULL;

@@ -294,7 +294,7 @@ void function_answer_early(struct lane *l) {
         const struct message *m = &l->message;
         size_t size = m->header.command == VU_REGION_WRITE ? sizeof(struct vu_region_access) : sizeof(struct vu_write_multi);
 
-        if (!move(l, PHASE_BUSY, PHASE_SENDING))
+        if (!move(l, PHASE_BUSY, PHASE_EARLY))
                 return;
         /* A client that has gone is seen by whoever reads next. */
         (void) answer(l->function, &m->header, 0, m->body, size);
@@ -626,7 +626,7 @@ bool function_watch(struct function *f, uint64_t now) {
                 if ((int64_t) age < 0)
                         continue;
                 /* A client that does not take its replies. */
-                if (phase == PHASE_SENDING && age > ANSWER_NSEC)
+                if ((phase == PHASE_SENDING || phase == PHASE_EARLY) && age > ANSWER_NSEC)
                         function_hang_up(f);
                 waited = now - atomic_load(&l->arrived);
                 if (i == 0 && (age > STAND_IN_NSEC || (age > SLOW_NSEC && waited > STAND_IN_NSEC)) && (phase == PHASE_BUSY || phase == PHASE_ANSWERED))

@@ -25,6 +25,7 @@ enum phase {
         PHASE_IDLE,
         PHASE_BUSY,
         PHASE_SENDING,
+        PHASE_EARLY,    /* the same, and the kernel comes after it */
         PHASE_LATE,     /* the supervisor is answering in its place */
         PHASE_ANSWERED, /* and still in the kernel */
 };
