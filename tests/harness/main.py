@@ -82,8 +82,9 @@ def prepare(report, needs):
 
 
 def is_warm(needs):
-    """Whether nothing of that would have to be made."""
-    return not os.environ.get("TDID_TEST_COLD") and all(
+    """Whether nothing of that would have to be made, and not everything compiled and checked."""
+    made = all((builds.CACHE / name).is_dir() for name in ("ccache", "clang-tidy"))
+    return made and not os.environ.get("TDID_TEST_COLD") and all(
         subprocess.run([ROOT / "tests/vm" / name, "--cached"], stdout=subprocess.DEVNULL).returncode == 0 for name in needs)
 
 
