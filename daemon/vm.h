@@ -223,7 +223,7 @@ typedef void (*keeper_ready)(int r, int lease, void *userdata);
 int keeper_new_lease(VM *vm, const char *label, uid_t uid, keeper_ready ready, void *userdata);
 /* Duplicates the pidfd. */
 int keeper_new_pidfd(VM *vm, int pidfd, const char *label, uid_t uid, keeper_ready ready, void *userdata);
-/* A connection of process @pid to the vPCI socket of a function; there is one a function. @given: 0 for now. */
+/* A connection of process @pid to the vPCI socket of a function; there is one a function. @given: when, CLOCK_REALTIME in µs; 0: at this moment. */
 Keeper *keeper_new_vpci(VM *vm, struct tdi_bdf bdf, pid_t pid, uid_t uid, uint64_t given);
 /* The function's, if there is one, has ended. */
 void keeper_end_vpci(VM *vm, struct tdi_bdf bdf, const char *why);

@@ -8,8 +8,8 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/socket.h>
-#include <time.h>
 
+#include "vm/vpci/clock.h"
 #include "vm/vpci/thread.h"
 
 /* How often answers that are overdue are looked for. */
@@ -39,10 +39,7 @@ struct dma_helper {
 };
 
 static uint64_t now_msec(void) {
-        struct timespec t;
-
-        (void) clock_gettime(CLOCK_MONOTONIC, &t);
-        return (uint64_t) t.tv_sec * 1000 + (uint64_t) t.tv_nsec / 1000000;
+        return now_nsec() / 1000000;
 }
 
 int dma_helper_new(int socket, struct dma_helper **ret) {

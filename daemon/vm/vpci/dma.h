@@ -89,7 +89,8 @@ int dma_map(struct dma_client *c, uint64_t iova, uint64_t size, int fd, uint64_t
 /**
  * dma_unmap() - the opposite, of one map or of all that lie wholly in the range
  *
- * Every reference is dropped before it returns. Waits for maps under way up to 3 s, then -EBUSY.
+ * Every reference is dropped before it returns, but for a map that the kernel is still at after 3 s: that leaves when it is made. -EBUSY only where
+ * something else is unmapped, or copied from, all that time.
  *
  * Return: 0; -EINVAL when the range is empty or wraps round, or cuts a map in two (nothing is changed then); -ENOENT when nothing is there;
  * what the kernel says: it holds on to what is still described then. @ret_unmapped: bytes that were mapped or unbacked; of those that

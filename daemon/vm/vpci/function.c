@@ -11,6 +11,7 @@
 
 #include "log.h"
 #include "model/json.h"
+#include "vm/vpci/clock.h"
 #include "vm/vpci/thread.h"
 
 /* A request that takes longer gets a stand-in, and at last the supervisor's answer: a client gives up after 5 s (QEMU's x-msg-timeout). */
@@ -22,13 +23,6 @@
 /* From here on a request is one that others wait for. */
 #define SLOW_NSEC 250000000ULL
 #define REPLY_MIN 4096UL
-
-static uint64_t now_nsec(void) {
-        struct timespec t;
-
-        (void) clock_gettime(CLOCK_MONOTONIC, &t);
-        return (uint64_t) t.tv_sec * 1000000000ULL + (uint64_t) t.tv_nsec;
-}
 
 int lane_room(struct lane *l, size_t size) {
         uint8_t *t;

@@ -10,6 +10,7 @@
 #include "log.h"
 #include "model/json.h"
 #include "vm/store.h"
+#include "vm/vpci/clock.h"
 #include "vm/vpci/function.h"
 #include "vm/vpci/thread.h"
 
@@ -74,13 +75,6 @@ struct vpci {
         struct function *stopping; /* the request that is put off */
         uint64_t stop_deadline;
 };
-
-static uint64_t now_nsec(void) {
-        struct timespec t;
-
-        (void) clock_gettime(CLOCK_MONOTONIC, &t);
-        return (uint64_t) t.tv_sec * 1000000000ULL + (uint64_t) t.tv_nsec;
-}
 
 struct dma *vpci_dma(struct vpci *v) {
         return v->dma;

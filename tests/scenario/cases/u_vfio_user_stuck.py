@@ -312,7 +312,7 @@ def vu_failed_map(t):
 
 @scenario("edu:2", needs=("faults",))
 def vu_slow_map(t):
-    """A map that takes long is accepted at once; until it is made the function is no bus master, and others are served."""
+    """A map that takes long is accepted at once; until it is made the function does not become bus master, and others are served."""
     bdf, second = t.host.bdfs("edu", 2)
     vm = t.vm()
     vm.attach(bdf, second)
@@ -343,11 +343,25 @@ def vu_slow_map(t):
     others_work(other)
     slow.clear()
     eventually(lambda: edu.round_trip(memory, IOVA, seed=2), "DMA when the map is made")
+    # A device that is at work goes on while memory is plugged into its guest.
+    slow.add("map", call="IOMMU_IOAS_MAP_FILE", delay_ms=LONG_MS, times=1)
+    in_time(t, "slow_map", client, client.ask_dma_map(IOVA + (8 << 20), 1 << 20, memory.fd)).ok()
+    check(edu.round_trip(memory, IOVA, seed=3), "DMA while other memory is being mapped")
+    slow.clear()
+    # One that is not, does not begin.
+    command = client.read16(CONFIG, COMMAND)
+    client.write16(CONFIG, COMMAND, command & ~COMMAND_MASTER)
+    slow.add("map", call="IOMMU_IOAS_MAP_FILE", delay_ms=LONG_MS, times=1)
+    in_time(t, "slow_map", client, client.ask_dma_map(IOVA + (12 << 20), 1 << 20, memory.fd)).ok()
+    client.write16(CONFIG, COMMAND, command)
+    check(not edu.round_trip(memory, IOVA, seed=4), "a function becomes bus master while memory is being mapped")
+    slow.clear()
+    eventually(lambda: edu.round_trip(memory, IOVA, seed=5), "DMA when all is mapped")
 
 
 @scenario("edu:2", needs=("faults",))
 def vu_slow_map_undone(t):
-    """What is unmapped while it is being mapped: answered in time, perhaps with EBUSY, and gone when that is over; nobody is hung up on."""
+    """What is unmapped while it is being mapped: answered in time, and gone when that is over; nobody is hung up on."""
     bdf, second = t.host.bdfs("edu", 2)
     vm = t.vm()
     vm.attach(bdf, second)
