@@ -28,7 +28,6 @@ enum vconfig_kind {
         KIND_DEVCTL2,
         KIND_LINK,
         KIND_EXT_CONTROL,  /* extended capabilities without a name here */
-        KIND_LIST,         /* names and links of capabilities */
         KIND_MSI_CONTROL,
         KIND_MSIX_CONTROL,
         KIND_VPD_STORE,
@@ -38,6 +37,7 @@ enum vconfig_kind {
         KIND_MASTER,
         KIND_POWER,
         KIND_FLR,          /* of the Express and the AF capability */
+        KIND_LIST,         /* names and links of capabilities: nothing that is found by a chain may change the chain */
         KIND_PASID,
         KIND_PRI,
         KIND_SRIOV,
