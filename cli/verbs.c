@@ -16,6 +16,7 @@
         { .name = "platform", .type = OPTION_CHOICE, .value = "PLATFORM", .choices = "auto|tdx|sev-snp|cca|pkvm|plain", \
           .help = "auto (the default), tdx, sev-snp, cca, pkvm or plain" }, \
         { .name = "hotplug", .help = "functions may be attached after the seal" }, \
+        { .name = "peer-to-peer", .help = "functions may reach each other's BARs, where tdid.conf and ACS allow it" }, \
         BIND_OPTION(bind_help), \
         { .name = "await-vmm", .type = OPTION_NUMBER, .value = "SECONDS", .max = 600, \
           .help = "how long the VM lives without a keeper until its VMM arrives, at most 600" }

@@ -127,6 +127,10 @@ struct tdi_vm_options vm_options(const struct arguments *a) {
                 o.hotplug = 1;
                 o.set |= TDI_VM_SET_HOTPLUG;
         }
+        if (arguments_has(a, "peer-to-peer")) {
+                o.peer_to_peer = 1;
+                o.set |= TDI_VM_SET_PEER_TO_PEER;
+        }
         return o;
 }
 

@@ -29,7 +29,7 @@ static const struct {
         FIELD("limits", buffer_mib_per_user, 1, 1U << 31),
         FIELD("deadlines", claim, 1, 3600),   FIELD("deadlines", open, 1, 3600),      FIELD("deadlines", connect, 1, 3600),
         FIELD("deadlines", prepare, 1, 3600), FIELD("deadlines", close, 1, 3600),
-        SWITCH("policy", handoff),
+        SWITCH("policy", handoff),            SWITCH("policy", peer_to_peer),
 };
 
 /* More than there is cannot be pinned: what a VMM really may have is its memory cgroup's to say. */

@@ -28,6 +28,7 @@ struct config {
         unsigned claim, open, connect, prepare, close;
         /* policy: 1 where it says true */
         unsigned handoff; /* a VM's owner may have the descriptors of its functions themselves */
+        unsigned peer_to_peer; /* functions of a VM that asks for it may reach each other's BARs */
 };
 
 void config_default(struct config *c);

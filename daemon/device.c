@@ -51,6 +51,17 @@ bool device_shares_reset(const Device *a, const Device *b) {
                a->bdf.devfn >> 3 == b->bdf.devfn >> 3;
 }
 
+bool device_is_isolated(const Device *d) {
+        for (size_t i = 0; i < d->manager->n_devices; i++) {
+                const Device *o = d->manager->devices[i];
+
+                if (o != d && o->group == d->group && (device_is_bridge(o) || o->bdf.domain != d->bdf.domain || o->bdf.bus != d->bdf.bus ||
+                                                       o->bdf.devfn >> 3 != d->bdf.devfn >> 3))
+                        return false;
+        }
+        return d->group >= 0;
+}
+
 Device *device_dsm(Device *d) {
         struct tdi_bdf zero;
         Device *pf = d, *f0;

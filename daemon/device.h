@@ -41,6 +41,11 @@ Device *device_find_number(Manager *m, uint32_t number);
 bool device_is_bridge(const Device *d);
 /* Would one reset hit both? Functions of one device, or of one IOMMU group. */
 bool device_shares_reset(const Device *a, const Device *b);
+/*
+ * Does everything that it asks for come to the IOMMU first? The kernel says so by its group: what ACS does not keep apart is in one
+ * (pci_device_group), bridges too. Functions of its own device may be: they reach each other as they like, and nobody else.
+ */
+bool device_is_isolated(const Device *d);
 /* The DSM that speaks for a function, as drivers/pci/tsm.c finds it; NULL when none can. */
 Device *device_dsm(Device *d);
 /* Bus path of a function. */

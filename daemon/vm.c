@@ -224,6 +224,7 @@ struct json_object *vm_record(VM *vm, bool describe) {
         json_set_u64(o, "vmm_gid", vm->vmm_gid);
         json_set_str(o, "seclabel", vm->seclabel);
         json_set_bool(o, "hotplug", vm->hotplug);
+        json_set_bool(o, "peer_to_peer", vm->peer_to_peer);
         json_set_str(o, "bind", vm->bind == BIND_EARLY ? "early" : "late");
         json_set_u64(o, "await_vmm", vm->await);
         json_set_u64(o, "created", vm->created);
@@ -304,6 +305,7 @@ int vm_take_record(VM *vm, struct json_object *o) {
         vm->vmm_uid = (uid_t) json_u64_or(o, "vmm_uid", 0);
         vm->vmm_gid = (gid_t) json_u64_or(o, "vmm_gid", 0);
         vm->hotplug = json_bool_or(o, "hotplug", false);
+        vm->peer_to_peer = json_bool_or(o, "peer_to_peer", false);
         vm->bind = streq(json_str_or(o, "bind", ""), "early") ? BIND_EARLY : BIND_LATE;
         vm->await = (unsigned) json_u64_or(o, "await_vmm", 0);
         vm->await_deadline = json_u64_or(o, "await_deadline", 0);

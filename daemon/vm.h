@@ -75,6 +75,7 @@ struct VM {
         gid_t vmm_gid;
         char *seclabel;
         bool hotplug;
+        bool peer_to_peer; /* its functions may reach each other's BARs */
         enum bind_when bind;
         unsigned max_functions, max_pinned_mib, max_maps;
         uint64_t created;

@@ -9,7 +9,7 @@
 struct create {
         const char *uuid, *seclabel, *platform, *bind;
         int64_t owner_uid, vmm_uid, vmm_gid, await_vmm; /* -1: not given */
-        bool hotplug;
+        bool hotplug, peer_to_peer;
         struct limits {
                 int64_t functions, pinned_mib, maps;
         } limits;
@@ -30,6 +30,7 @@ static const struct option create_options[] = {
         { "seclabel", 's', offsetof(struct create, seclabel), NULL },
         { "platform", 's', offsetof(struct create, platform), NULL },
         { "hotplug", 'b', offsetof(struct create, hotplug), NULL },
+        { "peer_to_peer", 'b', offsetof(struct create, peer_to_peer), NULL },
         { "bind", 's', offsetof(struct create, bind), NULL },
         { "await_vmm", 'u', offsetof(struct create, await_vmm), NULL },
         { "limits", 'a', offsetof(struct create, limits), limit_options },
@@ -129,6 +130,10 @@ static int check_create(Manager *m, const char *name, const struct create *c, co
         /* The largest number is no user: it means "leave it" to setresuid(2). */
         if (c->owner_uid == UINT32_MAX || c->vmm_uid == UINT32_MAX || c->vmm_gid == UINT32_MAX)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "owner_uid, vmm_uid, vmm_gid: %u is no ID", UINT32_MAX);
+        if (c->peer_to_peer && !m->config.peer_to_peer)
+                return bus_error(e, TDI_ERROR_POLICY,
+                                 "peer_to_peer: \"peer_to_peer\" in \"policy\" of %s is not true; without it functions of a VM reach guest memory only",
+                                 m->config_path);
         if (c->limits.functions == 0)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "limits.functions: at least 1");
         if (c->limits.functions > m->config.functions)
@@ -188,6 +193,7 @@ static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *
         vm->vmm_uid = (uid_t) (c.vmm_uid < 0 ? c.owner_uid : c.vmm_uid);
         vm->vmm_gid = (gid_t) (c.vmm_gid < 0 ? c.owner_uid : c.vmm_gid);
         vm->hotplug = c.hotplug;
+        vm->peer_to_peer = c.peer_to_peer;
         vm->bind = streq(strempty(c.bind), "early") ? BIND_EARLY : BIND_LATE;
         vm->await = c.await_vmm < 0 ? 0 : (unsigned) c.await_vmm;
         if (c.limits.functions > 0)

@@ -101,6 +101,7 @@ static int append_vm_options(sd_bus_message *m, const struct tdi_vm_options *o) 
             (r = append_number(m, "vmm_uid", o->vmm_uid, o->set & TDI_VM_SET_VMM_UID)) < 0 ||
             (r = append_number(m, "vmm_gid", o->vmm_gid, o->set & TDI_VM_SET_VMM_GID)) < 0 ||
             (r = append_bool(m, "hotplug", o->hotplug != 0, o->set & TDI_VM_SET_HOTPLUG)) < 0 ||
+            (r = append_bool(m, "peer_to_peer", o->peer_to_peer != 0, o->set & TDI_VM_SET_PEER_TO_PEER)) < 0 ||
             (r = append_number(m, "await_vmm", o->await_vmm, o->set & TDI_VM_SET_AWAIT_VMM)) < 0)
                 return r;
         if (o->set & TDI_VM_SET_MAX_FUNCTIONS) {

@@ -30,6 +30,7 @@ static const struct {
         { "deadlines", "prepare", offsetof(struct config, prepare), 1, 3600 },
         { "deadlines", "close", offsetof(struct config, close), 1, 3600 },
         { "policy", "handoff", offsetof(struct config, handoff), 0, 1, true },
+        { "policy", "peer_to_peer", offsetof(struct config, peer_to_peer), 0, 1, true },
 };
 
 static unsigned value(const struct config *c, size_t i) {
@@ -52,6 +53,7 @@ static void test_defaults(void) {
         }
         /* What hands something dangerous out is off unless somebody switches it on. */
         check_int(c.handoff, 0);
+        check_int(c.peer_to_peer, 0);
         /* Every number of the struct is a key: none can be set by nobody. */
         check_int(sizeof(struct config), ARRAY_SIZE(keys) * sizeof(unsigned));
 }

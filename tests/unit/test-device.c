@@ -71,6 +71,47 @@ static void check_shares(Device *a, Device *b, bool expected) {
         check_int(device_shares_reset(b, a), expected);
 }
 
+static void test_isolated(void) {
+        Device *bridge, *alone, *f0, *f1, *a, *b;
+
+        reset();
+        bridge = add("0000:00:01.0");
+        alone = add("0000:01:00.0");
+        f0 = add("0000:02:00.0");
+        f1 = add("0000:02:00.1");
+        a = add("0000:03:00.0");
+        b = add("0000:03:01.0");
+        bridge->class = 0x060400;
+        bridge->group = 1;
+        alone->group = 2;
+        f0->group = f1->group = 3;
+        a->group = b->group = 4;
+        check(device_is_isolated(alone));
+        /* What its own device does among its functions is its business. */
+        check(device_is_isolated(f0));
+        check(device_is_isolated(f1));
+        check(!device_is_isolated(a));
+        check(!device_is_isolated(b));
+        b->group = 5;
+        check(device_is_isolated(a));
+        bridge->group = 2;
+        check(!device_is_isolated(alone));
+        alone->group = -1;
+        check(!device_is_isolated(alone));
+        /* The same address on another bus, or in another domain. */
+        reset();
+        a = add("0000:03:00.0");
+        b = add("0000:04:00.0");
+        f0 = add("0001:03:00.0");
+        a->group = b->group = 1;
+        f0->group = 2;
+        check(!device_is_isolated(a));
+        b->group = 2;
+        check(device_is_isolated(a));
+        f0->group = 1;
+        check(!device_is_isolated(a));
+}
+
 static void test_shares_reset(void) {
         Device *f0, *f1, *other_dev, *other_bus, *other_domain, *vf;
 
@@ -169,6 +210,7 @@ static void test_path(void) {
 int main(void) {
         test_find();
         test_bridge();
+        test_isolated();
         test_shares_reset();
         test_dsm();
         test_path();

@@ -36,7 +36,7 @@ static VM *new_vm(void) {
         vm->owner = 1000;
         vm->vmm_uid = 1001;
         vm->vmm_gid = 1002;
-        vm->hotplug = true;
+        vm->hotplug = vm->peer_to_peer = true;
         vm->bind = BIND_EARLY;
         vm->await = 600;
         vm->await_deadline = UINT64_C(1) << 60;
@@ -210,7 +210,7 @@ static struct json_object *first(struct json_object *o, const char *key) {
 /* What docs/dbus-api.md promises. */
 static void test_describe(void) {
         static const char *const vm_keys[] = {
-                "id", "name", "uuid", "phase", "platform", "owner_uid", "vmm_uid", "vmm_gid", "seclabel", "hotplug", "bind", "await_vmm", "created",
+                "id", "name", "uuid", "phase", "platform", "owner_uid", "vmm_uid", "vmm_gid", "seclabel", "hotplug", "peer_to_peer", "bind", "await_vmm", "created",
                 "holder", "kvm", "peer", "guard", "watch", "vIOMMU", "keepers", "limits", "tdis",
         };
         static const char *const tdi_keys[] = {

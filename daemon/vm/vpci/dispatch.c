@@ -99,6 +99,7 @@ static int do_reset(struct lane *l, _unused_ const void **body, _unused_ size_t 
                 return r;
         }
         vconfig_was_reset(f->config);
+        function_place_bars(f, true);
         atomic_store(&f->failed, false);
         return 0;
 }

@@ -15,7 +15,7 @@ enum dma_master dma_master(const struct dma_client *c) {
 }
 
 /* Addresses go beyond what a JSON number keeps. */
-static void set_hex(struct json_object *o, const char *key, uint64_t value) {
+void dma_set_hex(struct json_object *o, const char *key, uint64_t value) {
         char text[24];
 
         snprintf(text, sizeof(text), "0x%" PRIx64, value);
@@ -25,8 +25,8 @@ static void set_hex(struct json_object *o, const char *key, uint64_t value) {
 static struct json_object *describe_range(const struct range *r) {
         struct json_object *o = json_new();
 
-        set_hex(o, "iova", range_iova(r));
-        set_hex(o, "size", range_bytes(r));
+        dma_set_hex(o, "iova", range_iova(r));
+        dma_set_hex(o, "size", range_bytes(r));
         return o;
 }
 
@@ -68,8 +68,8 @@ static struct json_object *describe_windows(const struct dma_client *c) {
         for (size_t i = 0; i < c->space->n_windows && i < DMA_FIRST; i++) {
                 struct json_object *o = json_new();
 
-                set_hex(o, "start", c->space->windows[i].first);
-                set_hex(o, "last", c->space->windows[i].last);
+                dma_set_hex(o, "start", c->space->windows[i].first);
+                dma_set_hex(o, "last", c->space->windows[i].last);
                 json_push_take(list, o);
         }
         return list;
@@ -87,6 +87,7 @@ struct json_object *dma_client_describe(struct dma_client *c) {
         json_set_take(o, "failed", describe_failed(c));
         json_set_take(o, "unbacked", describe_unbacked(c));
         json_set_take(o, "windows", describe_windows(c));
+        json_set_take(o, "peer_to_peer", c->peer_to_peer ? dma_bars_describe(c) : NULL);
         (void) pthread_mutex_unlock(&c->d->lock);
         return o;
 }

@@ -29,6 +29,8 @@
 #define DMA_PEER_WAIT_MSEC 2000
 #define DMA_UNCHECKED_MSEC 120000 /* after that tdid does not come back */
 #define DMA_CLIENTS_MAX 64 /* of one space: bits of range.holders */
+#define DMA_FUNCTIONS_MAX 256 /* clients of a VM that take part in peer-to-peer */
+#define DMA_BAR_PLACES ((size_t) DMA_FUNCTIONS_MAX * DMA_BARS)
 #define DMA_FILES_MAX 1024 /* of a VM; below 1 << 12, what range.file holds */
 #define DMA_WHY 256        /* room for the reason of a failure */
 #define DMA_FIRST 16       /* of a list that is shown */
@@ -39,6 +41,7 @@ enum {
         DMA_RUNNING,  /* it is being asked */
         DMA_MAPPED,   /* nobody holds it: the kernel would not let go of it */
         DMA_UNBACKED, /* memory without a descriptor: the kernel knows nothing of it */
+        DMA_BAR,      /* of another space's function: no memory, which takes its place (dma-bars.c) */
 };
 
 /* Pages of a file that the peer maps shared; also IOVA windows, in bytes. Ends belong to it. */
@@ -75,6 +78,26 @@ struct dma_guard {
         bool leaves; /* a job is here that is unmapped when it ends: no other may begin before, but room may be taken */
 };
 
+/* One of a client's, as its peers may reach it. */
+struct dma_bar {
+        int fd;                /* its dma-buf, or -EBADF */
+        int error;             /* why there is none */
+        uint64_t first, pages; /* where the guest has it; no pages: nowhere */
+        uint64_t serial;       /* of that placement */
+};
+
+/* The same in another client's space. */
+struct dma_bar_map {
+        enum {
+                DMA_BAR_NOT,
+                DMA_BAR_MAPPED,
+                DMA_BAR_FAILED,
+        } state;
+        bool busy;             /* a thread is in the kernel with it */
+        int error;
+        uint64_t first, pages, serial; /* the placement it is of */
+};
+
 struct dma_space {
         struct dma_space *next;
         struct dma *d;
@@ -86,6 +109,7 @@ struct dma_space {
         struct dma_job *running;
         struct dma_span *windows;
         size_t n_windows;
+        struct dma_bar_map *bars; /* DMA_BAR_PLACES, by the owner's number; NULL: nobody here takes part in peer-to-peer */
 };
 
 /* A map to be made. Its range is in the space's table as QUEUED or RUNNING. */
@@ -112,6 +136,10 @@ struct dma_client {
         struct dma *d;
         struct dma_space *space;
         unsigned slot;
+        unsigned number;              /* in dma.clients */
+        bool peer_to_peer;
+        bool bars_withheld;
+        struct dma_bar bars[DMA_BARS];
         dma_notify notify;
         void *userdata;
         unsigned patience;            /* ms; of whoever makes calls */
@@ -159,6 +187,13 @@ struct dma {
         uint64_t left_bytes;          /* of the jobs that have a leaver */
         uint64_t maps;                /* entries of all tables, those of the clients' failed ones too */
         struct dma_space *spaces;
+        struct dma_client *clients[DMA_FUNCTIONS_MAX];
+        pthread_t bars_thread;        /* of dma-bars.c, with what follows */
+        bool bars_thread_there, bars_stop;
+        bool bars_dirty;              /* it has to look */
+        bool bars_covered;            /* something could not be mapped for what is in its way */
+        pthread_cond_t bars_work;
+        uint64_t last_bar;
         struct dma_file *files[DMA_FILES_MAX]; /* [0] is no file */
         struct dma_peer *peer;
         uint64_t last_serial;
@@ -262,6 +297,20 @@ void dma_unguard(struct dma_space *s, struct dma_guard *g);
 
 /* IOMMU_IOAS_UNMAP. Lock not held. */
 int dma_kernel_unmap(struct dma *d, uint32_t ioas, uint64_t first, uint64_t last);
+
+/* ---- dma-bars.c: peer-to-peer. Lock held, unless it says otherwise ---- */
+
+/* It goes: none of its BARs is mapped any more, nor, if it is its space's last, any in that. The lock is let go meanwhile. */
+void dma_bars_leave(struct dma_client *c);
+/* Something has gone: BARs that had no room may have it now. */
+void dma_bars_changed(struct dma *d);
+/* Takes an entry of state DMA_BAR away, for memory. The lock is let go meanwhile. -EAGAIN: the kernel is at it, wait; what else it says. */
+int dma_bars_yield(struct dma_space *s, const struct range *e);
+/* Ends the thread. Lock not held. */
+void dma_bars_stop(struct dma *d);
+struct json_object *dma_bars_describe(const struct dma_client *c);
+/* dma-describe.c */
+void dma_set_hex(struct json_object *o, const char *key, uint64_t value);
 
 /* ---- dma-job.c: one map, made by this process or by the helper ---- */
 

@@ -137,7 +137,17 @@ static int find_room(struct dma_client *c, const struct range *r, struct request
                                  range_iova(e), range_bytes(e));
                         return -EEXIST;
                 }
-                if (!dma_guarded(s, r->first, range_last(r), true)) {
+                /* The guest's memory wins over its devices' registers. */
+                if (e && e->state == DMA_BAR) {
+                        error = dma_bars_yield(s, e);
+                        if (error == 0)
+                                continue;
+                        if (error != -EAGAIN) {
+                                snprintf(q->why, sizeof(q->why), "another function's BAR is mapped there, and cannot be unmapped");
+                                return error;
+                        }
+                        error = -EEXIST;
+                } else if (!dma_guarded(s, r->first, range_last(r), true)) {
                         if (e && is_same(e, r) && (e->state == DMA_MAPPED || e->state == DMA_UNBACKED || e->background)) {
                                 join(c, e);
                                 return 1;

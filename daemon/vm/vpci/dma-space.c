@@ -47,6 +47,7 @@ void dma_space_put(struct dma_space *s) {
                         break;
                 }
         free(s->windows);
+        free(s->bars);
         free(s);
 }
 

@@ -22,6 +22,7 @@ int dma_new(TdiHost *host, const struct dma_limits *limits, struct dma **ret) {
         (void) pthread_condattr_init(&attr);
         (void) pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
         (void) pthread_cond_init(&d->changed, &attr);
+        (void) pthread_cond_init(&d->bars_work, NULL);
         (void) pthread_condattr_destroy(&attr);
         *ret = d;
         return 0;
@@ -52,10 +53,12 @@ static void free_retired(struct dma *d, bool all) {
 struct dma *dma_free(struct dma *d) {
         if (!d)
                 return NULL;
+        dma_bars_stop(d);
         dma_lock(d);
         dma_peer_put(d, TAKE_PTR(d->peer));
         free_retired(d, true);
         dma_unlock(d);
+        (void) pthread_cond_destroy(&d->bars_work);
         (void) pthread_cond_destroy(&d->changed);
         (void) pthread_mutex_destroy(&d->lock);
         free(d);
@@ -188,6 +191,7 @@ struct dma_client *dma_client_free(struct dma_client *c) {
         dma_lock(d);
         while (c->background > 0 || c->telling > 0)
                 (void) dma_wait(d, NULL);
+        dma_bars_leave(c);
         c->space->clients[c->slot] = NULL;
         dma_space_put(c->space);
         free_retired(d, false);

@@ -106,6 +106,34 @@ int dma_unmap_all(struct dma_client *c, uint64_t *ret_unmapped);
  */
 void dma_client_lose(struct dma_client *c);
 
+/* ---- peer-to-peer; these may overlap other calls for the client, and are quick ---- */
+
+#define DMA_BARS 6
+
+/* Where the guest has a BAR, in bytes, whole pages; size 0: nowhere, or memory decoding is off. */
+struct dma_place {
+        uint64_t iova, size;
+};
+
+/*
+ * From here on its BARs are mapped into the spaces of the other clients that take part, and theirs into its, if all clients of a space do.
+ * Once. At most 256 of a VM (-EUSERS), -ENOMEM, -EAGAIN (no thread).
+ */
+int dma_client_join_peers(struct dma_client *c);
+/* Once a BAR, before it is placed: its dma-buf, which is taken, or why there is none, a negative errno. */
+void dma_client_give_bar(struct dma_client *c, unsigned bar, int dmabuf);
+bool dma_client_has_bar(struct dma_client *c, unsigned bar);
+/*
+ * Where all of them are now. What is mapped follows, in a thread of its own: not over the guest's memory, which may come and go. @revoked:
+ * the kernel has revoked the dma-bufs meanwhile, and what was mapped of them is dead.
+ */
+void dma_client_place_bars(struct dma_client *c, const struct dma_place places[DMA_BARS], bool revoked);
+/*
+ * None is mapped, wherever it is placed, from now until this is called with false: parts of them are going to be TEE memory. -EAGAIN: some still
+ * are, and are being unmapped.
+ */
+int dma_client_withhold_bars(struct dma_client *c, bool withhold);
+
 enum dma_master {
         DMA_MASTER_NO,    /* a map has failed */
         DMA_MASTER_YES,
@@ -116,7 +144,8 @@ enum dma_master {
 enum dma_master dma_master(const struct dma_client *c);
 /*
  * {"ioas", "maps", "bytes", "pending", "failed_ranges", "failed": [{"iova", "size", "errno", "error"}…], "unbacked": {"ranges", "bytes",
- * "first": [{"iova", "size"}…]}, "windows": [{"start", "last"}…]}. Addresses and the sizes beside them are text, "0x…". Lists hold the
+ * "first": [{"iova", "size"}…]}, "windows": [{"start", "last"}…], "peer_to_peer": [{"bar", "iova", "size", "spaces", "mapped", "failed", "error"}…]}. The last: the
+ * function's own BARs, how many spaces of others each belongs into, in how many it is, and could not be; null where the client does not take part. Addresses and the sizes beside them are text, "0x…". Lists hold the
  * first 16, counts are whole; neighbours that failed for the same reason are one range. Quick.
  */
 struct json_object *dma_client_describe(struct dma_client *c);

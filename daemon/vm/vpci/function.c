@@ -353,6 +353,7 @@ static const char *serve_connection(struct function *f) {
 /* Nothing of a client outlives its connection: no interrupt, no DMA, no map. */
 static void clean_up(struct function *f) {
         region_quiet(f);
+        function_withdraw_bars(f);
         irq_disable_all(f);
         drop_memory(f);
         irq_take_request(f, -EBADF);
@@ -434,6 +435,13 @@ static int prepare(struct function *f) {
                 vpci_event(f->vpci, f->bdf, "failed", text);
                 vconfig_free(c);
                 return r;
+        }
+        if (f->peer_to_peer) {
+                r = dma_client_join_peers(d);
+                if (r < 0) {
+                        vpci_event(f->vpci, f->bdf, "dma", "it takes no part in peer-to-peer: there is no room for it");
+                        f->peer_to_peer = false;
+                }
         }
         pthread_mutex_lock(&f->lock);
         f->config = c;
@@ -672,8 +680,8 @@ bool function_has_ended(struct function *f) {
         return ended;
 }
 
-int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, int listener, struct json_object *info,
-                 struct function **ret) {
+int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, bool peer_to_peer, int listener,
+                 struct json_object *info, struct function **ret) {
         struct function *f = calloc(1, sizeof(*f));
         pthread_condattr_t attributes;
         int r;
@@ -683,6 +691,7 @@ int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uin
         f->vpci = v;
         f->host = host;
         f->ioas = ioas;
+        f->peer_to_peer = peer_to_peer;
         f->connection = f->request = f->listener = f->stream.socket = -EBADF;
         (void) pthread_mutex_init(&f->lock, NULL);
         (void) pthread_mutex_init(&f->send_lock, NULL);

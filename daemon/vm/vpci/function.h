@@ -56,6 +56,7 @@ struct function {
         char bdf[16];
         int device, listener;  /* both its own */
         uint32_t ioas;
+        bool peer_to_peer;     /* allowed, and possible */
         uint32_t flags, n_regions, n_irqs;
         struct tdi_vfio_region_info regions[FUNCTION_REGIONS];
         struct irq irqs[FUNCTION_IRQS];
@@ -97,8 +98,8 @@ struct function {
 };
 
 /* @info as in vpci.h. Takes @listener on success; duplicates @device. Starts the first lane, which reads the config space. */
-int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, int listener, struct json_object *info,
-                 struct function **ret);
+int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, bool peer_to_peer, int listener,
+                 struct json_object *info, struct function **ret);
 bool function_has_ended(struct function *f);
 /* Only when it has ended; joins its threads, which takes no time then. */
 struct function *function_free(struct function *f);
@@ -129,6 +130,11 @@ void function_settle_soon(struct function *f);
 void function_step_aside(struct lane *l);
 /* Answers the request, a write, before it is executed, as if it were posted, and steps aside. */
 void function_answer_early(struct lane *l);
+
+/* bars.c. The first lane's. Tells the others' spaces where the guest has the BARs; after a reset, what they had mapped is dead. */
+void function_place_bars(struct function *f, bool revoked);
+/* There is no guest that has placed them any more. */
+void function_withdraw_bars(struct function *f);
 
 /* dispatch.c: executes l->message and fills in @header and *body; 0 or a negative errno for the client. -ECONNABORTED ends the connection. */
 int dispatch(struct lane *l, const void **body, size_t *size);

@@ -2,13 +2,11 @@
 /* Regions: what they are, reading and writing. None is ever mappable, and no descriptor of one is ever given. */
 #include "vm/vpci/function.h"
 
+#include <linux/pci_regs.h>
 #include <time.h>
 
 #include "log.h"
 
-#define PCI_COMMAND 0x04
-#define PCI_COMMAND_MEMORY 0x2
-#define PCI_COMMAND_MASTER 0x4
 /* As many as QEMU puts into one (VFIO_USER_MULTI_MAX), without asking for a reply. */
 #define MULTI_MAX 200
 /* A second and function: what a guest can make tdid do. */
@@ -110,9 +108,13 @@ static bool memory_is_on(struct function *f) {
                command & PCI_COMMAND_MEMORY;
 }
 
+static bool touches(const struct vu_region_access *a, unsigned at, unsigned size) {
+        return a->offset < at + size && a->offset + a->count > at;
+}
+
 static void write_config(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {
         struct function *f = l->function;
-        bool command = a->offset <= PCI_COMMAND && a->offset + a->count > PCI_COMMAND, before = command && memory_is_on(f), slow;
+        bool command = touches(a, PCI_COMMAND, 1), before = command && memory_is_on(f), slow;
 
         /* A reset takes as long as the device likes: a write of hardware's is posted, so is this one. */
         slow = vconfig_effect(f->config, data, a->count, a->offset) == VCONFIG_SLOW;
@@ -127,6 +129,8 @@ static void write_config(struct lane *l, const struct vu_region_access *a, const
                 region_tell_memory(f, true, "config");
         else if (command && before != memory_is_on(f))
                 region_tell_memory(f, !before, "command");
+        if (slow || command || touches(a, PCI_BASE_ADDRESS_0, 4 * DMA_BARS))
+                function_place_bars(f, slow);
 }
 
 static void write_one(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {

@@ -441,7 +441,7 @@ static int do_serve(struct vpci *v, struct store *s, struct json_object *request
                 v->uid = (uid_t) uid;
                 v->allowed = true;
         }
-        r = function_new(v, v->host, bdf, device, (uint32_t) ioas, fds->fd[0], info, &v->functions[v->n]);
+        r = function_new(v, v->host, bdf, device, (uint32_t) ioas, json_bool_or(request, "peer_to_peer", false), fds->fd[0], info, &v->functions[v->n]);
         if (r < 0)
                 return r;
         (void) ipc_fds_take(fds, 0);
@@ -515,10 +515,11 @@ static int do_lock(struct vpci *v, struct json_object *request) {
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
                 if (streq(names[i], name)) {
                         pthread_mutex_lock(&f->lock);
-                        if (f->config)
+                        /* What may become TEE memory is nobody's peer before it is locked. */
+                        r = f->config ? dma_client_withhold_bars(f->dma, i != VCONFIG_UNLOCKED) : -EAGAIN;
+                        if (r >= 0)
                                 vconfig_set_state(f->config, (enum vconfig_state) i);
                         function_settle_soon(f);
-                        r = f->config ? 0 : -EAGAIN;
                         pthread_mutex_unlock(&f->lock);
                 }
         return r;

@@ -37,13 +37,14 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
 /*
  * Requests of tdid, called by serve_request() for ops that begin with "vpci.":
  *
- *   vpci.serve {bdf, ioas, info, uid, gid?, seclabel?, limits?} +listening socket → {}
+ *   vpci.serve {bdf, ioas, info, uid, gid?, seclabel?, limits?, peer_to_peer?} +listening socket → {}
  *   vpci.stop  {bdf, idle?}                → {stuck}   answered when its thread has ended, or is given up after 2 s. With idle: EISCONN,
  *                                                      and nothing happens, while a client is connected. ENOENT: it is not served
  *   vpci.stop_all {}                       → {}        every client loses its connection, and none comes; the functions' own ends follow,
  *                                                      and vpci.stop waits for each
  *   vpci.peer  {serial} +maps, helper?     → {}        the descriptors of dma_set_peer()
- *   vpci.lock  {bdf, state}                → {}        "unlocked", "locked", "run", "error"
+ *   vpci.lock  {bdf, state}                → {}        "unlocked", "locked", "run", "error". EAGAIN, and the state is as before: it is still
+ *                                                      starting, or its BARs are still being taken from its peers
  *   vpci.state {from?}                     → {functions: […], next?}   those from that place; as many as fit
  *   vpci.request {bdf}                     → {}        the client's request interrupt rings
  *

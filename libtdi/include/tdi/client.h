@@ -127,6 +127,7 @@ void tdi_client_set_wake_fd(struct tdi_client *client, int fd);
 #define TDI_VM_SET_HOTPLUG (UINT64_C(1) << 3)
 #define TDI_VM_SET_AWAIT_VMM (UINT64_C(1) << 4)
 #define TDI_VM_SET_MAX_FUNCTIONS (UINT64_C(1) << 5)
+#define TDI_VM_SET_PEER_TO_PEER (UINT64_C(1) << 6)
 
 /** struct tdi_vm_options - zero it, set @size, then what you need; a string is given when not NULL, a number when @set has its bit */
 struct tdi_vm_options {
@@ -142,6 +143,7 @@ struct tdi_vm_options {
         uint32_t hotplug;       /* 1: functions may be attached after the seal */
         uint32_t await_vmm;     /* seconds, at most 600, that the VM lives without a keeper until its VMM arrives */
         uint32_t max_functions; /* at most 256 */
+        uint32_t peer_to_peer;  /* 1: functions may reach each other's BARs, where tdid.conf and ACS allow it */
 };
 
 /**

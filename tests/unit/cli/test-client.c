@@ -284,9 +284,10 @@ static void test_options(void) {
         } future = {};
         struct tdi_vm_options o = {
                 .size = sizeof(o),
-                .set = TDI_VM_SET_OWNER_UID | TDI_VM_SET_VMM_UID | TDI_VM_SET_VMM_GID | TDI_VM_SET_HOTPLUG | TDI_VM_SET_AWAIT_VMM | TDI_VM_SET_MAX_FUNCTIONS,
+                .set = TDI_VM_SET_OWNER_UID | TDI_VM_SET_VMM_UID | TDI_VM_SET_VMM_GID | TDI_VM_SET_HOTPLUG | TDI_VM_SET_AWAIT_VMM | TDI_VM_SET_MAX_FUNCTIONS |
+                       TDI_VM_SET_PEER_TO_PEER,
                 .uuid = "u", .seclabel = "l", .platform = "tdx", .bind = "early",
-                .owner_uid = 0, .vmm_uid = 4294967294U, .vmm_gid = 2, .hotplug = 1, .await_vmm = 3, .max_functions = 4,
+                .owner_uid = 0, .vmm_uid = 4294967294U, .vmm_gid = 2, .hotplug = 1, .peer_to_peer = 1, .await_vmm = 3, .max_functions = 4,
         };
         struct tdi_function f[2] = {
                 { .size = sizeof(f[0]), .flags = TDI_ATTACH_GUEST_RID | TDI_ATTACH_FORCE, .bdf = bdf(2), .guest_rid = 65535, .bind = "late" },
@@ -298,7 +299,7 @@ static void test_options(void) {
         check(tdi_client_create_vm(c, "all", &o, &id, &lease) == 0);
         text = options_of(c, id, "options");
         check(streq(text, "uuid=s:u;seclabel=s:l;platform=s:tdx;bind=s:early;owner_uid=u:0;vmm_uid=u:4294967294;vmm_gid=u:2;"
-                          "hotplug=b:1;await_vmm=u:3;limits={functions=u:4;};"));
+                          "hotplug=b:1;peer_to_peer=b:1;await_vmm=u:3;limits={functions=u:4;};"));
         free(text);
 
         check(tdi_client_attach(c, id, f, 2) == 0);
