@@ -117,9 +117,16 @@ bool function_is_leaving(struct function *f);
 bool function_watch(struct function *f, uint64_t now);
 struct json_object *function_describe(struct function *f);
 
+/* The same with the function's lock held. */
+void function_hang_up_locked(struct function *f);
+/* All that its client has mapped. Waits for the other lane's dma_ call. */
+void function_drop_memory(struct function *f);
 /* Before and after dma_ calls. Waits so many ms for the other lane, UINT_MAX: as long as it takes; -EBUSY. */
 int function_enter_dma(struct function *f, unsigned msec);
 void function_leave_dma(struct function *f);
+/* lane.c: serves the connection in the first lane; why it has ended. */
+const char *lane_serve(struct function *f);
+int lane_start(struct lane *l, void *(*run)(void *));
 /* So many ms of the time for the request are left; others' time is its own if it had to wait for it. */
 unsigned lane_patience(const struct lane *l);
 /* Bus mastering is on or off as memory and the guest have it. May sleep. */
