@@ -45,7 +45,8 @@ int vpci_serve(Custody *c, struct json_object *serve, int socket, holder_done do
         json_set_u64(q, "ioas", json_u64_or(c->values, "ioas", 0));
         json_object_object_foreach(serve, key, value)
                 json_set_take(q, key, json_object_get(value));
-        if (vm->peer_to_peer) {
+        /* A VM that was allowed it once is not for good. */
+        if (vm->peer_to_peer && vm->manager->config.peer_to_peer) {
                 const Device *d = device_find(vm->manager, c->bdf);
 
                 json_set_bool(q, "peer_to_peer", d && device_is_isolated(d));

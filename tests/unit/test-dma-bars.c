@@ -105,6 +105,7 @@ static void test_places(void) {
         check(comes_to(0, THERE, UINT32_MAX));
         check(reads(0, HERE) == UINT32_MAX);
         client_end(&alone);
+        check(comes_to(0, HERE, EDU_ID));
         place(&y, THERE, false);
         check(comes_to(0, THERE, EDU_ID));
 
@@ -203,6 +204,86 @@ static void test_revoked(void) {
         dma_end();
 }
 
+static void *map_over(void *userdata) {
+        struct client *x = userdata;
+        struct memory m = memory_new(4, 2);
+
+        check_int(map_pages(x, HERE / PAGE, 4, &m, 0), 0);
+        check(seen(0, HERE / PAGE) == stamp(&m, 0));
+        memory_free(&m);
+        return NULL;
+}
+
+/* While memory is taking its room, the thread looks at it, and sees nothing to do. */
+static void test_busy(void) {
+        struct client x, y;
+        pthread_t thread;
+        unsigned id;
+
+        dma_start();
+        start(&x, 0);
+        start(&y, 1);
+        place(&y, HERE, false);
+        check(comes_to(0, HERE, EDU_ID));
+        id = fault("{\"call\": \"IOMMU_IOAS_UNMAP\", \"delay_ms\": 300, \"times\": 1}");
+        require(pthread_create(&thread, NULL, map_over, &x) == 0);
+        (void) usleep(100000);
+        place(&x, THERE, false);
+        require(pthread_join(thread, NULL) == 0);
+        fault_end(id);
+        check(comes_to(1, THERE, EDU_ID));
+        check_int(unmap_pages(&x, HERE / PAGE, 4), 4);
+        check(comes_to(0, HERE, EDU_ID));
+        /* And the same when it has moved meanwhile. */
+        id = fault("{\"call\": \"IOMMU_IOAS_UNMAP\", \"delay_ms\": 300, \"times\": 1}");
+        require(pthread_create(&thread, NULL, map_over, &x) == 0);
+        (void) usleep(100000);
+        place(&y, THERE, false);
+        require(pthread_join(thread, NULL) == 0);
+        fault_end(id);
+        check(comes_to(0, THERE, EDU_ID));
+        check_int(unmap_pages(&x, HERE / PAGE, 4), 4);
+        client_end(&x);
+        client_end(&y);
+        dma_end();
+}
+
+/* BARs take nothing from memory, and the guest cannot go on for ever with new places. */
+static void test_limits(void) {
+        struct memory m = memory_new(4, 1);
+        struct client x, y;
+
+        require(dma_new(host, &(struct dma_limits){ .bytes = 1 << 20, .maps = 2, .granules = 3 }, &dma) == 0);
+        dma_set_iommufd(dma, iommufd);
+        dma_set_peer(dma, new_peer_maps(), -EBADF);
+        start(&x, 0);
+        start(&y, 1);
+        for (unsigned i = 0; i < 3; i++) {
+                place(&y, HERE + 2 * BAR_SIZE * i, false);
+                check(comes_to(0, HERE + 2 * BAR_SIZE * i, EDU_ID));
+        }
+        check_int(map_pages(&x, 0, 1, &m, 0), 0);
+        check_int(map_pages(&x, 1, 1, &m, 1), 0);
+        check_int(map_pages(&x, 2, 1, &m, 2), -ENOSPC);
+        place(&y, THERE, false);
+        for (unsigned i = 0; i < 500 && bar_number(&y, "failed") != 1; i++)
+                (void) usleep(10000);
+        check_int(bar_number(&y, "failed"), 1);
+        /* Where it has been it may be again. */
+        place(&y, HERE, false);
+        check(comes_to(0, HERE, EDU_ID));
+        /* A function that is being stopped is nobody's peer, whatever comes late. */
+        dma_client_close_bars(y.c);
+        check(comes_to(0, HERE, UINT32_MAX));
+        place(&y, HERE, true);
+        (void) usleep(50000);
+        check(reads(0, HERE) == UINT32_MAX);
+        client_end(&x);
+        client_end(&y);
+        dma_end();
+        memory_free(&m);
+}
+
 /* The kernel does not let go of it: memory gets its reason, nothing turns in circles, and all ends. */
 static void test_stays(void) {
         struct memory m = memory_new(4, 1);
@@ -220,6 +301,8 @@ static void test_stays(void) {
         place(&y, THERE, false);
         (void) usleep(50000);
         check(fault_number(id, "matched") < 10);
+        check_int(bar_number(&y, "failed"), 1);
+        check_int(dma_client_withhold_bars(y.c, true), -EAGAIN);
         client_end(&y);
         client_end(&x);
         fault_end(id);
@@ -253,7 +336,10 @@ static void test_storm(void) {
 
                 check_int(map_pages(&x, page, 4, &m, 0), 0);
                 check(seen(0, page) == stamp(&m, 0));
-                check_int(unmap_pages(&x, page, 4), 4);
+                if (i & 2)
+                        check_int(unmap_pages(&x, page, 4), 4);
+                else
+                        dma_client_clear(x.c);
         }
         require(pthread_join(thread, NULL) == 0);
         check(comes_to(0, HERE, EDU_ID));
@@ -271,6 +357,8 @@ int main(void) {
         test_places();
         test_memory_wins();
         test_revoked();
+        test_busy();
+        test_limits();
         test_stays();
         test_storm();
         check_fds(fds);

@@ -93,13 +93,14 @@ static int do_reset(struct lane *l, _unused_ const void **body, _unused_ size_t 
         region_tell_memory(f, false, "reset");
         r = host_ioctl(f->host, f->device, TDI_VFIO_DEVICE_RESET, NULL);
         region_tell_memory(f, true, "reset");
+        /* Also of one that has failed: the kernel revokes before it tries (vfio_pci_ioctl_reset). */
+        function_place_bars(f, true);
         if (r < 0) {
                 atomic_store(&f->failed, true);
                 vpci_event(f->vpci, f->bdf, "failed", "VFIO_DEVICE_RESET was refused");
                 return r;
         }
         vconfig_was_reset(f->config);
-        function_place_bars(f, true);
         atomic_store(&f->failed, false);
         return 0;
 }

@@ -14,41 +14,56 @@
 #include "vm/vpci/dma-internal.h"
 #include "vm/vpci/thread.h"
 
-/* The entry's offset in the table of the space says which it is. */
-static unsigned place_of(const struct dma_client *owner, unsigned bar) {
-        return owner->number * DMA_BARS + bar;
-}
+#define GRANULE_SHIFT 9 /* pages: what one page of the lowest page table covers */
 
-static const struct dma_client *leader(const struct dma_space *s) {
-        for (unsigned i = 0; i < DMA_CLIENTS_MAX; i++)
-                if (s->clients[i] && s->clients[i]->peer_to_peer)
-                        return s->clients[i];
-        return NULL;
+/* The entry's offset in the table of the space says which it is. */
+static size_t place_of(const struct dma_client *owner, size_t bar) {
+        return (size_t) owner->number * DMA_BARS + bar;
 }
 
 /* Functions of one group reach each other past the IOMMU or not at all: what a space may have, all of its clients must. */
 static bool takes_part(const struct dma_space *s) {
-        for (unsigned i = 0; i < DMA_CLIENTS_MAX; i++)
-                if (s->clients[i] && !s->clients[i]->peer_to_peer)
-                        return false;
-        return leader(s);
+        return s->participants > 0 && s->participants == s->members;
 }
 
-static const struct dma_bar *wanted(const struct dma_space *s, unsigned place) {
+static const struct dma_bar *wanted(const struct dma_space *s, size_t place) {
         const struct dma_client *owner = s->d->clients[place / DMA_BARS];
         const struct dma_bar *b;
 
-        if (!owner || !owner->peer_to_peer || owner->bars_withheld || owner->space == s || !takes_part(s))
+        if (!owner || !owner->peer_to_peer || owner->bars_withheld || owner->bars_closed || owner->space == s || !takes_part(s))
                 return NULL;
         b = &owner->bars[place % DMA_BARS];
         return b->pages > 0 ? b : NULL;
+}
+
+static void look_again(struct dma *d) {
+        d->bars_dirty = true;
+        (void) pthread_cond_signal(&d->bars_work);
+}
+
+/* Whoever leaves that range makes the thread look. */
+static void is_covered(struct dma_space *s, uint64_t first, uint64_t pages) {
+        uint64_t last = first + pages - 1;
+        bool none = s->covered_first > s->covered_last;
+
+        s->covered_first = none || first < s->covered_first ? first : s->covered_first;
+        s->covered_last = none || last > s->covered_last ? last : s->covered_last;
+}
+
+void dma_bars_room(struct dma_space *s, uint64_t first, uint64_t last) {
+        if (first <= s->covered_last && last >= s->covered_first && s->covered_first <= s->covered_last)
+                look_again(s->d);
+}
+
+void dma_bars_members_changed(struct dma *d) {
+        look_again(d);
 }
 
 /* ---- one map ---- */
 
 /* Lock held; let go meanwhile. It must be mapped, and nobody be at it. */
 static int drop(struct dma_space *s, struct dma_bar_map *m) {
-        struct dma_guard guard = { .first = m->first, .last = m->first + m->pages - 1, .unmaps = true };
+        struct dma_guard guard = { .first = m->first, .last = m->first + m->pages - 1, .unmaps = true, .bar = true };
         int r;
 
         m->busy = true;
@@ -62,7 +77,8 @@ static int drop(struct dma_space *s, struct dma_bar_map *m) {
                 m->state = DMA_BAR_NOT;
                 dma_remove_entry(s, guard.first);
                 r = 0;
-        }
+        } else
+                m->state = DMA_BAR_STAYS;
         dma_unguard(s, &guard);
         dma_space_put(s);
         return r;
@@ -87,24 +103,62 @@ static void fail(struct dma_bar_map *m, int r) {
         m->error = -r;
 }
 
+/* The first time that the guest wants one there: it may not go on like that for ever. */
+static int take_granule(struct dma_space *s, uint64_t first) {
+        const struct range granule = { .first = first >> GRANULE_SHIFT, .pages = 1 };
+        int r;
+
+        if (s->d->bar_granules >= s->d->limits.granules) {
+                const struct range *e = ranges_seek(&s->granules, granule.first, NULL);
+
+                return e && e->first == granule.first ? 0 : -EDQUOT;
+        }
+        r = ranges_insert(&s->granules, &granule);
+        s->d->bar_granules += r == 0;
+        return r == -EEXIST ? 0 : r;
+}
+
+/* Outside the windows as they were read last: they change with what is attached. Lock held; let go meanwhile. */
+static void look_for_window(struct dma_space *s, struct dma_bar_map *m) {
+        uint64_t serial = m->serial;
+
+        s->refs++;
+        (void) pthread_mutex_unlock(&s->d->lock);
+        (void) dma_read_windows(s);
+        dma_lock(s->d);
+        if (m->state == DMA_BAR_FAILED && m->serial == serial && dma_in_windows(s, m->first << RANGE_SHIFT, m->pages << RANGE_SHIFT))
+                m->state = DMA_BAR_NOT;
+        dma_space_put(s);
+}
+
 /* Lock held; let go meanwhile. Whether anything was done. */
-static bool make(struct dma_space *s, struct dma_bar_map *m, unsigned place, const struct dma_bar *b) {
+static bool make(struct dma_space *s, struct dma_bar_map *m, size_t place, const struct dma_bar *b) {
         struct range entry = { .first = b->first, .pages = b->pages, .offset = place, .state = DMA_BAR, .readable = true, .writable = true };
         uint64_t last = range_last(&entry);
-        struct dma_guard guard = { .first = b->first, .last = last, .unmaps = true };
+        struct dma_guard guard = { .first = b->first, .last = last, .unmaps = true, .bar = true };
         const struct range *e = ranges_seek(&s->table, b->first, NULL);
         char why[DMA_WHY];
         int fd = b->fd, r;
 
         if ((e && e->first <= last) || dma_guarded(s, b->first, last, true) || dma_is_left(s, b->first, last)) {
-                m->state = DMA_BAR_NOT;
-                s->d->bars_covered = true;
+                is_covered(s, b->first, b->pages);
                 return false;
         }
         m->first = b->first;
         m->pages = b->pages;
         m->serial = b->serial;
-        r = dma_in_windows(s, range_iova(&entry), range_bytes(&entry)) ? dma_add_entry(s, &entry, why) : -EADDRNOTAVAIL;
+        if (!dma_in_windows(s, range_iova(&entry), range_bytes(&entry))) {
+                fail(m, -EADDRNOTAVAIL);
+                look_for_window(s, m);
+                return true;
+        }
+        r = take_granule(s, b->first);
+        if (r == 0)
+                r = dma_add_entry(s, &entry, why);
+        if (r == -ENOMEM) {
+                is_covered(s, b->first, b->pages);
+                return false;
+        }
         if (r < 0) {
                 fail(m, r);
                 return false;
@@ -126,34 +180,45 @@ static bool make(struct dma_space *s, struct dma_bar_map *m, unsigned place, con
         return true;
 }
 
-/* Lock held; may be let go: the space and the BAR may have gone then. Whether something was done. */
-static bool settle_one(struct dma_space *s, unsigned place) {
+/* Lock held; may be let go: the BAR may have gone then. Whether something was done. */
+static bool settle_one(struct dma_space *s, size_t place) {
         struct dma_bar_map *m = &s->bars[place];
         const struct dma_bar *b = wanted(s, place);
 
-        if (m->busy)
+        if (m->busy) {
+                is_covered(s, m->first, m->pages);
                 return false;
-        if (m->state != DMA_BAR_NOT && (!b || b->serial != m->serial)) {
-                if (m->state == DMA_BAR_MAPPED)
-                        return drop(s, m) == 0;
-                m->state = DMA_BAR_NOT;
         }
+        if (m->state == DMA_BAR_MAPPED && (!b || b->serial != m->serial))
+                return drop(s, m) == 0;
+        if (m->state == DMA_BAR_FAILED && (!b || b->serial != m->serial))
+                m->state = DMA_BAR_NOT;
         return b && m->state == DMA_BAR_NOT && make(s, m, place, b);
 }
 
 /* ---- the thread ---- */
 
-/* One look at everything. Spaces come and go while the lock is let go: they are found by their first client. */
-static void settle_all(struct dma *d) {
-        for (unsigned i = 0; i < DMA_FUNCTIONS_MAX; i++)
-                for (unsigned place = 0; place < DMA_BAR_PLACES; place++) {
-                        const struct dma_client *c = d->clients[i];
+/* Owners come and go while the lock is let go; what one that goes has there goes with it (dma_bars_leave). */
+static void settle_space(struct dma_space *s) {
+        s->covered_first = 1;
+        s->covered_last = 0;
+        for (size_t i = 0; i < DMA_FUNCTIONS_MAX; i++)
+                for (size_t bar = 0; s->d->clients[i] && bar < DMA_BARS; bar++)
+                        if (settle_one(s, i * DMA_BARS + bar))
+                                s->d->bars_dirty = true;
+}
 
-                        if (!c || !c->space->bars || leader(c->space) != c)
-                                break;
-                        if (settle_one(c->space, place))
-                                d->bars_dirty = true;
-                }
+/* One look at everything. */
+static void settle_all(struct dma *d) {
+        struct dma_space *next;
+
+        for (struct dma_space *s = d->spaces; s; s = next) {
+                s->refs++;
+                if (s->bars)
+                        settle_space(s);
+                next = s->next;
+                dma_space_put(s);
+        }
 }
 
 static void *run(void *userdata) {
@@ -165,21 +230,11 @@ static void *run(void *userdata) {
                         (void) pthread_cond_wait(&d->bars_work, &d->lock);
                         continue;
                 }
-                d->bars_dirty = d->bars_covered = false;
+                d->bars_dirty = false;
                 settle_all(d);
         }
         (void) pthread_mutex_unlock(&d->lock);
         return NULL;
-}
-
-static void look_again(struct dma *d) {
-        d->bars_dirty = true;
-        (void) pthread_cond_signal(&d->bars_work);
-}
-
-void dma_bars_changed(struct dma *d) {
-        if (d->bars_covered)
-                look_again(d);
 }
 
 /* ---- clients ---- */
@@ -207,6 +262,7 @@ int dma_client_join_peers(struct dma_client *c) {
                         c->bars[i] = (struct dma_bar){ .fd = -EBADF };
                 c->number = number;
                 c->peer_to_peer = true;
+                c->space->participants++;
                 d->clients[number] = c;
                 look_again(d);
         }
@@ -214,39 +270,38 @@ int dma_client_join_peers(struct dma_client *c) {
         return r;
 }
 
-/* The next of those that the client has a part in: its own BARs, and, if it is the last of its space, those of others there. */
-static struct dma_bar_map *next_of(struct dma_client *c, bool last, struct dma_space **ret) {
-        for (struct dma_space *s = c->d->spaces; s; s = s->next)
-                for (unsigned i = 0; s->bars && i < DMA_BAR_PLACES; i++)
-                        if (s->bars[i].state == DMA_BAR_MAPPED && (i / DMA_BARS == c->number || (last && s == c->space))) {
+/* The next map that the client has a part in: of its own BARs, and, when no one else takes part in its space, of those of others there. */
+static struct dma_bar_map *next_of(struct dma_client *c, struct dma_space **ret) {
+        for (struct dma_space *s = c->d->spaces; s; s = s->next) {
+                bool all = s == c->space && s->participants == 0;
+                size_t first = all ? 0 : place_of(c, 0), n = all ? DMA_BAR_PLACES : DMA_BARS;
+
+                for (size_t i = first; s->bars && i < first + n; i++)
+                        if (s->bars[i].state == DMA_BAR_MAPPED) {
                                 *ret = s;
                                 return &s->bars[i];
                         }
+        }
         return NULL;
 }
 
 void dma_bars_leave(struct dma_client *c) {
         struct dma_space *s = c->space;
         struct dma_bar_map *m;
-        bool last = true;
 
+        s->members--;
+        dma_bars_members_changed(c->d);
         if (!c->peer_to_peer)
                 return;
-        for (unsigned i = 0; i < DMA_BARS; i++)
-                c->bars[i].pages = 0;
-        for (unsigned i = 0; i < DMA_CLIENTS_MAX; i++)
-                last = last && (!s->clients[i] || s->clients[i] == c);
+        s->participants--;
         c->peer_to_peer = false;
-        while ((m = next_of(c, last, &s))) {
+        while ((m = next_of(c, &s))) {
                 if (m->busy)
                         (void) dma_wait(c->d, NULL);
-                else if (drop(s, m) < 0) {
-                        /* Nobody's from here on: it goes with the IOAS. */
-                        m->state = DMA_BAR_NOT;
-                        dma_entry(s, m->first)->state = DMA_MAPPED;
-                }
+                else
+                        (void) drop(s, m);
         }
-        for (unsigned i = 0; i < DMA_BARS; i++)
+        for (size_t i = 0; i < DMA_BARS; i++)
                 dma_close_later(c->d, TAKE_FD(c->bars[i].fd));
         c->d->clients[c->number] = NULL;
 }
@@ -265,7 +320,7 @@ int dma_bars_yield(struct dma_space *s, const struct range *e) {
 
         if (m->busy)
                 return -EAGAIN;
-        s->d->bars_covered = true;
+        is_covered(s, m->first, m->pages);
         return drop(s, m);
 }
 
@@ -275,17 +330,18 @@ bool dma_client_has_bar(struct dma_client *c, unsigned bar) {
         bool has;
 
         dma_lock(c->d);
-        has = !c->peer_to_peer || c->bars[bar].fd >= 0 || c->bars[bar].error;
+        has = !c->peer_to_peer || c->bars[bar].fd >= 0 || c->bars[bar].never;
         (void) pthread_mutex_unlock(&c->d->lock);
         return has;
 }
 
 void dma_client_give_bar(struct dma_client *c, unsigned bar, int dmabuf) {
         dma_lock(c->d);
-        if (dmabuf < 0)
-                c->bars[bar].error = -dmabuf;
-        else
+        c->bars[bar].error = dmabuf < 0 ? -dmabuf : 0;
+        if (dmabuf >= 0)
                 c->bars[bar].fd = dmabuf;
+        /* Room there may be next time. */
+        c->bars[bar].never = dmabuf < 0 && dmabuf != -EMFILE && dmabuf != -ENFILE && dmabuf != -ENOMEM;
         (void) pthread_mutex_unlock(&c->d->lock);
 }
 
@@ -310,6 +366,13 @@ void dma_client_place_bars(struct dma_client *c, const struct dma_place places[D
         (void) pthread_mutex_unlock(&d->lock);
 }
 
+void dma_client_close_bars(struct dma_client *c) {
+        dma_lock(c->d);
+        c->bars_closed = true;
+        look_again(c->d);
+        (void) pthread_mutex_unlock(&c->d->lock);
+}
+
 int dma_client_withhold_bars(struct dma_client *c, bool withhold) {
         struct dma *d = c->d;
         int r = 0;
@@ -320,7 +383,7 @@ int dma_client_withhold_bars(struct dma_client *c, bool withhold) {
         c->bars_withheld = withhold;
         for (const struct dma_space *s = d->spaces; s && withhold && c->peer_to_peer; s = s->next)
                 for (unsigned i = 0; s->bars && i < DMA_BARS; i++)
-                        if (s->bars[place_of(c, i)].state == DMA_BAR_MAPPED)
+                        if (s->bars[place_of(c, i)].state == DMA_BAR_MAPPED || s->bars[place_of(c, i)].state == DMA_BAR_STAYS)
                                 r = -EAGAIN;
         (void) pthread_mutex_unlock(&d->lock);
         return r;
@@ -342,9 +405,9 @@ struct json_object *dma_bars_describe(const struct dma_client *c) {
 
                         spaces += m != NULL;
                         mapped += m && m->state == DMA_BAR_MAPPED && m->serial == b->serial && !m->busy;
-                        if (m && m->state == DMA_BAR_FAILED && m->serial == b->serial) {
+                        if (m && ((m->state == DMA_BAR_FAILED && m->serial == b->serial) || m->state == DMA_BAR_STAYS)) {
                                 failed++;
-                                error = m->error;
+                                error = m->state == DMA_BAR_STAYS ? EBUSY : m->error;
                         }
                 }
                 o = json_new();

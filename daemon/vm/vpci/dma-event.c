@@ -84,7 +84,6 @@ int dma_wait(struct dma *d, const struct timespec *deadline) {
 void dma_changed(struct dma *d) {
         if (d->waiters > 0)
                 (void) pthread_cond_broadcast(&d->changed);
-        dma_bars_changed(d);
 }
 
 /* ---- for later ---- */

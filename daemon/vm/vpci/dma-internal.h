@@ -30,6 +30,7 @@
 #define DMA_UNCHECKED_MSEC 120000 /* after that tdid does not come back */
 #define DMA_CLIENTS_MAX 64 /* of one space: bits of range.holders */
 #define DMA_FUNCTIONS_MAX 256 /* clients of a VM that take part in peer-to-peer */
+#define DMA_GRANULES 16384 /* unless dma_limits says otherwise */
 #define DMA_BAR_PLACES ((size_t) DMA_FUNCTIONS_MAX * DMA_BARS)
 #define DMA_FILES_MAX 1024 /* of a VM; below 1 << 12, what range.file holds */
 #define DMA_WHY 256        /* room for the reason of a failure */
@@ -75,6 +76,7 @@ struct dma_guard {
         struct dma_guard *next;
         uint64_t first, last;
         bool unmaps; /* nothing may begin here; else: is copied from, must not go */
+        bool bar;    /* and no memory is here: who unmaps around it need not wait */
         bool leaves; /* a job is here that is unmapped when it ends: no other may begin before, but room may be taken */
 };
 
@@ -82,6 +84,7 @@ struct dma_guard {
 struct dma_bar {
         int fd;                /* its dma-buf, or -EBADF */
         int error;             /* why there is none */
+        bool never;            /* and there will not be one */
         uint64_t first, pages; /* where the guest has it; no pages: nowhere */
         uint64_t serial;       /* of that placement */
 };
@@ -92,6 +95,7 @@ struct dma_bar_map {
                 DMA_BAR_NOT,
                 DMA_BAR_MAPPED,
                 DMA_BAR_FAILED,
+                DMA_BAR_STAYS, /* the kernel does not let go of it: it is there until the address space goes */
         } state;
         bool busy;             /* a thread is in the kernel with it */
         int error;
@@ -109,7 +113,10 @@ struct dma_space {
         struct dma_job *running;
         struct dma_span *windows;
         size_t n_windows;
-        struct dma_bar_map *bars; /* DMA_BAR_PLACES, by the owner's number; NULL: nobody here takes part in peer-to-peer */
+        struct dma_bar_map *bars; /* DMA_BAR_PLACES, by the owner's number; NULL: nobody here has taken part in peer-to-peer */
+        unsigned members, participants; /* clients that are not leaving, and those of them that take part */
+        uint64_t covered_first, covered_last; /* somewhere in there a BAR has no room; none when the first is above the last */
+        struct ranges granules;   /* 2 MiB each, where any BAR has been mapped so far */
 };
 
 /* A map to be made. Its range is in the space's table as QUEUED or RUNNING. */
@@ -138,7 +145,7 @@ struct dma_client {
         unsigned slot;
         unsigned number;              /* in dma.clients */
         bool peer_to_peer;
-        bool bars_withheld;
+        bool bars_withheld, bars_closed;
         struct dma_bar bars[DMA_BARS];
         dma_notify notify;
         void *userdata;
@@ -191,9 +198,9 @@ struct dma {
         pthread_t bars_thread;        /* of dma-bars.c, with what follows */
         bool bars_thread_there, bars_stop;
         bool bars_dirty;              /* it has to look */
-        bool bars_covered;            /* something could not be mapped for what is in its way */
         pthread_cond_t bars_work;
         uint64_t last_bar;
+        uint64_t bar_granules;        /* of all spaces */
         struct dma_file *files[DMA_FILES_MAX]; /* [0] is no file */
         struct dma_peer *peer;
         uint64_t last_serial;
@@ -290,6 +297,8 @@ void dma_client_has(struct dma_client *c, const struct range *r);
 void dma_client_lost(struct dma_client *c, const struct range *r);
 
 bool dma_guarded(const struct dma_space *s, uint64_t first, uint64_t last, bool unmaps);
+/* The same of memory only: what is unmapped where a BAR is, is nobody's memory. */
+bool dma_guarded_memory(const struct dma_space *s, uint64_t first, uint64_t last);
 /* Is there a job that is unmapped when it ends? */
 bool dma_is_left(const struct dma_space *s, uint64_t first, uint64_t last);
 void dma_guard(struct dma_space *s, struct dma_guard *g);
@@ -302,8 +311,10 @@ int dma_kernel_unmap(struct dma *d, uint32_t ioas, uint64_t first, uint64_t last
 
 /* It goes: none of its BARs is mapped any more, nor, if it is its space's last, any in that. The lock is let go meanwhile. */
 void dma_bars_leave(struct dma_client *c);
-/* Something has gone: BARs that had no room may have it now. */
-void dma_bars_changed(struct dma *d);
+/* Nothing is in the range any more: BARs that had no room may have it now. */
+void dma_bars_room(struct dma_space *s, uint64_t first, uint64_t last);
+/* A client has come to the space, or has left it. */
+void dma_bars_members_changed(struct dma *d);
 /* Takes an entry of state DMA_BAR away, for memory. The lock is let go meanwhile. -EAGAIN: the kernel is at it, wait; what else it says. */
 int dma_bars_yield(struct dma_space *s, const struct range *e);
 /* Ends the thread. Lock not held. */

@@ -20,6 +20,7 @@ int dma_space_get(struct dma *d, uint32_t ioas, struct dma_space **ret) {
                         return -ENOMEM;
                 s->d = d;
                 s->ioas = ioas;
+                s->covered_first = 1;
                 /* At the end: VMMs tell their functions of memory in the order in which they came, so the first has it first. */
                 *at = s;
         }
@@ -48,6 +49,8 @@ void dma_space_put(struct dma_space *s) {
                 }
         free(s->windows);
         free(s->bars);
+        d->bar_granules -= s->granules.n;
+        ranges_clear(&s->granules);
         free(s);
 }
 
@@ -235,6 +238,9 @@ int dma_add_entry(struct dma_space *s, struct range *r, char why[static DMA_WHY]
         struct dma *d = s->d;
         int error;
 
+        /* A BAR takes nothing from what the guest's memory may have. */
+        if (r->state == DMA_BAR)
+                return ranges_insert(&s->table, r);
         if (d->maps >= d->limits.maps) {
                 snprintf(why, DMA_WHY, "the VM's limit of %" PRIu64 " maps is reached", d->limits.maps);
                 return -ENOSPC;
@@ -257,6 +263,9 @@ int dma_add_entry(struct dma_space *s, struct range *r, char why[static DMA_WHY]
 void dma_entry_gone(struct dma_space *s, const struct range *r) {
         struct dma *d = s->d;
 
+        dma_bars_room(s, r->first, range_last(r));
+        if (r->state == DMA_BAR)
+                return;
         d->maps--;
         if (r->counted) {
                 struct range *heir = elsewhere(s, r);
@@ -317,6 +326,13 @@ bool dma_guarded(const struct dma_space *s, uint64_t first, uint64_t last, bool 
         return false;
 }
 
+bool dma_guarded_memory(const struct dma_space *s, uint64_t first, uint64_t last) {
+        for (const struct dma_guard *g = s->guards; g; g = g->next)
+                if (!g->leaves && g->unmaps && !g->bar && g->first <= last && g->last >= first)
+                        return true;
+        return false;
+}
+
 bool dma_is_left(const struct dma_space *s, uint64_t first, uint64_t last) {
         for (const struct dma_guard *g = s->guards; g; g = g->next)
                 if (g->leaves && g->first <= last && g->last >= first)
@@ -335,6 +351,7 @@ void dma_unguard(struct dma_space *s, struct dma_guard *g) {
                         *at = g->next;
                         break;
                 }
+        dma_bars_room(s, g->first, g->last);
         dma_changed(s->d);
 }
 

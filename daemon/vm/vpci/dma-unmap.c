@@ -173,7 +173,7 @@ int dma_unmap_range(struct dma_client *c, uint64_t first, uint64_t last, const s
         struct dma_space *s = c->space;
         int r;
 
-        while (dma_guarded(s, first, last, true))
+        while (dma_guarded_memory(s, first, last))
                 if (dma_wait(c->d, deadline) < 0)
                         return -EBUSY;
         dma_guard(s, &guard);

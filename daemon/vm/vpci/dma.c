@@ -16,6 +16,8 @@ int dma_new(TdiHost *host, const struct dma_limits *limits, struct dma **ret) {
                 return -ENOMEM;
         d->host = host;
         d->limits = *limits;
+        if (d->limits.granules == 0)
+                d->limits.granules = DMA_GRANULES;
         d->iommufd = -EBADF;
         d->said_end = &d->said;
         (void) pthread_mutex_init(&d->lock, NULL);
@@ -135,17 +137,22 @@ int dma_client_new(struct dma *d, uint32_t ioas, dma_notify notify, void *userda
         }
         while (c->slot < DMA_CLIENTS_MAX && c->space->clients[c->slot])
                 c->slot++;
-        if (c->slot < DMA_CLIENTS_MAX)
+        if (c->slot < DMA_CLIENTS_MAX) {
                 c->space->clients[c->slot] = c;
-        else
+                c->space->members++;
+                dma_bars_members_changed(d);
+        } else
                 r = -EUSERS;
         dma_unlock(d);
         if (r == 0)
                 r = dma_read_windows(c->space);
         if (r < 0) {
                 dma_lock(d);
-                if (c->slot < DMA_CLIENTS_MAX)
+                if (c->slot < DMA_CLIENTS_MAX) {
                         c->space->clients[c->slot] = NULL;
+                        c->space->members--;
+                        dma_bars_members_changed(d);
+                }
                 dma_space_put(c->space);
                 dma_unlock(d);
                 free(c);

@@ -27,6 +27,11 @@ struct dma_client;
 struct dma_limits {
         uint64_t bytes; /* pinned, of the whole VM */
         uint64_t maps;  /* entries in all tables of the VM */
+        /*
+         * So many 2 MiB of all address spaces may have had a BAR, 0: 16384. Page tables that the kernel has made for one stay until the address
+         * space goes, whoever pays for them, and it is the guest that says where.
+         */
+        uint64_t granules;
 };
 
 /*
@@ -130,9 +135,12 @@ bool dma_client_has_bar(struct dma_client *c, unsigned bar);
 void dma_client_place_bars(struct dma_client *c, const struct dma_place places[DMA_BARS], bool revoked);
 /*
  * None is mapped, wherever it is placed, from now until this is called with false: parts of them are going to be TEE memory. -EAGAIN: some still
- * are, and are being unmapped.
+ * are, and are being unmapped. A second call tells.
  */
 int dma_client_withhold_bars(struct dma_client *c, bool withhold);
+
+/* They are nowhere, whatever is said of them from here on: the function is being stopped. */
+void dma_client_close_bars(struct dma_client *c);
 
 enum dma_master {
         DMA_MASTER_NO,    /* a map has failed */

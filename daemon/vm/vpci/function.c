@@ -148,7 +148,7 @@ static int prepare(struct function *f) {
         if (f->peer_to_peer) {
                 r = dma_client_join_peers(d);
                 if (r < 0) {
-                        vpci_event(f->vpci, f->bdf, "dma", "it takes no part in peer-to-peer: there is no room for it");
+                        vpci_event(f->vpci, f->bdf, "peers", "it takes no part in peer-to-peer: there is no room for it");
                         f->peer_to_peer = false;
                 }
         }
@@ -277,6 +277,9 @@ bool function_is_connected(struct function *f) {
 int function_stop(struct function *f) {
         pthread_mutex_lock(&f->lock);
         f->stopping = true;
+        /* Its peers do not reach it any more, whatever its thread is at. */
+        if (f->dma)
+                dma_client_close_bars(f->dma);
         function_hang_up_locked(f);
         pthread_cond_broadcast(&f->changed);
         pthread_mutex_unlock(&f->lock);

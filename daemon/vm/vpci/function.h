@@ -138,7 +138,7 @@ void function_step_aside(struct lane *l);
 /* Answers the request, a write, before it is executed, as if it were posted, and steps aside. */
 void function_answer_early(struct lane *l);
 
-/* bars.c. The first lane's. Tells the others' spaces where the guest has the BARs; after a reset, what they had mapped is dead. */
+/* bars.c, of the lane that executes. Tells the others' spaces where the guest has the BARs; after a reset, what they had mapped is dead. */
 void function_place_bars(struct function *f, bool revoked);
 /* There is no guest that has placed them any more. */
 void function_withdraw_bars(struct function *f);

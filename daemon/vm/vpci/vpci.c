@@ -424,7 +424,7 @@ static int do_serve(struct vpci *v, struct store *s, struct json_object *request
         if (device < 0 || iommufd < 0)
                 return -ENOENT;
         if (!v->dma) {
-                struct dma_limits l = { DEFAULT_BYTES, DEFAULT_MAPS };
+                struct dma_limits l = { .bytes = DEFAULT_BYTES, .maps = DEFAULT_MAPS };
 
                 if (json_get_object(request, "limits", &limits) >= 0) {
                         l.bytes = json_u64_or(limits, "bytes", l.bytes);
@@ -517,6 +517,9 @@ static int do_lock(struct vpci *v, struct json_object *request) {
                         pthread_mutex_lock(&f->lock);
                         /* What may become TEE memory is nobody's peer before it is locked. */
                         r = f->config ? dma_client_withhold_bars(f->dma, i != VCONFIG_UNLOCKED) : -EAGAIN;
+                        /* What has failed has failed. */
+                        if (r == -EAGAIN && f->config && i == VCONFIG_ERROR)
+                                r = 0;
                         if (r >= 0)
                                 vconfig_set_state(f->config, (enum vconfig_state) i);
                         function_settle_soon(f);

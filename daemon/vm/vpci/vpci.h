@@ -44,7 +44,8 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  *                                                      and vpci.stop waits for each
  *   vpci.peer  {serial} +maps, helper?     → {}        the descriptors of dma_set_peer()
  *   vpci.lock  {bdf, state}                → {}        "unlocked", "locked", "run", "error". EAGAIN, and the state is as before: it is still
- *                                                      starting, or its BARs are still being taken from its peers
+ *                                                      starting, or its BARs are still being taken from its peers, which goes on: ask
+ *                                                      again, or for "unlocked", which gives them back
  *   vpci.state {from?}                     → {functions: […], next?}   those from that place; as many as fit
  *   vpci.request {bdf}                     → {}        the client's request interrupt rings
  *
@@ -52,7 +53,7 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  * GET_REGION_INFO and GET_IRQ_INFO in the order of their indexes.
  *
  * Events: {"event": "vpci", "what", "bdf", …}; "connected" {pid, uid, serial} +pidfd of the peer, "disconnected" {why},
- * "peer-gone" {serial}: the process has ended, of no function, "failed" {text}, "dma" {text}, "unbacked" {text}, "refused" {text}: somebody else tried to connect, "memory" {enabled, why}: the function's
+ * "peer-gone" {serial}: the process has ended, of no function, "failed" {text}, "dma" {text}, "unbacked" {text}, "peers" {text}: it takes no part in peer-to-peer, "refused" {text}: somebody else tried to connect, "memory" {enabled, why}: the function's
  * memory is switched off, or can be reached again; why is "command" (COMMAND.MEM), "reset" (VFIO_DEVICE_RESET, told at its beginning and
  * its end) or "config" (a write that resets the function or changes its power, the same). 50 a second are told, the rest is left out.
  *
