@@ -20,7 +20,8 @@ from kit.vmm import COMMAND, COMMAND_MASTER, Bystander, Edu, Event, Ram, connect
 
 IOVA = 0x8000000
 PAGE = 4096
-# How long the slow resets take; nobody waits for that.
+GUEST_RAM = 64 << 20
+# How long the slow maps take; nobody waits for that.
 LONG_MS = 60000
 EXP_CAPABILITY, EXP_DEVCTL, EXP_FLR = 0x10, 8, 0x8000
 
@@ -63,6 +64,21 @@ def others_work(other):
     equal(other.factorial(5), 120, "the other function's factorial")
 
 
+def shared_memory():
+    """Of the whole host, in bytes."""
+    with open("/proc/meminfo", encoding="utf-8") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("Shmem:"))
+
+
+def has_memory(pid):
+    """Does a process have a descriptor of the guest's memory?"""
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            if "memfd:guest-ram" in os.readlink(f"/proc/{pid}/fd/{name}"):
+                return True
+    return False
+
+
 def comes_back(client):
     """The function answers again."""
     eventually(lambda: client.read(CONFIG, 0, 4) != b"\xff" * 4, "the function is there again")
@@ -71,7 +87,7 @@ def comes_back(client):
     return edu
 
 
-@scenario("edu:3", needs=("faults",), tags=("quick",))
+@scenario("edu:3", needs=("slow_reset",), tags=("quick",))
 def vu_stuck_reset(t):
     """A reset of a minute: RESET is an error within 4 s, meanwhile the function is like one that is being reset, others are served."""
     vm, _, client, other, bystander = two_and_another(t)
@@ -80,10 +96,10 @@ def vu_stuck_reset(t):
     t.defer(memory.close)
     client.dma_map(IOVA, 1 << 20, memory.fd)
     check(Edu(client).round_trip(memory, IOVA), "DMA before")
-    slow = rules(t)
-    slow.add("reset", call="reset", device=bdf, delay_ms=LONG_MS, times=1)
+    slow = t.load_slow_reset()
+    slow.hang(bdf)
     number = client.ask(RESET)
-    time.sleep(0.2)
+    eventually(lambda: slow.hung() == 1, "the reset hangs", step=0.01)
     # What comes behind it is not answered later than RESET itself.
     behind = [client.ask(REGION_READ, ACCESS.pack(0, 0, 4)) for _ in range(10)]
     others_work(other)
@@ -117,7 +133,7 @@ def vu_stuck_reset(t):
     t.value("bystander_max", f"{seen['max'] * 1e3:.1f} ms")
 
 
-@scenario("igb-vf", "edu", needs=("faults",))
+@scenario("igb-vf", "edu", needs=("slow_reset",))
 def vu_stuck_flr(t):
     """The same by a write of the function's own reset bit, waited for, and posted."""
     vf, bdf = t.host.bdf("igb-vf"), t.host.bdf("edu")
@@ -128,10 +144,11 @@ def vu_stuck_flr(t):
     while at and client.read(CONFIG, at, 1)[0] != EXP_CAPABILITY:
         at = client.read(CONFIG, at + 1, 1)[0]
     check(at, "the VF has no PCI Express capability")
-    slow = rules(t)
+    slow = t.load_slow_reset()
     for posted in (False, True):
         before = client.read16(CONFIG, at + EXP_DEVCTL)
-        slow.add("reset", call="reset", device=vf, delay_ms=LONG_MS, times=1)
+        hung = slow.hung()
+        slow.hang(vf)
         data = struct.pack("=H", before | EXP_FLR)
         if posted:
             client.post(CONFIG, at + EXP_DEVCTL, data)
@@ -139,6 +156,8 @@ def vu_stuck_flr(t):
             in_time(t, "write_of_flr", client, client.ask(vfio_user.REGION_WRITE, ACCESS.pack(at + EXP_DEVCTL, CONFIG, 2) + data))
         equal(in_time(t, "read_behind_flr", client, client.ask(REGION_READ, ACCESS.pack(0, CONFIG, 4))).ok()[ACCESS.size:], b"\xff" * 4,
               "config space during the reset")
+        # The write is answered before it is carried out.
+        eventually(lambda hung=hung: slow.hung() == hung + 1, "the reset hangs", step=0.01)
         others_work(other)
         slow.clear()
         eventually(lambda: client.read(CONFIG, 0, 4) != b"\xff" * 4, "the function is there again")
@@ -195,7 +214,7 @@ def vu_slow_reads(t):
     comes_back(client)
 
 
-@scenario("edu:2", needs=("faults",))
+@scenario("edu:2", needs=("slow_reset",), tags=("quick",))
 def vu_stuck_close(t):
     """The VM ends while its function's reset hangs: guest memory goes back to the host all the same, the function follows when it can."""
     bdf, second = t.host.bdfs("edu", 2)
@@ -203,25 +222,23 @@ def vu_stuck_close(t):
     vm.attach(bdf, second)
     client = connect(t, vm, bdf)
     other = connect(t, vm, second)
-    memory = Ram(4 << 20)
-    client.dma_map(IOVA, 4 << 20, memory.fd)
-    other.dma_map(IOVA, 4 << 20, memory.fd)
+    before = shared_memory()
+    memory = Ram(GUEST_RAM)
+    client.dma_map(IOVA, GUEST_RAM, memory.fd)
+    other.dma_map(IOVA, GUEST_RAM, memory.fd)
     check(Edu(client).round_trip(memory, IOVA), "DMA before")
-    kernel = t.host.simulation.process.pid
+    vm_holder = vm.holder_pid()
 
     def held():
-        found = []
-        for pid in (kernel, vm_holder):
-            for name in os.listdir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError):
-                    if "memfd:guest-ram" in os.readlink(f"/proc/{pid}/fd/{name}"):
-                        found.append(pid)
-        return found
-    vm_holder = vm.holder_pid()
+        if t.host.kind == "linux":
+            # It is pinned, all of it: the kernel keeps it without a descriptor.
+            return shared_memory() - before > GUEST_RAM // 2
+        return has_memory(t.host.simulation.process.pid) or has_memory(vm_holder)
     check(held(), "nobody has the guest's memory though it is mapped")
-    slow = rules(t)
-    slow.add("reset", call="reset", device=bdf, delay_ms=LONG_MS, times=1)
+    slow = t.load_slow_reset()
+    slow.hang(bdf)
     client.ask(RESET)
+    eventually(lambda: slow.hung() == 1, "the reset hangs", step=0.01)
     time.sleep(1.5)
     client.hang_up()
     other.hang_up()
@@ -234,6 +251,7 @@ def vu_stuck_close(t):
         except FileNotFoundError:
             return True  # the holder has ended
     eventually(returned, "nobody has the guest's memory any more")
+    check(t.client.vms(), "the VM has gone while its function's reset hangs")
     slow.clear()
     t.gone(vm)
     t.free(bdf, second)

@@ -128,6 +128,12 @@ class Context:
         self.stick.load()
         return self.stick
 
+    def load_slow_reset(self):
+        """Resets that hang; see kit/tsm.py."""
+        slow = self.host.new_slow_reset()
+        self.defer(slow.close)
+        return slow
+
     def load_importer(self):
         """An importer of dma-bufs; see kit/importer.py."""
         self.importers = self.host.new_importer()

@@ -371,6 +371,9 @@ class LinuxHost(Host):
     def new_stick(self):
         return tsm.StickDriver(self.modules)
 
+    def new_slow_reset(self):
+        return tsm.SlowReset(self.modules)
+
     def new_importer(self):
         return importer.Module(self.modules)
 
@@ -384,6 +387,8 @@ class LinuxHost(Host):
             return os.path.exists(os.path.join(self.modules, "tdid_test_tsm.ko"))
         if feature == "stick":
             return os.path.exists(os.path.join(self.modules, "tdid_test_stick.ko"))
+        if feature == "slow_reset":
+            return os.path.exists(os.path.join(self.modules, "tdid_test_reset.ko"))
         if feature == "importer":
             return os.path.exists(os.path.join(self.modules, "tdid_test_importer.ko"))
         if feature == "programs":

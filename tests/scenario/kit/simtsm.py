@@ -143,3 +143,23 @@ class SimStick:
 
     def stuck(self):
         return self.rules.sleeping()
+
+
+class SimSlowReset:
+    """As the module tdid_test_reset: a reset takes the minute that the kernel gives a device (pci_dev_wait)."""
+
+    def __init__(self, host):
+        self.rules = Rules(host.client)
+        self.client = host.client
+
+    def close(self):
+        self.rules.clear()
+
+    def hang(self, bdf):
+        self.rules.add(bdf, call="reset", device=bdf, delay_ms=60000, times=1)
+
+    def clear(self):
+        self.rules.clear()
+
+    def hung(self):
+        return sum(f["fired"] for f in self.client.control("faults")["faults"])

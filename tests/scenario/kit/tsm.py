@@ -12,6 +12,7 @@ from kit.checks import Failure, eventually
 DEBUG = "/sys/kernel/debug"
 TSM_FOLDER = DEBUG + "/tdid_test_tsm"
 STICK_PARAMETERS = "/sys/module/tdid_test_stick/parameters"
+RESET_PARAMETERS = "/sys/module/tdid_test_reset/parameters"
 
 
 def _write(path, text):
@@ -129,4 +130,33 @@ class StickDriver:
     @staticmethod
     def stuck():
         with open(STICK_PARAMETERS + "/stuck", encoding="utf-8") as file:
+            return int(file.read())
+
+
+class SlowReset:
+    """The module tdid_test_reset: the next reset of a function takes as long as the kernel waits for one, or until it is cleared."""
+
+    module = "tdid_test_reset"
+
+    def __init__(self, folder):
+        _run("insmod", os.path.join(folder, self.module + ".ko"))
+
+    def close(self):
+        if loaded(self.module):
+            self.clear()
+            _run("rmmod", self.module)
+
+    @staticmethod
+    def hang(bdf):
+        _write(f"{RESET_PARAMETERS}/hang", bdf)
+
+    @staticmethod
+    def clear():
+        """The kernel finds out by its next look, and looks less and less often: after as long as it has waited by then, at most."""
+        _write(f"{RESET_PARAMETERS}/hang", "\n")
+
+    @staticmethod
+    def hung():
+        """How many resets hang, or did; of those that were cleared too, or not."""
+        with open(RESET_PARAMETERS + "/resets", encoding="utf-8") as file:
             return int(file.read())
