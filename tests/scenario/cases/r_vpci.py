@@ -18,11 +18,11 @@ from kit.checks import check, contains, equal, eventually
 from kit.client import refused
 from kit.daemon import die_with_us, processes
 from kit.registry import scenario
-from kit.vmm import connect
+from kit.vmm import Edu, connect
 
 # A VMM that says hello to sockets and then lives, until it is told to connect or to hang up; with copies of the descriptors it was given.
 VMM = r"""
-import json, os, socket, struct, sys
+import json, mmap, os, socket, struct, sys
 HEADER = struct.Struct("=HHIII")
 uid = int(sys.argv[1])
 if uid:
@@ -30,6 +30,17 @@ if uid:
     os.setgid(uid)
     os.setuid(uid)
 connections = {}
+kept = []
+# So much memory, which nobody has touched yet, at 16 MiB.
+def map(path, mib):
+    size = int(mib) << 20
+    fd = os.memfd_create("guest-ram")
+    os.truncate(fd, size)
+    kept.append((fd, mmap.mmap(fd, size)))
+    s = connections[path]
+    socket.send_fds(s, [HEADER.pack(8, 2, HEADER.size + 32, 0, 0) + struct.pack("=IIQQQ", 32, 3, 0, 16 << 20, size)], [fd])
+    head = s.recv(HEADER.size, socket.MSG_WAITALL)
+    return "lost" if len(head) < HEADER.size else os.strerror(HEADER.unpack(head)[4]) if HEADER.unpack(head)[4] else "mapped"
 def connect(path):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     s.settimeout(30)
@@ -48,6 +59,8 @@ for line in sys.stdin:
     try:
         if what == "connect":
             print(connect(path), flush=True)
+        elif what == "map":
+            print(map(*path.split(" ")), flush=True)
         elif what == "close":
             connections.pop(path).close()
             print("closed", flush=True)
@@ -575,6 +588,68 @@ def peer_in_threads(t):
     vm.lease.close()
     t.gone(vm)
     eventually(lambda: not [pid for pid in processes("tdid-worker") if name_of(pid) == "tdid-map"], "the end of the helper")
+
+
+@scenario("edu:2", needs=("linux", "root"))
+def peer_memory(t):
+    """What is pinned for a guest is charged to its VMM's cgroup, page by page, and where that has a limit it is the VMM's, not ours."""
+    top = "/sys/fs/cgroup"
+    if not os.path.exists(f"{top}/cgroup.controllers") or "memory" not in read(f"{top}/cgroup.controllers"):
+        t.skip("no cgroup2 with memory")
+    before = read(f"{top}/cgroup.subtree_control")
+    write(f"{top}/cgroup.subtree_control", "+memory")
+    if "memory" not in before:
+        t.defer(lambda: write(f"{top}/cgroup.subtree_control", "-memory"))
+    group = f"{top}/tdid-test"
+    os.mkdir(group)
+    t.defer(lambda: os.rmdir(group))
+    bdf, other = t.host.bdfs("edu", 2)
+    vm, bystander = t.vm(), t.vm()
+    vm.attach(bdf)
+    bystander.attach(other)
+
+    def arrived():
+        vmm = Vmm(t)
+        write(f"{group}/cgroup.procs", vmm.pid)
+        vmm.connect(path_of(t, vm, bdf))
+        eventually(lambda: (p := vm.describe()["peer"]) and p["pid"] == vmm.pid and p["kvm"] and p, "it is looked at")
+        return vmm
+
+    def charged():
+        return int(next(line.split()[1] for line in read(f"{group}/memory.stat").split("\n") if line.startswith("shmem "))) >> 20
+
+    vmm = arrived()
+    equal(charged(), 0, "MiB of shared memory before")
+    equal(vmm.ask("map", f"{path_of(t, vm, bdf)} 64"), "mapped", "map")
+    eventually(lambda: vpci(vm, bdf)["dma"]["pending"] == 0, "it is mapped")
+    equal(charged(), 64, "MiB of shared memory that the VMM's cgroup pays for")
+    vmm.kill()
+    eventually(lambda: charged() == 0, "the memory is back")
+    # Twice what it may have: whoever has to die for it is the VMM's.
+    vmm = arrived()
+    write(f"{group}/memory.max", 48 << 20)
+    holders = sorted(processes("tdid-vm"))
+    said = vmm.ask("map", f"{path_of(t, vm, bdf)} 96")
+    t.note(f"a map of twice the limit: {said or 'the VMM was killed'}")
+    check(said != "mapped" or vpci(vm, bdf)["dma"]["pending"] > 0 or vpci(vm, bdf)["dma"]["failed"], "twice of what the cgroup may have is mapped")
+    equal(sorted(processes("tdid-vm")), holders, "holders")
+    Edu(connect(t, bystander, other)).alive()
+    vmm.kill()
+    write(f"{group}/memory.max", "max")
+    vm.lease.close()
+    t.gone(vm)
+    eventually(lambda: not [pid for pid in processes("tdid-worker") if name_of(pid) == "tdid-map" and cgroup_of(pid) == ["0::/tdid-test"]],
+               "the end of the helper")
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(str(text))
 
 
 def name_of(pid):

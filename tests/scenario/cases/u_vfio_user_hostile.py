@@ -421,7 +421,7 @@ def vu_hostile_sparse(t):
     target.end()
 
 
-@scenario("edu:3")
+@scenario("edu:3", timeout=1500)
 def vu_hostile_many_maps(t):
     """Maps until one is refused: the limit is the VM's, everything goes on, and all of it goes with the connection."""
     most = 200000 if t.full else 2000

@@ -17,6 +17,8 @@ from kit.daemon import process_state
 from kit.peer import call_as
 from kit.registry import scenario
 from kit.simtsm import Rules
+from kit.vfio_user import CONFIG
+from kit.vmm import COMMAND, COMMAND_MASTER, COMMAND_MEMORY, Vfio
 
 
 class Vmm:
@@ -283,6 +285,27 @@ def handoff_vmm(t):
     vm = t.vm()
     vm.attach(bdf)
     equal(handoff_of(vm, bdf), None, "handoff of the next attach")
+
+
+@scenario("edu", tags=("quick",), start=False)
+def handoff_quiet(t):
+    """Whoever has a copy of the device cannot be made to close it: but the VM's end takes its bus mastering, and its address space."""
+    start_allowing(t, claim=5)
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    iommufd, fd = t.client.tdi(bdf).handoff()
+    with Vfio(t, vm, bdf, fd) as device:
+        on = COMMAND_MEMORY | COMMAND_MASTER
+        device.write(CONFIG, COMMAND, struct.pack("=H", on))
+        equal(struct.unpack("=H", device.read(CONFIG, COMMAND, 2))[0] & on, on, "COMMAND while it works")
+        t.host.close(iommufd)
+        vm.lease.close()
+        eventually(lambda: not struct.unpack("=H", device.read(CONFIG, COMMAND, 2))[0] & COMMAND_MASTER, "its bus mastering is off")
+        contains(eventually(lambda: t.client.device(bdf).text("Quarantine"), "why it is not free"), "handed off", "why it is not free")
+    t.gone(vm)
+    t.free(bdf)
+    t.unchanged(bdf)
 
 
 def vfio_user_version(path):

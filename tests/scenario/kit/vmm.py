@@ -100,9 +100,10 @@ def steady_fds(pid):
 class Vfio:
     """The function as VFIO shows it: through a duplicate of the holder's descriptor."""
 
-    def __init__(self, t, vm, bdf):
+    def __init__(self, t, vm, bdf, fd=None):
+        """Takes `fd`, where another one is meant."""
         self.host = t.host
-        self.fd = t.host.take(vm.holder_pid(), t.host.vfio_node(bdf))
+        self.fd = t.host.take(vm.holder_pid(), t.host.vfio_node(bdf)) if fd is None else fd
 
     def close(self):
         self.host.close(self.fd)
@@ -135,6 +136,9 @@ class Vfio:
 
     def read(self, region, offset, count):
         return self.host.files.pread(self.fd, count, self.region(region)[2] + offset)
+
+    def write(self, region, offset, data):
+        return self.host.files.pwrite(self.fd, data, self.region(region)[2] + offset)
 
 
 class Edu:
