@@ -28,13 +28,13 @@ ASAN_SCENARIOS = ("main_job_*", "failing_do", "tsm_counted", "group_whole", "vu_
 # Where tdid and tdictl talk to each other, or to files of their own, and the kernel has little part, and of what takes its time. The
 # simulation runs all of them every time; here a sixth, chosen by the seed. All of them with --full.
 SAMPLED_SCENARIOS = ("access_*", "bad_*", "journal_*", "names_*", "tdictl_*", "second_daemon", "usage", "strange_state", "unknown_things",
-                     "closed_vm", "seal_empty", "async_jobs", "vu_*", "dmabuf_*", "run_*", "handoff_*", "socket_*", "connection_*", "holder_*",
+                     "closed_vm", "seal_empty", "async_jobs", "vu_*", "p2p_*", "dmabuf_*", "run_*", "handoff_*", "socket_*", "connection_*", "holder_*",
                      "killed_*", "stopped_*", "peer_*", "pinned_*", "describe_*", "kvm_of_peer_several", "guest_*", "qemu_*",
                      "tdid_killed_under_load", "in_use_*", "force_*", "all_or_none_*", "stuck_*", "quarantine*", "workers_*", "many_vms",
                      "limits", "keepers", "lease_*", "told_to_all", "churn", "absent_function", "newer_*", "restore_unplugged", "replugged",
                      "tsm_two_slow", "stop_*", "bus_gone")
 # But these always: what only the kernel can say of functions that are served.
-ALWAYS = ("vu_edu", "vu_irqs", "dmabuf_decode", "guest_drives_edu")
+ALWAYS = ("vu_edu", "vu_irqs", "vu_stuck_close", "p2p_edu", "peer_memory", "dmabuf_decode", "guest_drives_edu")
 
 
 class Lines:
