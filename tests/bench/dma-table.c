@@ -223,7 +223,7 @@ static void bench_room(void) {
         need(dma_new(&host, &limits, &d) == 0, "dma_new");
         dma_set_peer(d, open("/proc/self/maps", O_RDONLY | O_CLOEXEC), -EBADF);
         for (unsigned f = 0; f < FUNCTIONS; f++)
-                need(dma_client_new(d, f + 1, on_event, NULL, &clients[f]) == 0, "dma_client_new");
+                need(dma_client_new(d, f + 1, false, on_event, NULL, &clients[f]) == 0, "dma_client_new");
 
         begin = now();
         for (size_t i = 0; i < entries; i++)

@@ -124,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         must(dma_new(&host, &limits, &d) == 0);
         dma_set_peer(d, open("/proc/self/maps", O_RDONLY | O_CLOEXEC), -EBADF);
         for (uint32_t i = 0; i < 2; i++)
-                must(dma_client_new(d, i + 1, on_event, NULL, &c[i]) == 0);
+                must(dma_client_new(d, i + 1, false, on_event, NULL, &c[i]) == 0);
         while (in.size > 0) {
                 uint8_t what = next(&in);
                 struct dma_client *x = c[what & 1];

@@ -265,7 +265,7 @@ static struct function *make_function(struct dma *dma) {
         must(pthread_mutex_init(&f->lock, NULL) == 0 && pthread_mutex_init(&f->send_lock, NULL) == 0 && pthread_cond_init(&f->changed, NULL) == 0);
         f->lanes[0].function = f->lanes[1].function = f;
         must(vconfig_new(f->host, f->device, f->regions[7].offset, f->regions[7].size, &f->config) == 0);
-        must(dma_client_new(dma, IOAS, on_dma, f, &f->dma) == 0);
+        must(dma_client_new(dma, IOAS, false, on_dma, f, &f->dma) == 0);
         return f;
 }
 

@@ -26,7 +26,7 @@ QEMU_RETRIES = 3
 ASAN_SCENARIOS = ("main_job_*", "failing_do", "tsm_counted", "group_whole", "vu_edu")
 
 # Where tdid and tdictl talk to each other, or to files of their own, and the kernel has little part, and of what takes its time. The
-# simulation runs all of them every time; here a sixth, chosen by the seed. All of them with --full.
+# simulation runs all of them every time; here an eighth, chosen by the seed. All of them with --full.
 SAMPLED_SCENARIOS = ("access_*", "bad_*", "journal_*", "names_*", "tdictl_*", "second_daemon", "usage", "strange_state", "unknown_things",
                      "closed_vm", "seal_empty", "async_jobs", "vu_*", "p2p_*", "dmabuf_*", "run_*", "handoff_*", "socket_*", "connection_*", "holder_*",
                      "killed_*", "stopped_*", "peer_*", "pinned_*", "describe_*", "kvm_of_peer_several", "guest_*", "qemu_*",
@@ -105,7 +105,7 @@ def _some(names, variant, seed):
         # On the simulation the sanitizers see every kind of scenario; here, what only a real kernel answers.
         return matching(names, ASAN_SCENARIOS)
     sampled = [n for n in matching(names, SAMPLED_SCENARIOS) if n not in ALWAYS]
-    left_out = set(sampled) - set(random.Random(seed).sample(sampled, len(sampled) // 6))
+    left_out = set(sampled) - set(random.Random(seed).sample(sampled, len(sampled) // 8))
     return [n for n in names if n not in left_out]
 
 

@@ -15,8 +15,8 @@
 static DEFINE_MUTEX(lock);
 static struct pci_dev *victim;
 static struct pci_dev *bridge;
-static struct pci_ops *victim_ops;
-static struct pci_ops *bridge_ops;
+/* Of every bus (pci_root_ops); stays when nobody is held any more, for who is still in one of ours. */
+static struct pci_ops *real;
 static unsigned int d3cold_delay;
 static bool dead;
 static unsigned int resets;
@@ -24,11 +24,6 @@ static unsigned int resets;
 static bool is(struct pci_dev *pdev, struct pci_bus *bus, unsigned int devfn)
 {
 	return pdev && pdev->bus == bus && pdev->devfn == devfn;
-}
-
-static struct pci_ops *ops_of(struct pci_bus *bus)
-{
-	return victim && bus == victim->bus ? victim_ops : bridge_ops;
 }
 
 static int hang_read(struct pci_bus *bus, unsigned int devfn, int where, int size, u32 *val)
@@ -40,7 +35,7 @@ static int hang_read(struct pci_bus *bus, unsigned int devfn, int where, int siz
 		*val = where == PCI_VENDOR_ID && size == 4 ? 0xffff0001 : GENMASK(8 * size - 1, 0);
 		return PCIBIOS_SUCCESSFUL;
 	}
-	rc = ops_of(bus)->read(bus, devfn, where, size, val);
+	rc = real->read(bus, devfn, where, size, val);
 	/* QEMU's edu is no PCI Express device, and makes no link: without one the kernel does not wait. */
 	if (READ_ONCE(dead) && is(bridge, bus, devfn) && bridge->pcie_cap &&
 	    where == bridge->pcie_cap + PCI_EXP_LNKSTA)
@@ -61,7 +56,7 @@ static int hang_write(struct pci_bus *bus, unsigned int devfn, int where, int si
 
 	if (READ_ONCE(dead) && is(victim, bus, devfn))
 		return PCIBIOS_SUCCESSFUL;
-	rc = ops_of(bus)->write(bus, devfn, where, size, val);
+	rc = real->write(bus, devfn, where, size, val);
 	if (is(bridge, bus, devfn) && where == PCI_BRIDGE_CONTROL && (val & PCI_BRIDGE_CTL_BUS_RESET))
 		fall();
 	if (is(victim, bus, devfn) && victim->pcie_cap && where == victim->pcie_cap + PCI_EXP_DEVCTL &&
@@ -77,12 +72,12 @@ static void let_go(void)
 	if (!victim)
 		return;
 	WRITE_ONCE(dead, false);
-	pci_bus_set_ops(victim->bus, victim_ops);
+	pci_bus_set_ops(victim->bus, real);
 	if (bridge)
-		pci_bus_set_ops(bridge->bus, bridge_ops);
+		pci_bus_set_ops(bridge->bus, real);
 	victim->d3cold_delay = d3cold_delay;
 	/* Config space is read without a lock here (PCI_LOCKLESS_CONFIG): who is in one of ours leaves it. */
-	msleep(20);
+	msleep(200);
 	pci_dev_put(victim);
 	victim = NULL;
 	bridge = NULL;
@@ -91,16 +86,18 @@ static void let_go(void)
 static int hold(struct pci_dev *pdev)
 {
 	let_go();
-	victim = pdev;
 	bridge = pci_upstream_bridge(pdev);
-	victim_ops = pdev->bus->ops;
+	if (bridge && bridge->bus->ops != pdev->bus->ops) {
+		pci_dev_put(pdev);
+		return -EOPNOTSUPP;
+	}
+	real = pdev->bus->ops;
+	victim = pdev;
 	/* The firmware of QEMU's machines says that nothing has to be waited for after a bus reset; so nothing is. */
 	d3cold_delay = pdev->d3cold_delay;
 	pdev->d3cold_delay = 100; /* ms: PCI_PM_D3COLD_WAIT */
-	if (bridge) {
-		bridge_ops = bridge->bus->ops;
+	if (bridge)
 		pci_bus_set_ops(bridge->bus, &hang_ops);
-	}
 	pci_bus_set_ops(pdev->bus, &hang_ops);
 	return 0;
 }

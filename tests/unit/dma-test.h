@@ -185,9 +185,13 @@ static inline void on_event(enum dma_event event, const char *text, void *userda
         (void) pthread_mutex_unlock(&x->lock);
 }
 
-static inline void client_start(struct client *x, unsigned space) {
+static inline void client_start_as(struct client *x, unsigned space, bool peer_to_peer) {
         *x = (struct client){ .lock = PTHREAD_MUTEX_INITIALIZER };
-        require(dma_client_new(dma, spaces[space], on_event, x, &x->c) == 0);
+        require(dma_client_new(dma, spaces[space], peer_to_peer, on_event, x, &x->c) == 0);
+}
+
+static inline void client_start(struct client *x, unsigned space) {
+        client_start_as(x, space, false);
 }
 
 static inline void client_end(struct client *x) {

@@ -190,7 +190,7 @@ static void guest_memory(void *userdata) {
         require(dma_new(&g->host, &limits, &d) == 0);
         dma_set_iommufd(d, g->null);
         dma_set_peer(d, TAKE_FD(g->maps), TAKE_FD(g->helper));
-        require(dma_client_new(d, 1, on_event, NULL, &c) == 0);
+        require(dma_client_new(d, 1, false, on_event, NULL, &c) == 0);
         check_int(dma_map(c, 0, 4096, fd_dup(g->memory), 0, true, true), 0);
         check_int(dma_map(c, LONG_MAP, LONG_MAP, fd_dup(g->memory), 0, true, true), 0);
         for (unsigned i = 0; i < 500 && dma_master(c) != DMA_MASTER_YES; i++)

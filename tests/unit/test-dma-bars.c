@@ -61,8 +61,8 @@ static uint64_t bar_number(struct client *x, const char *key) {
 }
 
 static void start(struct client *x, unsigned i) {
-        client_start(x, i);
-        check_int(dma_client_join_peers(x->c), 0);
+        client_start_as(x, i, true);
+        check(dma_client_has_peers(x->c));
         write16(devices[i], CONFIG + PCI_COMMAND, PCI_COMMAND_MEMORY);
         check(!dma_client_has_bar(x->c, 0));
         dma_client_give_bar(x->c, 0, export(devices[i]));
@@ -303,11 +303,43 @@ static void test_stays(void) {
         check(fault_number(id, "matched") < 10);
         check_int(bar_number(&y, "failed"), 1);
         check_int(dma_client_withhold_bars(y.c, true), -EAGAIN);
+        /* Nobody else gets its number; it is asked for again by whoever leaves. */
+        client_end(&y);
+        start(&y, 1);
+        place(&y, THERE, false);
+        check(comes_to(0, THERE, EDU_ID));
         client_end(&y);
         client_end(&x);
         fault_end(id);
         check_int(unmap(iommufd, spaces[0], 0, UINT64_MAX, &left), 0);
-        check_int(left, BAR_SIZE);
+        check_int(left, 2 * BAR_SIZE);
+        dma_end();
+        memory_free(&m);
+}
+
+/* Several BARs in memory's way: none comes back before the last one has gone. */
+static void test_several(void) {
+        struct memory m = memory_new(2 * BAR_PAGES, 1);
+        struct client x, y;
+        unsigned id;
+
+        dma_start();
+        start(&x, 0);
+        start(&y, 1);
+        dma_client_give_bar(y.c, 1, export(devices[1]));
+        dma_client_place_bars(y.c, (const struct dma_place[DMA_BARS]){ { HERE, BAR_SIZE }, { HERE + BAR_SIZE, BAR_SIZE } }, false);
+        check(comes_to(0, HERE, EDU_ID));
+        check(comes_to(0, HERE + BAR_SIZE, EDU_ID));
+        id = fault("{\"call\": \"IOMMU_IOAS_UNMAP\", \"delay_ms\": 50}");
+        check_int(map_pages(&x, HERE / PAGE, 2 * BAR_PAGES, &m, 0), 0);
+        check(fault_number(id, "matched") <= 2);
+        fault_end(id);
+        check(seen(0, HERE / PAGE) == stamp(&m, 0));
+        check_int(unmap_pages(&x, HERE / PAGE, 2 * BAR_PAGES), 2 * BAR_PAGES);
+        check(comes_to(0, HERE, EDU_ID));
+        check(comes_to(0, HERE + BAR_SIZE, EDU_ID));
+        client_end(&x);
+        client_end(&y);
         dma_end();
         memory_free(&m);
 }
@@ -359,6 +391,7 @@ int main(void) {
         test_revoked();
         test_busy();
         test_limits();
+        test_several();
         test_stays();
         test_storm();
         check_fds(fds);

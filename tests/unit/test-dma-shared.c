@@ -453,7 +453,7 @@ static void test_errors(void) {
         client_start(&y, 0);
         fds = settled_fds();
         id = fault("{\"call\": \"IOMMU_IOAS_IOVA_RANGES\", \"errno\": \"EIO\"}");
-        check_int(dma_client_new(dma, spaces[0], on_event, &x, &none), -EIO);
+        check_int(dma_client_new(dma, spaces[0], false, on_event, &x, &none), -EIO);
         fault_end(id);
         id = fault("{\"call\": \"IOMMU_IOAS_MAP_FILE\", \"errno\": \"EINVAL\"}");
         check_int(map_pages(&x, 0, 16, &m, 0), -EINVAL);

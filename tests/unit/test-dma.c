@@ -459,9 +459,9 @@ static void test_limits(void) {
         check_fds(count);
         client_end(&x);
         for (unsigned i = 0; i < ARRAY_SIZE(clients); i++)
-                require(dma_client_new(dma, spaces[0], on_event, &x, &clients[i]) == 0);
-        check_int(dma_client_new(dma, spaces[0], on_event, &x, &one_more), -EUSERS);
-        check_int(dma_client_new(dma, 77, on_event, &x, &one_more), -ENOENT);
+                require(dma_client_new(dma, spaces[0], false, on_event, &x, &clients[i]) == 0);
+        check_int(dma_client_new(dma, spaces[0], false, on_event, &x, &one_more), -EUSERS);
+        check_int(dma_client_new(dma, 77, false, on_event, &x, &one_more), -ENOENT);
         client_start(&y, 1);
         client_end(&y);
         for (unsigned i = 0; i < ARRAY_SIZE(clients); i++)

@@ -23,7 +23,7 @@ static size_t place_of(const struct dma_client *owner, size_t bar) {
 
 /* Functions of one group reach each other past the IOMMU or not at all: what a space may have, all of its clients must. */
 static bool takes_part(const struct dma_space *s) {
-        return s->participants > 0 && s->participants == s->members;
+        return s->participants > s->closed && s->participants == s->members;
 }
 
 static const struct dma_bar *wanted(const struct dma_space *s, size_t place) {
@@ -55,7 +55,8 @@ void dma_bars_room(struct dma_space *s, uint64_t first, uint64_t last) {
                 look_again(s->d);
 }
 
-void dma_bars_members_changed(struct dma *d) {
+void dma_bars_retry(struct dma *d) {
+        d->bars_epoch++;
         look_again(d);
 }
 
@@ -98,17 +99,19 @@ static int ask_kernel(const struct dma_space *s, int fd, uint64_t first, uint64_
         return r < 0 ? r : 0;
 }
 
-static void fail(struct dma_bar_map *m, int r) {
+static void fail(const struct dma *d, struct dma_bar_map *m, int r) {
         m->state = DMA_BAR_FAILED;
         m->error = -r;
+        m->epoch = d->bars_epoch;
 }
 
 /* The first time that the guest wants one there: it may not go on like that for ever. */
 static int take_granule(struct dma_space *s, uint64_t first) {
         const struct range granule = { .first = first >> GRANULE_SHIFT, .pages = 1 };
+        uint64_t most = s->d->n_peers > 64 ? UINT64_C(4) * s->d->n_peers * s->d->n_peers : 0;
         int r;
 
-        if (s->d->bar_granules >= s->d->limits.granules) {
+        if (s->d->bar_granules >= (most > s->d->limits.granules ? most : s->d->limits.granules)) {
                 const struct range *e = ranges_seek(&s->granules, granule.first, NULL);
 
                 return e && e->first == granule.first ? 0 : -EDQUOT;
@@ -140,7 +143,8 @@ static bool make(struct dma_space *s, struct dma_bar_map *m, size_t place, const
         char why[DMA_WHY];
         int fd = b->fd, r;
 
-        if ((e && e->first <= last) || dma_guarded(s, b->first, last, true) || dma_is_left(s, b->first, last)) {
+        if ((e && e->first <= last) || dma_guarded(s, b->first, last, true) || dma_is_left(s, b->first, last) ||
+            dma_is_claimed(s, b->first, last)) {
                 is_covered(s, b->first, b->pages);
                 return false;
         }
@@ -148,19 +152,15 @@ static bool make(struct dma_space *s, struct dma_bar_map *m, size_t place, const
         m->pages = b->pages;
         m->serial = b->serial;
         if (!dma_in_windows(s, range_iova(&entry), range_bytes(&entry))) {
-                fail(m, -EADDRNOTAVAIL);
+                fail(s->d, m, -EADDRNOTAVAIL);
                 look_for_window(s, m);
                 return true;
         }
         r = take_granule(s, b->first);
         if (r == 0)
                 r = dma_add_entry(s, &entry, why);
-        if (r == -ENOMEM) {
-                is_covered(s, b->first, b->pages);
-                return false;
-        }
         if (r < 0) {
-                fail(m, r);
+                fail(s->d, m, r);
                 return false;
         }
         m->state = DMA_BAR_MAPPED;
@@ -172,7 +172,7 @@ static bool make(struct dma_space *s, struct dma_bar_map *m, size_t place, const
         dma_lock(s->d);
         m->busy = false;
         if (r < 0) {
-                fail(m, r);
+                fail(s->d, m, r);
                 dma_remove_entry(s, entry.first);
         }
         dma_unguard(s, &guard);
@@ -191,7 +191,7 @@ static bool settle_one(struct dma_space *s, size_t place) {
         }
         if (m->state == DMA_BAR_MAPPED && (!b || b->serial != m->serial))
                 return drop(s, m) == 0;
-        if (m->state == DMA_BAR_FAILED && (!b || b->serial != m->serial))
+        if (m->state == DMA_BAR_FAILED && (!b || b->serial != m->serial || m->epoch != s->d->bars_epoch))
                 m->state = DMA_BAR_NOT;
         return b && m->state == DMA_BAR_NOT && make(s, m, place, b);
 }
@@ -239,35 +239,65 @@ static void *run(void *userdata) {
 
 /* ---- clients ---- */
 
-int dma_client_join_peers(struct dma_client *c) {
+/* A number whose BARs the kernel has not let go of somewhere is nobody else's. */
+static bool is_free(const struct dma *d, size_t number) {
+        if (d->clients[number])
+                return false;
+        for (const struct dma_space *s = d->spaces; s; s = s->next)
+                for (size_t i = 0; s->bars && i < DMA_BARS; i++)
+                        if (s->bars[number * DMA_BARS + i].state == DMA_BAR_STAYS)
+                                return false;
+        return true;
+}
+
+static int join(struct dma_client *c) {
         struct dma *d = c->d;
         unsigned number = 0;
-        int r = 0;
+        int r;
 
-        dma_lock(d);
-        while (number < DMA_FUNCTIONS_MAX && d->clients[number])
+        while (number < DMA_FUNCTIONS_MAX && !is_free(d, number))
                 number++;
         if (number == DMA_FUNCTIONS_MAX)
-                r = -EUSERS;
-        if (r == 0 && !c->space->bars) {
+                return -EUSERS;
+        if (!c->space->bars) {
                 c->space->bars = calloc(DMA_BAR_PLACES, sizeof(*c->space->bars));
-                r = c->space->bars ? 0 : -ENOMEM;
+                if (!c->space->bars)
+                        return -ENOMEM;
         }
-        if (r == 0 && !d->bars_thread_there) {
+        if (!d->bars_thread_there) {
                 r = thread_start(&d->bars_thread, run, d);
-                d->bars_thread_there = r >= 0;
+                if (r < 0)
+                        return r;
+                d->bars_thread_there = true;
         }
-        if (r >= 0) {
-                for (unsigned i = 0; i < DMA_BARS; i++)
-                        c->bars[i] = (struct dma_bar){ .fd = -EBADF };
-                c->number = number;
-                c->peer_to_peer = true;
-                c->space->participants++;
-                d->clients[number] = c;
-                look_again(d);
-        }
-        (void) pthread_mutex_unlock(&d->lock);
+        for (size_t i = 0; i < DMA_BARS; i++)
+                c->bars[i] = (struct dma_bar){ .fd = -EBADF };
+        c->number = number;
+        c->peer_to_peer = true;
+        c->space->participants++;
+        d->clients[number] = c;
+        d->n_peers++;
+        return 0;
+}
+
+int dma_bars_join(struct dma_client *c, bool peer_to_peer) {
+        int r = peer_to_peer ? join(c) : 0;
+
+        c->space->members++;
+        dma_bars_retry(c->d);
         return r;
+}
+
+/* What the kernel has not let go of is tried once more. */
+static void try_again(struct dma_space *s, size_t first, size_t n) {
+        for (size_t i = first; s->bars && i < first + n; i++)
+                if (s->bars[i].state == DMA_BAR_STAYS && !s->bars[i].busy)
+                        s->bars[i].state = DMA_BAR_MAPPED;
+}
+
+static void try_all_again(struct dma_client *c) {
+        for (struct dma_space *s = c->d->spaces; s; s = s->next)
+                try_again(s, place_of(c, 0), DMA_BARS);
 }
 
 /* The next map that the client has a part in: of its own BARs, and, when no one else takes part in its space, of those of others there. */
@@ -290,11 +320,15 @@ void dma_bars_leave(struct dma_client *c) {
         struct dma_bar_map *m;
 
         s->members--;
-        dma_bars_members_changed(c->d);
+        dma_bars_retry(c->d);
         if (!c->peer_to_peer)
                 return;
         s->participants--;
+        s->closed -= c->bars_closed;
         c->peer_to_peer = false;
+        try_all_again(c);
+        if (s->participants == 0)
+                try_again(s, 0, DMA_BAR_PLACES);
         while ((m = next_of(c, &s))) {
                 if (m->busy)
                         (void) dma_wait(c->d, NULL);
@@ -304,6 +338,7 @@ void dma_bars_leave(struct dma_client *c) {
         for (size_t i = 0; i < DMA_BARS; i++)
                 dma_close_later(c->d, TAKE_FD(c->bars[i].fd));
         c->d->clients[c->number] = NULL;
+        c->d->n_peers--;
 }
 
 void dma_bars_stop(struct dma *d) {
@@ -325,6 +360,15 @@ int dma_bars_yield(struct dma_space *s, const struct range *e) {
 }
 
 /* ---- what the function says ---- */
+
+bool dma_client_has_peers(struct dma_client *c) {
+        bool has;
+
+        dma_lock(c->d);
+        has = c->peer_to_peer;
+        (void) pthread_mutex_unlock(&c->d->lock);
+        return has;
+}
 
 bool dma_client_has_bar(struct dma_client *c, unsigned bar) {
         bool has;
@@ -368,8 +412,12 @@ void dma_client_place_bars(struct dma_client *c, const struct dma_place places[D
 
 void dma_client_close_bars(struct dma_client *c) {
         dma_lock(c->d);
-        c->bars_closed = true;
-        look_again(c->d);
+        if (c->peer_to_peer && !c->bars_closed) {
+                c->bars_closed = true;
+                c->space->closed++;
+                try_all_again(c);
+                look_again(c->d);
+        }
         (void) pthread_mutex_unlock(&c->d->lock);
 }
 
@@ -378,9 +426,11 @@ int dma_client_withhold_bars(struct dma_client *c, bool withhold) {
         int r = 0;
 
         dma_lock(d);
-        if (c->bars_withheld != withhold)
-                look_again(d);
         c->bars_withheld = withhold;
+        if (c->peer_to_peer) {
+                try_all_again(c);
+                look_again(d);
+        }
         for (const struct dma_space *s = d->spaces; s && withhold && c->peer_to_peer; s = s->next)
                 for (unsigned i = 0; s->bars && i < DMA_BARS; i++)
                         if (s->bars[place_of(c, i)].state == DMA_BAR_MAPPED || s->bars[place_of(c, i)].state == DMA_BAR_STAYS)

@@ -77,6 +77,7 @@ struct dma_guard {
         uint64_t first, last;
         bool unmaps; /* nothing may begin here; else: is copied from, must not go */
         bool bar;    /* and no memory is here: who unmaps around it need not wait */
+        bool claims; /* memory is taking this room: no BAR may begin here; nobody else cares */
         bool leaves; /* a job is here that is unmapped when it ends: no other may begin before, but room may be taken */
 };
 
@@ -99,6 +100,7 @@ struct dma_bar_map {
         } state;
         bool busy;             /* a thread is in the kernel with it */
         int error;
+        uint64_t epoch;        /* of the failure */
         uint64_t first, pages, serial; /* the placement it is of */
 };
 
@@ -114,7 +116,7 @@ struct dma_space {
         struct dma_span *windows;
         size_t n_windows;
         struct dma_bar_map *bars; /* DMA_BAR_PLACES, by the owner's number; NULL: nobody here has taken part in peer-to-peer */
-        unsigned members, participants; /* clients that are not leaving, and those of them that take part */
+        unsigned members, participants, closed; /* clients that are there and not leaving; those of them that take part; and of these, closed */
         uint64_t covered_first, covered_last; /* somewhere in there a BAR has no room; none when the first is above the last */
         struct ranges granules;   /* 2 MiB each, where any BAR has been mapped so far */
 };
@@ -201,6 +203,8 @@ struct dma {
         pthread_cond_t bars_work;
         uint64_t last_bar;
         uint64_t bar_granules;        /* of all spaces */
+        uint64_t bars_epoch;          /* what has failed may be tried again in the next */
+        unsigned n_peers;             /* in clients[] */
         struct dma_file *files[DMA_FILES_MAX]; /* [0] is no file */
         struct dma_peer *peer;
         uint64_t last_serial;
@@ -299,6 +303,8 @@ void dma_client_lost(struct dma_client *c, const struct range *r);
 bool dma_guarded(const struct dma_space *s, uint64_t first, uint64_t last, bool unmaps);
 /* The same of memory only: what is unmapped where a BAR is, is nobody's memory. */
 bool dma_guarded_memory(const struct dma_space *s, uint64_t first, uint64_t last);
+/* Is memory taking room there? */
+bool dma_is_claimed(const struct dma_space *s, uint64_t first, uint64_t last);
 /* Is there a job that is unmapped when it ends? */
 bool dma_is_left(const struct dma_space *s, uint64_t first, uint64_t last);
 void dma_guard(struct dma_space *s, struct dma_guard *g);
@@ -313,8 +319,13 @@ int dma_kernel_unmap(struct dma *d, uint32_t ioas, uint64_t first, uint64_t last
 void dma_bars_leave(struct dma_client *c);
 /* Nothing is in the range any more: BARs that had no room may have it now. */
 void dma_bars_room(struct dma_space *s, uint64_t first, uint64_t last);
-/* A client has come to the space, or has left it. */
-void dma_bars_members_changed(struct dma *d);
+/*
+ * A client has come to the space; it takes part if it can: -EUSERS, -ENOMEM, -EAGAIN (no thread), and without that too, but then
+ * nobody does in that space.
+ */
+int dma_bars_join(struct dma_client *c, bool peer_to_peer);
+/* Address spaces or their windows have changed: what has failed is tried again. */
+void dma_bars_retry(struct dma *d);
 /* Takes an entry of state DMA_BAR away, for memory. The lock is let go meanwhile. -EAGAIN: the kernel is at it, wait; what else it says. */
 int dma_bars_yield(struct dma_space *s, const struct range *e);
 /* Ends the thread. Lock not held. */

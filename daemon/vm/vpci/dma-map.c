@@ -123,7 +123,7 @@ static bool is_same(const struct range *e, const struct range *r) {
  * Finds room for the range: 0, 1 when it has joined an equal one, or why there is none. What is in the way by others may go, until the
  * deadline; what is in the way by this client itself does not.
  */
-static int find_room(struct dma_client *c, const struct range *r, struct request *q) {
+static int seek_room(struct dma_client *c, const struct range *r, struct request *q, struct dma_guard *claim) {
         struct dma_space *s = c->space;
 
         for (;;) {
@@ -139,6 +139,10 @@ static int find_room(struct dma_client *c, const struct range *r, struct request
                 }
                 /* The guest's memory wins over its devices' registers. */
                 if (e && e->state == DMA_BAR) {
+                        if (!claim->claims) {
+                                claim->claims = true;
+                                dma_guard(s, claim);
+                        }
                         error = dma_bars_yield(s, e);
                         if (error == 0)
                                 continue;
@@ -162,6 +166,16 @@ static int find_room(struct dma_client *c, const struct range *r, struct request
                         return error;
                 }
         }
+}
+
+static int find_room(struct dma_client *c, const struct range *r, struct request *q) {
+        struct dma_guard claim = { .first = r->first, .last = range_last(r) };
+        int error = seek_room(c, r, q, &claim);
+
+        /* There may be several BARs in its way: those that have gone stay away until the last one has. */
+        if (claim.claims)
+                dma_unguard(c->space, &claim);
+        return error;
 }
 
 /* ---- now or later ---- */

@@ -49,6 +49,8 @@ void dma_space_put(struct dma_space *s) {
                 }
         free(s->windows);
         free(s->bars);
+        if (s->granules.n > 0)
+                dma_bars_retry(d);
         d->bar_granules -= s->granules.n;
         ranges_clear(&s->granules);
         free(s);
@@ -321,7 +323,14 @@ void dma_client_lost(struct dma_client *c, const struct range *r) {
 
 bool dma_guarded(const struct dma_space *s, uint64_t first, uint64_t last, bool unmaps) {
         for (const struct dma_guard *g = s->guards; g; g = g->next)
-                if (!g->leaves && g->unmaps == unmaps && g->first <= last && g->last >= first)
+                if (!g->leaves && !g->claims && g->unmaps == unmaps && g->first <= last && g->last >= first)
+                        return true;
+        return false;
+}
+
+bool dma_is_claimed(const struct dma_space *s, uint64_t first, uint64_t last) {
+        for (const struct dma_guard *g = s->guards; g; g = g->next)
+                if (g->claims && g->first <= last && g->last >= first)
                         return true;
         return false;
 }

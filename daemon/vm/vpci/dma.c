@@ -114,7 +114,7 @@ void dma_set_peer(struct dma *d, int maps, int helper) {
 
 /* ---- clients ---- */
 
-int dma_client_new(struct dma *d, uint32_t ioas, dma_notify notify, void *userdata, struct dma_client **ret) {
+int dma_client_new(struct dma *d, uint32_t ioas, bool peer_to_peer, dma_notify notify, void *userdata, struct dma_client **ret) {
         struct dma_client *c;
         int r;
 
@@ -137,28 +137,26 @@ int dma_client_new(struct dma *d, uint32_t ioas, dma_notify notify, void *userda
         }
         while (c->slot < DMA_CLIENTS_MAX && c->space->clients[c->slot])
                 c->slot++;
-        if (c->slot < DMA_CLIENTS_MAX) {
+        if (c->slot < DMA_CLIENTS_MAX)
                 c->space->clients[c->slot] = c;
-                c->space->members++;
-                dma_bars_members_changed(d);
-        } else
+        else
                 r = -EUSERS;
         dma_unlock(d);
         if (r == 0)
                 r = dma_read_windows(c->space);
         if (r < 0) {
                 dma_lock(d);
-                if (c->slot < DMA_CLIENTS_MAX) {
+                if (c->slot < DMA_CLIENTS_MAX)
                         c->space->clients[c->slot] = NULL;
-                        c->space->members--;
-                        dma_bars_members_changed(d);
-                }
                 dma_space_put(c->space);
                 dma_unlock(d);
                 free(c);
                 return r;
         }
         (void) pthread_cond_init(&c->work, NULL);
+        dma_lock(d);
+        (void) dma_bars_join(c, peer_to_peer);
+        dma_unlock(d);
         *ret = c;
         return 0;
 }

@@ -28,7 +28,7 @@ struct dma_limits {
         uint64_t bytes; /* pinned, of the whole VM */
         uint64_t maps;  /* entries in all tables of the VM */
         /*
-         * So many 2 MiB of all address spaces may have had a BAR, 0: 16384. Page tables that the kernel has made for one stay until the address
+         * So many 2 MiB of all address spaces may have had a BAR, 0: 16384; more where there are more than 64 functions. Page tables that the kernel has made for one stay until the address
          * space goes, whoever pays for them, and it is the guest that says where.
          */
         uint64_t granules;
@@ -59,8 +59,11 @@ void dma_set_peer(struct dma *d, int maps, int helper);
 /*
  * A client of the IOAS @ioas, shared with the other clients of that number, at most 64 (-EUSERS). Reads the space's IOVA windows
  * (IOMMU_IOAS_IOVA_RANGES).
+ *
+ * With @peer_to_peer its BARs are mapped into the spaces of the other clients that take part, and theirs into its, if all clients of a
+ * space do. At most 256 of a VM; where there is no room for it, it stays out (dma_client_has_peers()).
  */
-int dma_client_new(struct dma *d, uint32_t ioas, dma_notify notify, void *userdata, struct dma_client **ret);
+int dma_client_new(struct dma *d, uint32_t ioas, bool peer_to_peer, dma_notify notify, void *userdata, struct dma_client **ret);
 /* Drops all that it has mapped, and waits for what is being mapped and for what is being told. Not from a dma_notify. */
 struct dma_client *dma_client_free(struct dma_client *c);
 /* The connection has ended: drops all that it has mapped. */
@@ -120,11 +123,7 @@ struct dma_place {
         uint64_t iova, size;
 };
 
-/*
- * From here on its BARs are mapped into the spaces of the other clients that take part, and theirs into its, if all clients of a space do.
- * Once. At most 256 of a VM (-EUSERS), -ENOMEM, -EAGAIN (no thread).
- */
-int dma_client_join_peers(struct dma_client *c);
+bool dma_client_has_peers(struct dma_client *c);
 /* Once a BAR, before it is placed: its dma-buf, which is taken, or why there is none, a negative errno. */
 void dma_client_give_bar(struct dma_client *c, unsigned bar, int dmabuf);
 bool dma_client_has_bar(struct dma_client *c, unsigned bar);

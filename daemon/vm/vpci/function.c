@@ -136,7 +136,7 @@ static int prepare(struct function *f) {
         if (r >= 0)
                 vconfig_set_name(c, f->bdf);
         if (r >= 0)
-                r = dma_client_new(vpci_dma(f->vpci), f->ioas, on_dma, f, &d);
+                r = dma_client_new(vpci_dma(f->vpci), f->ioas, f->peer_to_peer, on_dma, f, &d);
         if (r < 0) {
                 char text[128];
 
@@ -145,12 +145,9 @@ static int prepare(struct function *f) {
                 vconfig_free(c);
                 return r;
         }
-        if (f->peer_to_peer) {
-                r = dma_client_join_peers(d);
-                if (r < 0) {
-                        vpci_event(f->vpci, f->bdf, "peers", "it takes no part in peer-to-peer: there is no room for it");
-                        f->peer_to_peer = false;
-                }
+        if (f->peer_to_peer && !dma_client_has_peers(d)) {
+                vpci_event(f->vpci, f->bdf, "peers", "it takes no part in peer-to-peer: there is no room for it");
+                f->peer_to_peer = false;
         }
         pthread_mutex_lock(&f->lock);
         f->config = c;
