@@ -162,4 +162,5 @@ class SimSlowReset:
         self.rules.clear()
 
     def hung(self):
-        return sum(f["fired"] for f in self.client.control("faults")["faults"])
+        ours = self.rules.ids.values()
+        return sum(f["fired"] for f in self.client.control("faults")["faults"] if f["id"] in ours)
