@@ -53,8 +53,9 @@ def unit_stop(t):
     vm, bdfs = with_vm(t, "nvme", "edu")
     holder = vm.describe()["holder"]
     t.unit.systemctl("stop", t.unit.name)
-    equal(process_state(holder["pid"]), "", "the holder after the stop")
-    equal(processes(), {}, "processes after the stop")
+    # It is PID 1 that waits for the holder, and a worker that has nothing left to do has its own exit before it.
+    check(process_state(holder["pid"]) in ("", "Z"), "the holder goes on after the stop")
+    eventually(lambda: not processes(), "the end of every process", 5)
     equal(t.unit.leftovers(), [], "journal files after the stop")
     check(vm.lease.hung_up(), "the lease does not tell that the VM is gone")
     t.unchanged(*bdfs)
