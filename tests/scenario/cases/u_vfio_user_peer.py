@@ -219,6 +219,23 @@ def p2p_vf(t):
     eventually(lambda: other.shown() == [[1, 1, 0]], "the VF's BAR is mapped after a reset")
 
 
+@scenario("edu:2", "group-nvme", "group-edu", tags=("quick",), kernel_ok=FAULTS)
+def p2p_group(t):
+    """A function whose IOMMU group ACS does not keep apart has no peers, and is none, in a VM that has asked for it."""
+    t.daemon.kill()
+    allow(t)
+    vm = t.vm(peer_to_peer=True)
+    edus, nvme, grouped = t.host.bdfs("edu", 2), t.host.bdf("group-nvme"), t.host.bdf("group-edu")
+    vm.attach(*edus, nvme, grouped)
+    reader, other, apart = Reader(t, vm, edus[0]), Peer(t, vm, edus[1]), Peer(t, vm, grouped)
+    apart.place(HERE)
+    other.place(THERE)
+    reader.reaches(THERE)
+    equal(apart.shown(), None, "what is said of the BARs of the group's function")
+    equal(other.shown(), [[1, 1, 0]], "BARs, which are not in the group's address space")
+    check(reader.get(HERE) is None, "a function of a group without ACS is reached")
+
+
 class Holder:
     """A VM's holder, asked as tdid asks it, which must not be there."""
 
