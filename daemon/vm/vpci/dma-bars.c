@@ -280,12 +280,11 @@ static int join(struct dma_client *c) {
         return 0;
 }
 
-int dma_bars_join(struct dma_client *c, bool peer_to_peer) {
-        int r = peer_to_peer ? join(c) : 0;
-
+void dma_bars_join(struct dma_client *c, bool peer_to_peer) {
+        if (peer_to_peer)
+                (void) join(c);
         c->space->members++;
         dma_bars_retry(c->d);
-        return r;
 }
 
 /* What the kernel has not let go of is tried once more. */

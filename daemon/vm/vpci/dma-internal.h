@@ -319,11 +319,8 @@ int dma_kernel_unmap(struct dma *d, uint32_t ioas, uint64_t first, uint64_t last
 void dma_bars_leave(struct dma_client *c);
 /* Nothing is in the range any more: BARs that had no room may have it now. */
 void dma_bars_room(struct dma_space *s, uint64_t first, uint64_t last);
-/*
- * A client has come to the space; it takes part if it can: -EUSERS, -ENOMEM, -EAGAIN (no thread), and without that too, but then
- * nobody does in that space.
- */
-int dma_bars_join(struct dma_client *c, bool peer_to_peer);
+/* A client has come to the space. Where there is no number, memory or thread for it, it stays out, and so does the whole space. */
+void dma_bars_join(struct dma_client *c, bool peer_to_peer);
 /* Address spaces or their windows have changed: what has failed is tried again. */
 void dma_bars_retry(struct dma *d);
 /* Takes an entry of state DMA_BAR away, for memory. The lock is let go meanwhile. -EAGAIN: the kernel is at it, wait; what else it says. */

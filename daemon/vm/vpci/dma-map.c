@@ -147,7 +147,7 @@ static int seek_room(struct dma_client *c, const struct range *r, struct request
                         if (error == 0)
                                 continue;
                         if (error != -EAGAIN) {
-                                snprintf(q->why, sizeof(q->why), "another function's BAR is mapped there, and cannot be unmapped");
+                                snprintf(q->why, sizeof(q->why), "another function's BAR is mapped there, and the kernel does not let go of it before the VM closes");
                                 return error;
                         }
                         error = -EEXIST;

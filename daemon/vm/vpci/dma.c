@@ -155,7 +155,7 @@ int dma_client_new(struct dma *d, uint32_t ioas, bool peer_to_peer, dma_notify n
         }
         (void) pthread_cond_init(&c->work, NULL);
         dma_lock(d);
-        (void) dma_bars_join(c, peer_to_peer);
+        dma_bars_join(c, peer_to_peer);
         dma_unlock(d);
         *ret = c;
         return 0;

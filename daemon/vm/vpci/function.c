@@ -146,7 +146,7 @@ static int prepare(struct function *f) {
                 return r;
         }
         if (f->peer_to_peer && !dma_client_has_peers(d)) {
-                vpci_event(f->vpci, f->bdf, "peers", "it takes no part in peer-to-peer: there is no room for it");
+                vpci_event(f->vpci, f->bdf, "peers", "it takes no part in peer-to-peer: 256 functions of the VM do already, or there is no memory for one more; detach and attach it to try again");
                 f->peer_to_peer = false;
         }
         pthread_mutex_lock(&f->lock);
