@@ -28,7 +28,7 @@ static const struct {
         FIELD("limits", exports_per_user, 1, 4096), FIELD("limits", export_mib_per_user, 1, 1U << 31),
         FIELD("limits", buffer_mib_per_user, 1, 1U << 31),
         FIELD("deadlines", claim, 1, 3600),   FIELD("deadlines", open, 1, 3600),      FIELD("deadlines", connect, 1, 3600),
-        FIELD("deadlines", prepare, 1, 3600), FIELD("deadlines", close, 1, 3600),
+        FIELD("deadlines", prepare, 1, 3600), FIELD("deadlines", bind, 1, 3600),      FIELD("deadlines", close, 1, 3600),
         SWITCH("policy", handoff),            SWITCH("policy", peer_to_peer),
 };
 
@@ -63,6 +63,7 @@ void config_default(struct config *c) {
                 .open = 75,
                 .connect = 60,
                 .prepare = 30,
+                .bind = 30,
                 .close = 75,
         };
 }

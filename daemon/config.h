@@ -25,7 +25,7 @@ struct config {
         unsigned exports_per_user; /* the same for all VMs of an owner */
         unsigned export_mib_per_user, buffer_mib_per_user;
         /* deadlines, in seconds: a step that takes longer is shown as stuck */
-        unsigned claim, open, connect, prepare, close;
+        unsigned claim, open, connect, prepare, bind, close;
         /* policy: 1 where it says true */
         unsigned handoff; /* a VM's owner may have the descriptors of its functions themselves */
         unsigned peer_to_peer; /* functions of a VM that asks for it may reach each other's BARs */

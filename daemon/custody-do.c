@@ -21,19 +21,6 @@ static void on_request_held(int r, _unused_ struct json_object *answer, _unused_
                 custody_ended(c, ACTION_OPEN_BIND, false);
 }
 
-static int hold(Custody *c, const char *kind, int fd, holder_done done) {
-        struct json_object *put;
-        char key[64];
-
-        if (!c->vm || !holder_alive(c->vm->holder))
-                return -ENOTCONN;
-        snprintf(key, sizeof(key), "%s:%s", kind, c->name);
-        put = json_new();
-        json_set_str(put, "op", "put");
-        json_set_str(put, "key", key);
-        return holder_call(c->vm->holder, put, &fd, 1, done, c);
-}
-
 static void on_held(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
 
@@ -88,6 +75,48 @@ static void hand_over_socket(Custody *c, struct json_object *values, int socket)
                 on_served(r, NULL, NULL, c);
 }
 
+static void on_bound(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        if (r < 0) {
+                /* The worker's copy is the last, and its close unbinds. */
+                c->binding = close_fd(c->binding);
+                c->worker = worker_free(c->worker);
+                custody_failed(c, ACTION_BIND_TSM, false, r, "could not give the binding to the VM's holder");
+                return;
+        }
+        fault_point(custody_table[ACTION_BIND_TSM].name, "do", "held");
+        if (c->worker)
+                (void) worker_acknowledge(c->worker);
+        custody_ended(c, ACTION_BIND_TSM, false);
+}
+
+/* The holder has it before the worker lets go: whose end is the last, it is after tdid's. */
+static void hold_binding(Custody *c, struct json_object *values, int fd) {
+        int r;
+
+        custody_merge(c, values);
+        c->binding = fd;
+        r = custody_hold(c, "bind", fd, on_bound);
+        if (r < 0)
+                on_bound(r, NULL, NULL, c);
+}
+
+static void on_locked(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        if (custody_ask_again(c, r))
+                return;
+        if (r < 0)
+                custody_failed(c, ACTION_BIND_LOCK, false, r, r == -EAGAIN ?
+                               "its BARs are still mapped for the VM's other functions, and the kernel does not let go of them" :
+                               "the VM's holder does not keep its client from changing what the TSM locks");
+        else
+                custody_ended(c, ACTION_BIND_LOCK, false);
+}
+
 static void on_done(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
         enum custody_action a = custody_highest(c->command);
@@ -95,7 +124,7 @@ static void on_done(Worker *w, int r, const char *text, struct json_object *valu
         if (r >= 0 && a == ACTION_OPEN_BIND && fds->n == 1) {
                 custody_merge(c, values);
                 custody_take_request(c, ipc_fds_take(fds, 0));
-                r = hold(c, "request", c->request, on_request_held);
+                r = custody_hold(c, "request", c->request, on_request_held);
                 if (r >= 0)
                         return;
                 custody_idle(c);
@@ -107,7 +136,7 @@ static void on_done(Worker *w, int r, const char *text, struct json_object *valu
                 custody_merge(c, values);
                 c->device = ipc_fds_take(fds, 0);
                 /* It goes to the holder before the worker lets go of its copy: there is no moment at which only tdid has it. */
-                r = hold(c, "cdev", c->device, on_held);
+                r = custody_hold(c, "cdev", c->device, on_held);
                 if (r >= 0)
                         return; /* on_held() goes on */
                 custody_idle(c);
@@ -119,6 +148,10 @@ static void on_done(Worker *w, int r, const char *text, struct json_object *valu
         }
         if (r >= 0 && a == ACTION_PREPARE_SOCKET && fds->n == 1) {
                 hand_over_socket(c, values, fds->fd[0]);
+                return;
+        }
+        if (r >= 0 && a == ACTION_BIND_TSM && fds->n == 1) {
+                hold_binding(c, values, ipc_fds_take(fds, 0));
                 return;
         }
         if (values)
@@ -171,7 +204,7 @@ bool custody_run_do(Custody *c, enum custody_action a) {
         bool local = custody_is_local(c, a, false);
         int r;
 
-        r = local ? 0 : custody_need_worker(c);
+        r = local || custody_table[a].do_ == RUNS_HOLDER ? 0 : custody_need_worker(c);
         if (r == -EWOULDBLOCK)
                 return false;
         if (r < 0) {
@@ -201,7 +234,10 @@ bool custody_run_do(Custody *c, enum custody_action a) {
                 custody_ended(c, a, false);
                 return true;
         }
-        r = custody_call(c, false, (int[]){ c->device, c->vm->iommufd }, custody_table[a].fds, on_done);
+        if (custody_table[a].do_ == RUNS_HOLDER)
+                r = vpci_lock(c, true, on_locked);
+        else
+                r = custody_call(c, false, (int[]){ c->device, a == ACTION_BIND_TSM ? c->vm->kvm : c->vm->iommufd }, custody_table[a].fds, on_done);
         if (r < 0)
                 return custody_call_failed(c, a, false, r);
         custody_arm(c, custody_highest(c->command), false);

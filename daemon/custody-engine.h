@@ -10,6 +10,7 @@
 #define TDID_CUSTODY_ENGINE_H
 
 #include "custody.h"
+#include "holder.h"
 #include "worker.h"
 
 #define BIT(a) (1u << (a))
@@ -25,8 +26,13 @@ bool custody_is_local(Custody *c, enum custody_action a, bool undo);
 /* Is there anything in it that a later tdid has to know? Not of a sub-action that does nothing. */
 bool custody_needs_journal(const Custody *c, enum custody_action a, bool local);
 
+/* Takes a descriptor's place with the holder, under "KIND:BDF"; -ENOTCONN without one. */
+int custody_hold(Custody *c, const char *kind, int fd, holder_done done);
+
 /* A worker for this function; -EWOULDBLOCK while an earlier tdid's is still at it, -EAGAIN when too many are at work. */
 int custody_need_worker(Custody *c);
+/* A holder has answered -EAGAIN: is it asked once more? Not for ever. */
+bool custody_ask_again(Custody *c, int r);
 /* Sends the command in c->command, whose sub-actions need no descriptors if they are several. */
 int custody_call(Custody *c, bool undo, const int *fds, size_t n_fds, worker_done done);
 /* The values, and the function's address. */

@@ -75,6 +75,29 @@ static bool tsm_is_unknown(const Custody *c) {
         return d && device_dsm(d) && !inventory_tsm_is_known(d);
 }
 
+/* What resets the DSM ends every TDI that it speaks for (PCIe 6, 11.2.6). */
+static bool is_dsm_of(const Custody *c, const Custody *o) {
+        return c != o && streq(custody_dsm(o), c->name);
+}
+
+Custody *custody_bound_under(Manager *m, const char *dsm) {
+        for (size_t i = 0; i < m->n_custodies; i++)
+                if (custody_touched(m->custodies[i], ACTION_BIND_TSM) && streq(custody_dsm(m->custodies[i]), dsm) && !streq(m->custodies[i]->name, dsm))
+                        return m->custodies[i];
+        return NULL;
+}
+
+/* Its DSM is on its way to a VM, and will be reset there. */
+static bool dsm_will_be_reset(const Custody *c) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                const Custody *o = c->manager->custodies[i];
+
+                if (is_dsm_of(o, c) && o->goal == GOAL_UP && !custody_is_done(o, ACTION_OPEN_BIND) && !custody_is_stalled(o))
+                        return true;
+        }
+        return false;
+}
+
 /* Chooses DSM and TSM for connect, once. */
 static void choose_tsm(Custody *c) {
         Device *d = device_find(c->manager, c->bdf), *dsm;
@@ -108,6 +131,11 @@ bool custody_may_do(Custody *c, enum custody_action a) {
                 return false;
         if ((a == ACTION_CONNECT_NOTE || a == ACTION_CONNECT_TSM) && dsm_is_busy(c))
                 return false;
+        if (a == ACTION_BIND_LOCK && dsm_will_be_reset(c))
+                return false;
+        /* Neither by the unbinding of its driver nor by the open. */
+        if ((a == ACTION_CLAIM_REBIND || a == ACTION_OPEN_BIND) && custody_bound_under(c->manager, c->name))
+                return false;
         return true;
 }
 
@@ -123,6 +151,13 @@ static bool keeps_group(const Custody *c, const Custody *o) {
 }
 
 bool custody_waits_in_vain(const Custody *c, enum custody_action a) {
+        /* Of another VM, which may have it for long. */
+        if (a == ACTION_OPEN_CDEV) {
+                const Custody *o = custody_bound_under(c->manager, c->name);
+
+                if (o && o->vm != c->vm)
+                        return true;
+        }
         for (size_t i = 0; a == ACTION_CLAIM_REBIND && i < c->manager->n_custodies; i++) {
                 const Custody *o = c->manager->custodies[i];
 
@@ -138,6 +173,9 @@ bool custody_may_undo(Custody *c, enum custody_action a) {
             a >= ACTION_OPEN_CDEV)
                 return false;
         if (a == ACTION_CONNECT_TSM && dsm_is_busy(c))
+                return false;
+        /* The last close resets it. */
+        if (a == ACTION_OPEN_CDEV && custody_bound_under(c->manager, c->name))
                 return false;
         if (a == ACTION_CLAIM_REBIND && c->group_kept && custody_group_waits_for_handoff(c))
                 return false;

@@ -12,6 +12,8 @@ bool custody_may_undo(Custody *c, enum custody_action a);
 bool custody_waits_in_vain(const Custody *c, enum custody_action a);
 /* The DSM that was chosen for the function, "" for none or not yet. */
 const char *custody_dsm(const Custody *c);
+/* A TDI that is bound, or on its way there or back, for which this function speaks; not itself. NULL. */
+Custody *custody_bound_under(Manager *m, const char *dsm);
 /* Has tdid connected the DSM, for this function among others? */
 bool custody_connected_by_us(const Custody *c);
 /* Does another function in custody use the connection that tdid made? */

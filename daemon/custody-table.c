@@ -20,6 +20,8 @@ const struct custody_row custody_table[ACTION_MAX] = {
         [ACTION_CONNECT_TSM] =    { "connect.tsm",    TDI_CUSTODY_CONNECT, RUNS_WORKER, RUNS_WORKER, 0, 0, false, D(connect), D(connect) },
         [ACTION_PREPARE_ATTACH] = { "prepare.attach", TDI_CUSTODY_PREPARE, RUNS_WORKER, RUNS_WORKER, 1, 1, false, D(prepare), D(prepare) },
         [ACTION_PREPARE_SOCKET] = { "prepare.socket", TDI_CUSTODY_PREPARE, RUNS_WORKER, RUNS_WORKER, 1, 0, false, D(prepare), D(prepare) },
+        [ACTION_BIND_LOCK] =      { "bind.lock",      TDI_CUSTODY_BIND,    RUNS_HOLDER, RUNS_HOLDER, 0, 0, false, D(bind),    D(bind) },
+        [ACTION_BIND_TSM] =       { "bind.tsm",       TDI_CUSTODY_BIND,    RUNS_WORKER, RUNS_WORKER, 2, 1, false, D(bind),    D(bind) },
 };
 
 enum custody_action custody_action_from_name(const char *name) {

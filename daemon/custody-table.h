@@ -22,7 +22,9 @@ enum custody_action {
         ACTION_CONNECT_NOTE,  /* is the DSM connected already? */
         ACTION_CONNECT_TSM,
         ACTION_PREPARE_ATTACH,
-        ACTION_PREPARE_SOCKET, /* undone first: no client reaches the device while it is being unwound */
+        ACTION_PREPARE_SOCKET, /* undone before what it serves: no client reaches the device while it is being unwound */
+        ACTION_BIND_LOCK,      /* its client changes nothing more that the TSM locks; undone after the unbind */
+        ACTION_BIND_TSM,
         ACTION_MAX,
         ACTION_NONE = -1
 };
@@ -30,20 +32,24 @@ enum custody_action {
 enum custody_runs {
         RUNS_WORKER,  /* a worker's operation */
         RUNS_LOCAL,   /* nothing to ask the kernel for */
+        RUNS_HOLDER,  /* a request to the VM's holder */
 };
 
 struct custody_row {
         const char *name;
         enum tdi_custody step;
         enum custody_runs do_, undo;
-        unsigned fds;      /* how many of {cdev, iommufd} the worker gets for do */
-        unsigned fds_undo;
+        unsigned fds;      /* how many of {cdev, iommufd} the worker gets for do; of {cdev, KVM VM} for bind.tsm */
+        unsigned fds_undo; /* the same; for bind.tsm {binding} */
         bool joins;        /* one command with the row before it, without values or descriptors of its own making */
         size_t deadline;   /* offset of the deadline in struct config */
         size_t deadline_undo;
 };
 
 extern const struct custody_row custody_table[ACTION_MAX];
+
+/* What every function of a VM has; what comes after is done when the guest or the VM's owner asks for it, and undone alone. */
+#define CUSTODY_PREPARED ((1u << ACTION_BIND_LOCK) - 1)
 
 enum custody_action custody_action_from_name(const char *name);
 

@@ -116,6 +116,38 @@ static void on_stopped(int r, struct json_object *answer, _unused_ struct ipc_fd
                 not_undone(c, r, "could not talk to the worker");
 }
 
+/* What it serves may be changed again; a holder that is gone has nobody to hold back. */
+static void on_unlocked(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        if (r < 0 && r != -ENOENT && r != -ENOTCONN) {
+                if (!custody_ask_again(c, r))
+                        custody_failed(c, ACTION_BIND_LOCK, true, r, "the VM's holder does not let its client go on after the unbind");
+                return;
+        }
+        custody_ended(c, ACTION_BIND_LOCK, true);
+}
+
+static void on_unbound(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+        struct json_object *drop;
+        char key[64];
+
+        if (r >= 0) {
+                /* It is unbound: whose copy of the provider's file is closed last does not matter any more. */
+                snprintf(key, sizeof(key), "bind:%s", c->name);
+                drop = json_new();
+                json_set_str(drop, "op", "drop");
+                json_set_str(drop, "key", key);
+                if (!c->vm || !holder_alive(c->vm->holder) || holder_call(c->vm->holder, drop, NULL, 0, NULL, NULL) < 0)
+                        log_debug("%s: no holder has its binding", c->name);
+                c->binding = close_fd(c->binding);
+                json_object_object_del(c->values, "provider");
+        }
+        on_undone(w, r, text, values, fds, c);
+}
+
 static void write_down(Custody *c) {
         int r = journal_write(c);
 
@@ -138,7 +170,7 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
         bool local = custody_is_local(c, a, true);
         int r;
 
-        r = local ? 0 : custody_need_worker(c);
+        r = local || custody_table[a].undo == RUNS_HOLDER ? 0 : custody_need_worker(c);
         if (r == -EWOULDBLOCK)
                 return false;
         if (r < 0) {
@@ -163,7 +195,15 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
                         vpci_stopped(c, false);
                         r = custody_call(c, true, NULL, 0, on_undone);
                 }
-        } else if (a != ACTION_OPEN_CDEV)
+        } else if (a == ACTION_BIND_LOCK) {
+                r = vpci_lock(c, false, on_unlocked);
+                if (r == -ENOTCONN) {
+                        on_unlocked(r, NULL, NULL, c);
+                        return true;
+                }
+        } else if (a == ACTION_BIND_TSM)
+                r = custody_call(c, true, &c->binding, c->binding >= 0 ? custody_table[a].fds_undo : 0, on_unbound);
+        else if (a != ACTION_OPEN_CDEV)
                 r = custody_call(c, true, &c->device, c->device >= 0 ? custody_table[a].fds_undo : 0, on_undone);
         else if (c->given_to_worker)
                 r = custody_call(c, true, NULL, 0, on_undone);
@@ -192,6 +232,7 @@ void custody_leave(Custody *c) {
         _cleanup_json_ struct json_object *args = NULL;
 
         custody_set_vm(c, NULL);
+        worker_close_fd(c->manager, TAKE_FD(c->binding));
         if (c->device < 0 || c->busy || c->frozen || custody_need_worker(c) < 0)
                 return;
         args = custody_arguments(c);

@@ -28,13 +28,16 @@ void custody_failed(Custody *c, enum custody_action a, bool undo, int r, const c
                 return;
         }
         if (c->error == TDI_ERROR_NONE) {
-                c->error = r == -EUSERS ? TDI_ERROR_IN_USE : r == -ETIMEDOUT ? TDI_ERROR_TIMEOUT : TDI_ERROR_KERNEL;
+                c->error = r == -EUSERS ? TDI_ERROR_IN_USE :
+                           r == -ETIMEDOUT ? TDI_ERROR_TIMEOUT :
+                           r == -EOPNOTSUPP && a == ACTION_BIND_TSM ? TDI_ERROR_NOT_SUPPORTED : TDI_ERROR_KERNEL;
                 if (free_and_strdup(&c->error_text, isempty(text) ? strerror(-r) : text) < 0)
                         log_oom();
         }
         log_warning("%s: %s: %s", c->name, name, strempty(c->error_text));
-        /* What was begun is undone from here; the job that watches turns the others round. */
-        c->goal = GOAL_DOWN;
+        /* What was begun is undone from here; the job that watches turns the others round. A function that is not bound is no worse than before. */
+        if (c->goal != GOAL_DOWN)
+                c->goal = a != ACTION_NONE && custody_table[a].step == TDI_CUSTODY_BIND ? GOAL_UNBIND : GOAL_DOWN;
 }
 
 enum custody_action custody_highest(uint32_t actions) {
@@ -59,6 +62,10 @@ void custody_ended(Custody *c, enum custody_action a, bool undo) {
                 inventory_refresh(c->manager, c->bdf);
         if (a == ACTION_CONNECT_TSM || (a == ACTION_OPEN_BIND && c->manager->n_tsms > 0))
                 (void) inventory_refresh_tsm(c->manager);
+        if (a == ACTION_BIND_TSM)
+                c->bound_round = inventory_refresh_tsm(c->manager);
+        if (a == ACTION_BIND_LOCK)
+                c->lock_asked = 0;
         if (undo && a == ACTION_PREPARE_ATTACH && c->vm)
                 vm_group_settle(c->vm, c->group);
         if (custody_step(c) != c->announced)
@@ -109,7 +116,7 @@ static int on_deadline(_unused_ sd_event_source *s, _unused_ uint64_t usec, void
         log_warning("%s: %s has not come back from the kernel in time: it is left there", c->name, custody_action_name(c));
         if (custody_waits_for_handoff(c, why, sizeof(why)))
                 log_warning("%s", why);
-        if (c->goal == GOAL_UP) {
+        if (c->goal == GOAL_UP || c->goal == GOAL_BIND) {
                 char text[160];
 
                 snprintf(text, sizeof(text), "%s of %s did not come back in time; it is undone when it does", custody_action_name(c), c->name);
@@ -205,6 +212,9 @@ bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
 
                 return isempty(by) || streq(by, "other") || custody_shares_connection(c);
         }
+        /* Nobody reaches a function without one. */
+        if (a == ACTION_BIND_LOCK)
+                return !custody_has_socket(c) || !c->vm;
         /* Of an earlier tdid's, which made none (recover.c). */
         if (a == ACTION_PREPARE_SOCKET && undo)
                 return !custody_has_socket(c);
@@ -234,10 +244,34 @@ int custody_call(Custody *c, bool undo, const int *fds, size_t n_fds, worker_don
         return worker_call_all(c->worker, names, n, verb, args, done, c);
 }
 
+bool custody_ask_again(Custody *c, int r) {
+        if (r != -EAGAIN)
+                return false;
+        if (c->lock_asked == 0)
+                c->lock_asked = now_monotonic();
+        if (now_monotonic() - c->lock_asked > c->manager->config.bind * 1000000ULL)
+                return false;
+        manager_retry(c->manager);
+        return true;
+}
+
 bool custody_call_failed(Custody *c, enum custody_action a, bool undo, int r) {
         c->worker = worker_free(c->worker);
         if (c->retried)
                 custody_failed(c, a, undo, r, "could not talk to the worker");
         c->retried = true;
         return true;
+}
+
+int custody_hold(Custody *c, const char *kind, int fd, holder_done done) {
+        struct json_object *put;
+        char key[64];
+
+        if (!c->vm || !holder_alive(c->vm->holder))
+                return -ENOTCONN;
+        snprintf(key, sizeof(key), "%s:%s", kind, c->name);
+        put = json_new();
+        json_set_str(put, "op", "put");
+        json_set_str(put, "key", key);
+        return holder_call(c->vm->holder, put, &fd, 1, done, c);
 }

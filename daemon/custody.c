@@ -13,8 +13,6 @@
 #include "vpci.h"
 #include "worker.h"
 
-#define ALL_ACTIONS (BIT(ACTION_MAX) - 1)
-
 Custody *custody_new(Manager *m, struct tdi_bdf bdf, int32_t group) {
         Custody *c = calloc(1, sizeof(*c));
 
@@ -24,7 +22,7 @@ Custody *custody_new(Manager *m, struct tdi_bdf bdf, int32_t group) {
         c->bdf = bdf;
         tdi_bdf_format(bdf, c->name);
         c->group = group;
-        c->device = c->request = -EBADF;
+        c->device = c->request = c->binding = -EBADF;
         c->values = json_new();
         if (free_and_strdup(&c->vm_id, "") < 0)
                 log_oom();
@@ -39,6 +37,7 @@ Custody *custody_free(Custody *c) {
         sd_event_source_disable_unref(c->timer);
         sd_event_source_disable_unref(c->request_source);
         close_fd(c->request);
+        close_fd(c->binding);
         close_fd(c->device);
         json_object_put(c->values);
         free(c->vm_id);
@@ -69,12 +68,23 @@ bool custody_has_socket(const Custody *c) {
 }
 
 void custody_needs_no_socket(Custody *c) {
-        if (c->done == (ALL_ACTIONS & ~BIT(ACTION_PREPARE_SOCKET)) && c->begun == 0 && isempty(json_str_or(c->values, "uuid", "")))
+        if (c->done == (CUSTODY_PREPARED & ~BIT(ACTION_PREPARE_SOCKET)) && c->begun == 0 && isempty(json_str_or(c->values, "uuid", "")))
                 c->done |= BIT(ACTION_PREPARE_SOCKET);
 }
 
 bool custody_is_complete(const Custody *c) {
-        return c->done == ALL_ACTIONS && !c->busy && c->begun == 0 && c->goal == GOAL_KEEP && !c->quarantine;
+        return (c->done & CUSTODY_PREPARED) == CUSTODY_PREPARED && !c->busy && c->begun == 0 && c->goal == GOAL_KEEP && !c->quarantine;
+}
+
+bool custody_is_bound(const Custody *c) {
+        return custody_is_done(c, ACTION_BIND_TSM);
+}
+
+bool custody_is_half_bound(const Custody *c) {
+        uint32_t all = c->done | c->begun;
+
+        return (c->done & CUSTODY_PREPARED) == CUSTODY_PREPARED && !c->quarantine && !(c->begun & CUSTODY_PREPARED) && (all & ~CUSTODY_PREPARED) &&
+               (c->begun || !custody_is_bound(c));
 }
 
 bool custody_is_empty(const Custody *c) {
@@ -133,6 +143,11 @@ void custody_set_goal(Custody *c, enum custody_goal goal) {
         if (c->goal == goal)
                 return;
         c->goal = goal;
+        if (goal == GOAL_BIND) {
+                c->error = TDI_ERROR_NONE;
+                free(c->error_text);
+                c->error_text = NULL;
+        }
         manager_touch(c->manager);
 }
 
@@ -178,7 +193,7 @@ void custody_take_request(Custody *c, int fd) {
 /* ---- after a restart: is what the journal says still so? ---- */
 
 #define VERIFIED (BIT(ACTION_CLAIM_PM) | BIT(ACTION_CLAIM_OVERRIDE) | BIT(ACTION_CLAIM_REBIND) | BIT(ACTION_OPEN_BIND) | BIT(ACTION_CONNECT_TSM) | \
-                  BIT(ACTION_PREPARE_SOCKET))
+                  BIT(ACTION_PREPARE_SOCKET) | BIT(ACTION_BIND_TSM))
 
 void custody_verify(Custody *c) {
         c->verify = c->done & VERIFIED;
@@ -203,7 +218,9 @@ static void on_probed(_unused_ Worker *w, int r, const char *text, _unused_ stru
                 c->worker = worker_rest(c->worker);
         if (r < 0)
                 log_warning("%s: could not verify %s: %s", c->name, custody_table[a].name, text);
-        else if (r == 0 && t && t->state == TDI_STATE_PREPARED) {
+        else if (r == 0 && t && a == ACTION_BIND_TSM)
+                tdi_lost_binding(t);
+        else if (r == 0 && t && tdi_is_attached(t)) {
                 char reason[160];
 
                 snprintf(reason, sizeof(reason), "%s is not so any more: somebody undid it while no tdid was there; detach the function",
@@ -232,16 +249,27 @@ static bool run_probe(Custody *c) {
         return true;
 }
 
-static enum custody_action next_up(const Custody *c) {
-        for (int a = 0; a < ACTION_MAX; a++)
-                if (!custody_is_done(c, a))
-                        return a;
-        return ACTION_NONE;
+/* What comes next on the way to the goal, ACTION_NONE when it is reached. */
+static enum custody_action next_action(const Custody *c) {
+        uint32_t left = c->done | c->begun;
+
+        if (c->goal == GOAL_UP || c->goal == GOAL_BIND) {
+                left = (c->goal == GOAL_UP ? CUSTODY_PREPARED : BIT(ACTION_MAX) - 1) & ~c->done;
+                return left ? __builtin_ctz(left) : ACTION_NONE;
+        }
+        return custody_highest(c->goal == GOAL_UNBIND ? left & ~CUSTODY_PREPARED : left);
+}
+
+static bool goes_up(const Custody *c) {
+        return c->goal == GOAL_UP || c->goal == GOAL_BIND;
 }
 
 static bool reached(Custody *c) {
+        TDI *t = tdi_of(c);
         int r;
 
+        if (t && (c->goal == GOAL_BIND || c->goal == GOAL_UNBIND))
+                tdi_bind_ended(t);
         c->goal = GOAL_KEEP;
         c->worker = worker_rest(c->worker);
         r = c->done == 0 ? journal_remove(c) : journal_write(c);
@@ -267,7 +295,7 @@ bool custody_kick(Custody *c) {
         if (c->goal == GOAL_KEEP)
                 return c->verify ? run_probe(c) : export_kick(c);
         c->verify = 0;
-        a = c->goal == GOAL_UP ? next_up(c) : custody_highest(c->done | c->begun);
+        a = next_action(c);
         if (a == ACTION_NONE)
                 return reached(c);
         /* What an orphaned worker does to the function is not over before it has ended: not even what needs no worker is begun. */
@@ -275,8 +303,8 @@ bool custody_kick(Custody *c) {
                 return false;
         c->recovered = false;
         set_blocked(c, c->goal == GOAL_DOWN && custody_waits_in_vain(c, a));
-        if (c->goal == GOAL_UP ? custody_may_do(c, a) : custody_may_undo(c, a))
-                return c->goal == GOAL_UP ? custody_run_do(c, a) : custody_run_undo(c, a);
+        if (goes_up(c) ? custody_may_do(c, a) : custody_may_undo(c, a))
+                return goes_up(c) ? custody_run_do(c, a) : custody_run_undo(c, a);
         /* Whoever waits here must not keep a place from those who would go on. */
         if (c->worker && !c->given_to_worker && worker_count(c->manager) * 4 > c->manager->config.workers * 3)
                 c->worker = worker_free(c->worker);

@@ -14,9 +14,11 @@
 #include "manager.h"
 
 enum custody_goal {
-        GOAL_KEEP, /* stay */
-        GOAL_UP,   /* all of the table */
-        GOAL_DOWN, /* nothing left */
+        GOAL_KEEP,   /* stay */
+        GOAL_UP,     /* CUSTODY_PREPARED */
+        GOAL_BIND,   /* all of the table */
+        GOAL_UNBIND, /* back to CUSTODY_PREPARED */
+        GOAL_DOWN,   /* nothing left */
 };
 
 struct Custody {
@@ -33,6 +35,9 @@ struct Custody {
         enum custody_goal goal;
         struct json_object *values;  /* what the undo rows need; part of the journal */
         int device;                  /* tdid's duplicate of the cdev, or -EBADF */
+        int binding;                 /* tdid's duplicate of the bind provider's file, whose last close unbinds; or -EBADF */
+        uint64_t bound_round;        /* the reading of tsm/ that first shows that it is bound */
+        uint64_t lock_asked;         /* CLOCK_MONOTONIC since when the holder is asked to lock it; 0: it is not */
         int request;                 /* rings when the host wants the function back; or -EBADF */
         sd_event_source *request_source;
         Worker *worker;
@@ -79,8 +84,11 @@ bool custody_touched(const Custody *c, enum custody_action action);
 bool custody_has_socket(const Custody *c);
 /* It is of such a VM, and has all but that: it counts as complete. */
 void custody_needs_no_socket(Custody *c);
-/* Everything done, nothing under way. */
+/* Prepared, and perhaps bound; nothing under way. */
 bool custody_is_complete(const Custody *c);
+/* The same, but for a binding that an earlier tdid was at: that is undone, and nothing else. */
+bool custody_is_half_bound(const Custody *c);
+bool custody_is_bound(const Custody *c);
 /* Nothing left, nothing under way. */
 bool custody_is_empty(const Custody *c);
 /* Nothing will happen without help: quarantined, stuck in the kernel, or waiting for one that is. */

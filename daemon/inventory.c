@@ -6,6 +6,7 @@
 #include "custody.h"
 #include "device.h"
 #include "tsm.h"
+#include "vm.h"
 #include "worker.h"
 
 /* Connect, disconnect and bind have no uevent: what others do to tsm/ is noticed by looking. */
@@ -491,6 +492,8 @@ static void on_tsm(Worker *w, int r, const char *text, struct json_object *value
                 take_tsm(i->manager, i->tsms, i->functions);
         round_clear(i);
         i->tsm_done = i->tsm_started;
+        if (r >= 0)
+                tdi_look_at_bindings(i->manager);
         i->first_tsm = false;
         if (i->tsm_dirty)
                 tsm_next(i);

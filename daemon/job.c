@@ -15,6 +15,7 @@
 static const char *const kinds[JOB_KIND_MAX] = {
         [JOB_ATTACH] = "attach",   [JOB_DETACH] = "detach",         [JOB_SEAL] = "seal",       [JOB_DESTROY] = "destroy",
         [JOB_CONNECT] = "connect", [JOB_DISCONNECT] = "disconnect", [JOB_RESTORE] = "restore",
+        [JOB_BIND] = "bind",       [JOB_UNBIND] = "unbind",
 };
 
 const char *job_kind_to_string(enum job_kind kind) {

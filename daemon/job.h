@@ -16,6 +16,8 @@ enum job_kind {
         JOB_CONNECT,
         JOB_DISCONNECT,
         JOB_RESTORE,
+        JOB_BIND,
+        JOB_UNBIND,
         JOB_KIND_MAX
 };
 
@@ -73,11 +75,13 @@ bool job_acts_on_dsm(Manager *m, const char *dsm);
 /* Unfinished jobs of a VM. */
 unsigned job_count(Manager *m, const VM *vm);
 
-/* The kinds (transaction.c, connect.c) */
+/* The kinds (transaction.c, tdi-bind.c, connect.c) */
 bool attach_settle(Job *j);
 bool seal_settle(Job *j);
 bool destroy_settle(Job *j);
 bool release_settle(Job *j); /* of detach and restore */
+bool bind_settle(Job *j);
+bool unbind_settle(Job *j);
 int connect_start(Job *j, const char *verb);
 bool connect_settle(Job *j);
 

@@ -89,6 +89,7 @@ static void drop_kvm(VM *vm) {
         if (!vm->kvm_of_peer || vm->kvm < 0 || vm->close != CLOSE_NOT || vm->peer_kvm >= 0)
                 return;
         log_info("VM %s: the KVM VM of the process that was connected goes with it", vm->name);
+        tdi_unbind_all(vm);
         vm->peer_kvm = TAKE_FD(vm->kvm);
         vm->kvm_of_peer = false;
         vm_touch(vm);

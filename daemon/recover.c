@@ -60,11 +60,21 @@ static void resume_function(VM *vm, Custody *c, struct json_object *record) {
         /* An earlier tdid's VM goes on without vPCI sockets. */
         if (o && holder_alive(vm->holder) && !vpci_is_there(vm))
                 custody_needs_no_socket(c);
+        /* Whoever asked for it has lost its job; that the function is prepared is not in question. */
+        if (o && custody_is_half_bound(c) && c->device >= 0) {
+                log_notice("VM %s: %s was being bound or unbound when tdid ended: unbinding it", vm->name, c->name);
+                t->committed = true;
+                tdi_set_state(t, TDI_STATE_PREPARED);
+                custody_set_goal(c, GOAL_UNBIND);
+                return;
+        }
         if (o && custody_is_complete(c) && c->device >= 0) {
                 const char *why = custody_is_handed_off(c) ? NULL : vpci_resumed(t);
 
                 t->committed = true;
                 tdi_set_state(t, TDI_STATE_PREPARED);
+                if (custody_is_bound(c))
+                        tdi_bind_ended(t);
                 if (why)
                         tdi_failed(t, why);
                 custody_verify(c);

@@ -53,6 +53,7 @@ TDI *tdi_free(TDI *t) {
         vm_touch(t->vm);
         json_putp(&t->vpci);
         json_putp(&t->events);
+        free(t->bind_error);
         free(t);
         return NULL;
 }
@@ -70,6 +71,10 @@ TDI *tdi_of(const Custody *c) {
                 if (c->vm->tdis[i]->custody == c)
                         return c->vm->tdis[i];
         return NULL;
+}
+
+bool tdi_is_attached(const TDI *t) {
+        return t->state == TDI_STATE_PREPARED || t->state == TDI_STATE_BOUND || t->state == TDI_STATE_RUNNING;
 }
 
 void tdi_set_state(TDI *t, enum tdi_state state) {

@@ -126,13 +126,19 @@ bool destroy_settle(Job *j) {
 }
 
 bool seal_settle(Job *j) {
+        const TDI *failed;
+
         if (!j->vm || j->vm->close != CLOSE_NOT) {
                 job_fail(j, TDI_ERROR_INVALID_STATE, "the VM closed before it was sealed");
                 job_finish(j);
                 return true;
         }
-        if (j->vm->record_dirty || j->vm->record_busy)
+        if (j->vm->record_dirty || j->vm->record_busy || !tdi_early_are_bound(j->vm, &failed))
                 return false;
+        if (failed)
+                job_fail(j, failed->custody->error != TDI_ERROR_NONE ? failed->custody->error : TDI_ERROR_NOT_SUPPORTED,
+                         "VM %s is sealed, but %s could not be bound early: %s; `tdictl bind` tries again", j->vm->name, failed->custody->name,
+                         strempty(failed->bind_error));
         if (j->vm->arrived)
                 vm_set_phase(j->vm, TDI_VM_RUNNING);
         job_finish(j);

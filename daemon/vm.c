@@ -202,6 +202,15 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
                         json_set_str(o, "quarantine", why);
                 else
                         json_set_take(o, "quarantine", NULL);
+                if (custody_is_bound(t->custody)) {
+                        struct json_object *b = json_new();
+
+                        json_set_str(b, "provider", json_str_or(t->custody->values, "provider", ""));
+                        json_set_u64(b, "tdi_id", json_u64_or(t->custody->values, "tdi_id", 0));
+                        json_set_take(o, "bound", b);
+                } else
+                        json_set_take(o, "bound", NULL);
+                json_set_str(o, "bind_error", t->bind_error);
                 if (custody_is_done(t->custody, ACTION_PREPARE_ATTACH))
                         json_set_u64(o, "ioas", json_u64_or(t->custody->values, "ioas", 0));
         }
@@ -442,6 +451,14 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                         custody_take_request(c, fd);
                 else
                         close_fd(fd);
+        } else if (startswith(key, "bind:") && tdi_bdf_parse(key + 5, &bdf) >= 0) {
+                /* Of one that was unbound the holder still has it until it is told. */
+                c = custody_find(vm->manager, bdf);
+                if (c && streq(c->vm_id, vm->id) && custody_touched(c, ACTION_BIND_TSM)) {
+                        close_fd(c->binding);
+                        c->binding = fd;
+                } else
+                        close_fd(fd);
         } else if (!export_adopt(vm, key, fd)) {
                 const char *colon = strchr(key, ':');
 
@@ -518,6 +535,7 @@ bool vm_settle(VM *vm) {
 
         changed |= export_settle(vm);
         changed |= push_record(vm);
+        changed |= tdi_bind_settle(vm);
         changed |= vm->close == CLOSE_NOT ? vm_groups_settle(vm) : vm_close_settle(vm);
         return changed;
 }

@@ -29,6 +29,8 @@ struct TDI {
         enum tdi_state state;
         uint32_t guest_rid; /* UINT32_MAX: none */
         enum bind_when bind;
+        bool bind_tried;    /* early: not again before something has changed */
+        char *bind_error;   /* why it is not bound though somebody wanted it; NULL */
         bool committed;     /* in the record: a later tdid keeps it */
         bool handing_off;   /* its vPCI socket is being shut for that */
         bool announced;
@@ -199,8 +201,34 @@ TDI *tdi_of(const Custody *c);
 char *tdi_path(const TDI *t, char buf[static 64]);
 void tdi_set_state(TDI *t, enum tdi_state state);
 void tdi_failed(TDI *t, const char *reason);
+/* Prepared, and perhaps bound: everything that a guest has of it is there. */
+bool tdi_is_attached(const TDI *t);
 /* watch_found of the functions that VMs have; @userdata is the manager. */
 void tdi_written_to(struct tdi_bdf bdf, const char *file, void *userdata);
+
+/* Binding (tdi-bind.c) */
+/* Is there anything that binds? It may be loaded at any time. */
+bool bind_has_provider(Manager *m);
+/* TDI_ERROR_NONE, or why this TDI cannot be bound whatever its VM's state. */
+enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size);
+/* Both only set a goal; the function is at rest, its VM has a KVM VM. */
+void tdi_bind(TDI *t);
+void tdi_unbind(TDI *t);
+/* Its custody has reached that goal, or failed to. */
+void tdi_bind_ended(TDI *t);
+/* The TSM core says that it is not bound, though nobody here has unbound it. */
+void tdi_lost_binding(TDI *t);
+/* tsm/ has been read again: is what is bound still bound? */
+void tdi_look_at_bindings(Manager *m);
+/* The KVM VM goes. */
+void tdi_unbind_all(VM *vm);
+/* A client waits for that; and it has gone on. An early one is bound again then. */
+void tdi_unbind_for_reset(TDI *t);
+void tdi_was_reset(TDI *t);
+/* Binds those that are early; true when something changed. */
+bool tdi_bind_settle(VM *vm);
+/* True when all early ones are bound that can be by now, but for one that could not be. */
+bool tdi_early_are_bound(VM *vm, const TDI **ret_failed);
 
 /* The process behind the vPCI sockets (peer.c) */
 /* It has connected: @pidfd is taken. Doing it again for the same one is no error. */

@@ -77,6 +77,16 @@ int vpci_stop_all(VM *vm, holder_done done, void *userdata) {
         return holder_call(vm->holder, request("vpci.stop_all", NULL), NULL, 0, done, userdata);
 }
 
+int vpci_lock(Custody *c, bool lock, holder_done done) {
+        struct json_object *q;
+
+        if (!c->vm || !vpci_is_there(c->vm))
+                return -ENOTCONN;
+        q = request("vpci.lock", c);
+        json_set_str(q, "state", lock ? "locked" : "unlocked");
+        return holder_call(c->vm->holder, q, NULL, 0, done, c);
+}
+
 void vpci_ring(Custody *c) {
         if (c->vm && custody_is_done(c, ACTION_PREPARE_SOCKET) && vpci_is_there(c->vm))
                 (void) holder_call(c->vm->holder, request("vpci.request", c), NULL, 0, NULL, NULL);
@@ -268,7 +278,7 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
                 const char *text = json_str_or(event, "text", "its vPCI server has failed");
 
                 vpci_note(t, what, text);
-                if (t->state == TDI_STATE_PREPARED)
+                if (tdi_is_attached(t))
                         tdi_failed(t, text);
                 else if (t->state == TDI_STATE_ATTACHING) {
                         /* Whoever waits for the attach must not get it. */
@@ -276,7 +286,12 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
                         vm_touch(vm);
                         custody_give_up(t->custody, text);
                 }
-        } else if (streq(what, "memory"))
+        } else if (streq(what, "reset")) {
+                vpci_note(t, what, json_str_or(event, "text", ""));
+                tdi_unbind_for_reset(t);
+        } else if (streq(what, "was-reset"))
+                tdi_was_reset(t);
+        else if (streq(what, "memory"))
                 export_on_memory(vm, t->bdf, json_bool_or(event, "enabled", true), json_str_or(event, "why", ""));
         else
                 vpci_note(t, what, json_str_or(event, "text", ""));

@@ -26,6 +26,11 @@ int vpci_stop(Custody *c, bool idle, holder_done done, void *userdata);
  * be stopped.
  */
 int vpci_stop_all(VM *vm, holder_done done, void *userdata);
+/*
+ * Its client changes nothing any more that a TSM locks, or may again; @done of holder_call() has the custody. -EAGAIN from the holder: other functions
+ * still reach its BARs, ask again. -ENOTCONN: there is no holder.
+ */
+int vpci_lock(Custody *c, bool lock, holder_done done);
 /* The host wants the function back: its client's request interrupt rings. */
 void vpci_ring(Custody *c);
 /* It has been stopped, or its holder is gone: nobody is connected any more. */

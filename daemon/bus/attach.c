@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "bus/bus-vm.h"
+#include "custody-rules.h"
 #include "device.h"
 #include "vm.h"
 
@@ -90,7 +91,8 @@ static int check_quarantine(Manager *m, const Device *d, const char *text, sd_bu
 }
 
 static int check_free(Manager *m, const struct want *w, sd_bus_error *e) {
-        Custody *c = custody_find(m, w->device->bdf);
+        Custody *c = custody_find(m, w->device->bdf), *bound;
+        char bdf[TDI_BDF_MAX];
 
         if (device_is_bridge(w->device))
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "%s is a bridge: assign the functions below it", w->text);
@@ -104,6 +106,11 @@ static int check_free(Manager *m, const struct want *w, sd_bus_error *e) {
         if (w->device->group < 0)
                 return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s has no IOMMU group: is the IOMMU switched on (kernel command line, firmware)?",
                                  w->text);
+        /* The open resets it, and with it every TDI that it speaks for. */
+        bound = custody_bound_under(m, tdi_bdf_format(w->device->bdf, bdf));
+        if (bound)
+                return bus_error(e, TDI_ERROR_IN_USE, "%s is the DSM of %s, which is bound to VM %s: unbind or detach that first", w->text, bound->name,
+                                 bound->vm ? bound->vm->name : "no more");
         return check_quarantine(m, w->device, w->text, e);
 }
 

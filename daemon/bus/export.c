@@ -39,7 +39,7 @@ static int read_classes(sd_bus_message *call, unsigned *ret, sd_bus_error *e) {
 }
 
 static int check_tdi(const TDI *t, sd_bus_error *e) {
-        if (t->state == TDI_STATE_PREPARED || t->state == TDI_STATE_BOUND || t->state == TDI_STATE_RUNNING)
+        if (tdi_is_attached(t))
                 return 0;
         return bus_error(e, TDI_ERROR_INVALID_STATE, "the function is %s: its memory can be exported from when it is prepared until it is detached",
                          tdi_state_to_string(t->state));

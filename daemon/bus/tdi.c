@@ -54,28 +54,63 @@ static int method_detach(sd_bus_message *call, void *userdata, sd_bus_error *e) 
         return bus_job_started(j, call, a.async);
 }
 
+static int check_bind(TDI *t, sd_bus_error *e) {
+        enum tdi_error error;
+        char why[512];
+
+        if (t->state != TDI_STATE_PREPARED)
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is %s: only a function that is prepared can be bound", t->custody->name,
+                                 tdi_state_to_string(t->state));
+        if (!custody_is_complete(t->custody))
+                return bus_error(e, TDI_ERROR_BUSY, "%s is being bound or unbound: wait for that", t->custody->name);
+        error = tdi_may_bind(t, why, sizeof(why));
+        if (error != TDI_ERROR_NONE)
+                return bus_error(e, error, "%s", why);
+        if (t->vm->phase == TDI_VM_PREPARING)
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "VM %s is preparing: seal it first", t->vm->name);
+        if (t->vm->kvm < 0)
+                return bus_error(e, TDI_ERROR_INVALID_STATE,
+                                 "the KVM VM of VM %s is not known: it comes by SetKVM, or with the VMM that connects to a vPCI socket", t->vm->name);
+        return 0;
+}
+
 static int method_bind(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         struct bus_act a = {};
         TDI *t;
+        Job *j;
         int r;
 
         r = open_tdi(userdata, call, method_bind, &a, &t, e);
         if (r != 0)
                 return r;
-        return bus_error(e, TDI_ERROR_NOT_SUPPORTED,
-                         "this tdid has no way to bind a TDI: the kernel offers user space connect and disconnect only "
-                         "(no iommufd TSM call); everything up to prepare works without");
+        r = check_bind(t, e);
+        if (r < 0)
+                return r;
+        r = bus_job_new(userdata, JOB_BIND, t->vm, bind_settle, &j, e);
+        if (r < 0)
+                return r;
+        job_add_bdf(j, t->bdf);
+        tdi_bind(t);
+        return bus_job_started(j, call, a.async);
 }
 
 static int method_unbind(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         struct bus_act a = {};
         TDI *t;
+        Job *j;
         int r;
 
         r = open_tdi(userdata, call, method_unbind, &a, &t, e);
         if (r != 0)
                 return r;
-        return bus_error(e, TDI_ERROR_INVALID_STATE, "the function is not bound");
+        if (t->state != TDI_STATE_BOUND && t->state != TDI_STATE_RUNNING)
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is not bound", t->custody->name);
+        r = bus_job_new(userdata, JOB_UNBIND, t->vm, unbind_settle, &j, e);
+        if (r < 0)
+                return r;
+        job_add_bdf(j, t->bdf);
+        tdi_unbind(t);
+        return bus_job_started(j, call, a.async);
 }
 
 static int get_path(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,

@@ -74,6 +74,9 @@ static int open_vm(Manager *m, sd_bus_message *call, sd_bus_message_handler_t me
 }
 
 static int check_seal(VM *vm, sd_bus_error *e) {
+        enum tdi_error error;
+        char why[512];
+
         if (vm->phase != TDI_VM_PREPARING)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "VM %s is %s: only a VM that is preparing can be sealed", vm->name,
                                  tdi_vm_phase_to_string(vm->phase));
@@ -87,9 +90,11 @@ static int check_seal(VM *vm, sd_bus_error *e) {
                 if (vm->platform->early_prepare)
                         return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s needs its vPCI function in a secure vIOMMU (%s) before boot, which tdid "
                                          "cannot prepare on this kernel", bdf, vm->platform->title, vm->platform->viommu);
-                if (vm->tdis[i]->bind == BIND_EARLY)
-                        return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s was to be bound early, but this kernel has no interface to bind a TDI; "
-                                         "attach it with bind late", bdf);
+                if (vm->tdis[i]->bind != BIND_EARLY)
+                        continue;
+                error = tdi_may_bind(vm->tdis[i], why, sizeof(why));
+                if (error != TDI_ERROR_NONE)
+                        return bus_error(e, error, "%s; it was to be bound early: detach it, or attach it with bind late", why);
         }
         return 0;
 }

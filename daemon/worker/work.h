@@ -65,6 +65,10 @@ int prepare_socket_do(struct work *w);
 int prepare_socket_undo(struct work *w);
 int prepare_socket_probe(struct work *w);
 
+int bind_tsm_do(struct work *w);
+int bind_tsm_undo(struct work *w);
+int bind_tsm_probe(struct work *w);
+
 int export_dmabuf_do(struct work *w);
 int export_look_do(struct work *w);
 int export_ring_do(struct work *w);

@@ -29,6 +29,7 @@ static const struct work_op ops[] = {
         { "connect.tsm", connect_tsm_do, connect_tsm_undo, connect_tsm_probe },
         { "prepare.attach", prepare_attach_do, prepare_attach_undo, NULL },
         { "prepare.socket", prepare_socket_do, prepare_socket_undo, prepare_socket_probe },
+        { "bind.tsm", bind_tsm_do, bind_tsm_undo, bind_tsm_probe },
         { "export.dmabuf", export_dmabuf_do, NULL, NULL },
         { "export.look", export_look_do, NULL, NULL },
         { "export.ring", export_ring_do, NULL, NULL },

@@ -28,6 +28,7 @@ static const struct {
         { "deadlines", "open", offsetof(struct config, open), 1, 3600 },
         { "deadlines", "connect", offsetof(struct config, connect), 1, 3600 },
         { "deadlines", "prepare", offsetof(struct config, prepare), 1, 3600 },
+        { "deadlines", "bind", offsetof(struct config, bind), 1, 3600 },
         { "deadlines", "close", offsetof(struct config, close), 1, 3600 },
         { "policy", "handoff", offsetof(struct config, handoff), 0, 1, true },
         { "policy", "peer_to_peer", offsetof(struct config, peer_to_peer), 0, 1, true },

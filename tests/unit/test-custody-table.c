@@ -24,9 +24,11 @@ static void test_rows(void) {
                 for (int b = 0; b < a; b++)
                         check(!streq(row->name, custody_table[b].name));
                 check_int(custody_action_from_name(row->name), a);
-                check(row->do_ == RUNS_WORKER || row->do_ == RUNS_LOCAL);
-                check(row->undo == RUNS_WORKER || row->undo == RUNS_LOCAL);
-                /* {cdev, iommufd} at most, and a local action has no worker to give them to */
+                check(row->do_ == RUNS_WORKER || row->do_ == RUNS_LOCAL || row->do_ == RUNS_HOLDER);
+                check(row->undo == RUNS_WORKER || row->undo == RUNS_LOCAL || row->undo == RUNS_HOLDER);
+                /* What every function has comes first, and all of it. */
+                check(!!(CUSTODY_PREPARED & 1u << a) == (row->step < TDI_CUSTODY_BIND));
+                /* Two at most, and only a worker gets them */
                 check(row->fds <= 2 && row->fds_undo <= 2);
                 check(row->do_ == RUNS_WORKER || row->fds == 0);
                 check(row->undo == RUNS_WORKER || row->fds_undo == 0);
@@ -42,7 +44,7 @@ static void test_rows(void) {
 static void test_deadlines(void) {
         static const size_t deadlines[] = {
                 offsetof(struct config, claim), offsetof(struct config, open), offsetof(struct config, connect),
-                offsetof(struct config, prepare), offsetof(struct config, close),
+                offsetof(struct config, prepare), offsetof(struct config, bind), offsetof(struct config, close),
         };
         bool used[ARRAY_SIZE(deadlines)] = {};
 
@@ -73,9 +75,12 @@ static void test_order(void) {
         check(ACTION_OPEN_BIND < ACTION_CONNECT_TSM);
         check(ACTION_CONNECT_NOTE < ACTION_CONNECT_TSM);
         /* Guest memory goes first on the way down. */
-        check_int(ACTION_PREPARE_ATTACH, ACTION_MAX - 2);
+        check_int(ACTION_PREPARE_ATTACH, ACTION_BIND_LOCK - 2);
         /* But who could reach the device before that. */
-        check_int(ACTION_PREPARE_SOCKET, ACTION_MAX - 1);
+        check_int(ACTION_PREPARE_SOCKET, ACTION_BIND_LOCK - 1);
+        /* And before all of it the TDI is unbound; until then its client is held back from what would end it. */
+        check(ACTION_BIND_LOCK < ACTION_BIND_TSM);
+        check_int(ACTION_BIND_TSM, ACTION_MAX - 1);
         check(!custody_table[ACTION_PREPARE_SOCKET].joins);
         /* The journal and the engine keep them as bits of 32. */
         check(ACTION_MAX < 32);

@@ -17,7 +17,7 @@ static Job *new_job(void) {
 }
 
 static void test_kinds(void) {
-        static const char *const names[] = { "attach", "detach", "seal", "destroy", "connect", "disconnect", "restore" };
+        static const char *const names[] = { "attach", "detach", "seal", "destroy", "connect", "disconnect", "restore", "bind", "unbind" };
 
         check_int(ARRAY_SIZE(names), JOB_KIND_MAX);
         for (int i = 0; i < JOB_KIND_MAX; i++)

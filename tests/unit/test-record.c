@@ -214,7 +214,7 @@ static void test_describe(void) {
                 "holder", "kvm", "peer", "guard", "watch", "vIOMMU", "keepers", "limits", "tdis",
         };
         static const char *const tdi_keys[] = {
-                "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "handoff", "quarantine", "vpci",
+                "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "handoff", "quarantine", "bound", "bind_error", "vpci",
         };
         static const char *const vpci_keys[] = { "socket", "connected", "stale", "read", "events" };
         static const char *const keeper_keys[] = { "kind", "label", "number", "uid", "given" };
@@ -388,7 +388,7 @@ static void test_largest(void) {
 /* A function of an earlier tdid's VM, whose holder has no vPCI server, is all that it was to be; others lack their socket. */
 static void test_no_socket(void) {
         Custody *c = custody_new(manager, (struct tdi_bdf){ 0, 9, 0 }, 1);
-        const uint32_t all = BIT(ACTION_MAX) - 1;
+        const uint32_t all = CUSTODY_PREPARED;
 
         c->done = all & ~BIT(ACTION_PREPARE_SOCKET);
         custody_needs_no_socket(c);

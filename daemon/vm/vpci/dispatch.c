@@ -79,14 +79,36 @@ static int do_info(struct lane *l, const void **body, size_t *size) {
         return 0;
 }
 
+/*
+ * A reset ends a TDI that is bound (PCIe 6, 11.2.6), and a guest that reboots asks for one: tdid unbinds first. What is left of the
+ * request's time after the wait is for the reset and the answer.
+ */
+#define RESET_SLACK_MSEC 1000
+
+static bool unbound_for_reset(struct lane *l) {
+        struct function *f = l->function;
+        unsigned patience = lane_patience(l);
+        struct timespec until;
+        bool may;
+
+        vpci_event(f->vpci, f->bdf, "reset", "its client wants to reset it: it is unbound before");
+        until = function_in_msec(patience > RESET_SLACK_MSEC ? patience - RESET_SLACK_MSEC : 0);
+        pthread_mutex_lock(&f->lock);
+        while (!(may = vconfig_may_reset(f->config)) && !f->stopping)
+                if (pthread_cond_timedwait(&f->changed, &f->lock, &until) != 0)
+                        break;
+        pthread_mutex_unlock(&f->lock);
+        return may;
+}
+
 static int do_reset(struct lane *l, _unused_ const void **body, _unused_ size_t *size) {
         struct function *f = l->function;
+        bool bound = !vconfig_may_reset(f->config);
         int r;
 
         if (!(f->flags & TDI_VFIO_DEVICE_FLAGS_RESET))
                 return -ENOTTY;
-        /* What a locked interface forbids, the filter knows: a reset is no other thing than a function-level reset. */
-        if (!vconfig_may_set_irqs(f->config)) {
+        if (bound && !unbound_for_reset(l)) {
                 atomic_fetch_add_explicit(&f->refused, 1, memory_order_relaxed);
                 return -EPERM;
         }
@@ -102,6 +124,8 @@ static int do_reset(struct lane *l, _unused_ const void **body, _unused_ size_t 
         }
         vconfig_was_reset(f->config);
         atomic_store(&f->failed, false);
+        if (bound)
+                vpci_event(f->vpci, f->bdf, "was-reset", "the reset that it was unbound for is done");
         return 0;
 }
 

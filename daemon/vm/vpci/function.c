@@ -26,17 +26,23 @@ void function_hang_up(struct function *f) {
 
 /* ---- memory ---- */
 
+struct timespec function_in_msec(unsigned msec) {
+        struct timespec t;
+
+        (void) clock_gettime(CLOCK_MONOTONIC, &t);
+        t.tv_sec += msec / 1000;
+        t.tv_nsec += (long) (msec % 1000) * 1000000;
+        if (t.tv_nsec >= 1000000000) {
+                t.tv_sec++;
+                t.tv_nsec -= 1000000000;
+        }
+        return t;
+}
+
 int function_enter_dma(struct function *f, unsigned msec) {
-        struct timespec until;
+        struct timespec until = function_in_msec(msec);
         int r = 0;
 
-        (void) clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += msec / 1000;
-        until.tv_nsec += (long) (msec % 1000) * 1000000;
-        if (until.tv_nsec >= 1000000000) {
-                until.tv_sec++;
-                until.tv_nsec -= 1000000000;
-        }
         pthread_mutex_lock(&f->lock);
         while (f->in_dma && r == 0)
                 r = msec == UINT_MAX ? pthread_cond_wait(&f->changed, &f->lock) : pthread_cond_timedwait(&f->changed, &f->lock, &until);

@@ -121,6 +121,8 @@ struct json_object *function_describe(struct function *f);
 void function_hang_up_locked(struct function *f);
 /* All that its client has mapped. Waits for the other lane's dma_ call. */
 void function_drop_memory(struct function *f);
+/* So many ms from now, for the function's conditions. */
+struct timespec function_in_msec(unsigned msec);
 /* Before and after dma_ calls. Waits so many ms for the other lane, UINT_MAX: as long as it takes; -EBUSY. */
 int function_enter_dma(struct function *f, unsigned msec);
 void function_leave_dma(struct function *f);

@@ -345,6 +345,10 @@ bool vconfig_may_write_bar(struct vconfig *c, uint32_t bar, uint64_t offset, uin
         return !touches(&c->msix_table, bar, offset, size) && !touches(&c->msix_pba, bar, offset, size);
 }
 
+bool vconfig_may_reset(struct vconfig *c) {
+        return state_of(c) == VCONFIG_UNLOCKED;
+}
+
 bool vconfig_may_set_irqs(struct vconfig *c) {
         return !is_locked(state_of(c));
 }

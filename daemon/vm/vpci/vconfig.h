@@ -70,6 +70,8 @@ void vconfig_set_master(struct vconfig *c, enum vconfig_master master);
 bool vconfig_may_write_bar(struct vconfig *c, uint32_t bar, uint64_t offset, uint64_t size);
 /* May interrupts be set up anew in this state (MSI-X is part of what is locked)? Quick. */
 bool vconfig_may_set_irqs(struct vconfig *c);
+/* May the function be reset in this state? What is bound to a TSM is unbound before, also in ERROR. Quick. */
+bool vconfig_may_reset(struct vconfig *c);
 
 /* {"state", "bus_master": {"wanted", "allowed"}, "dropped": {register name: count}, "shadowed": {register name: count}}. Quick. */
 struct json_object *vconfig_describe(struct vconfig *c);

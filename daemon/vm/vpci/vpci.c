@@ -523,6 +523,7 @@ static int do_lock(struct vpci *v, struct json_object *request) {
                         if (r >= 0)
                                 vconfig_set_state(f->config, (enum vconfig_state) i);
                         function_settle_soon(f);
+                        pthread_cond_broadcast(&f->changed);
                         pthread_mutex_unlock(&f->lock);
                 }
         return r;

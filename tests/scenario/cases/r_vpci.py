@@ -8,7 +8,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import time
 
 import dbus
@@ -16,88 +15,9 @@ import dbus
 from kit import vfio_user
 from kit.checks import check, contains, equal, eventually
 from kit.client import refused
-from kit.daemon import die_with_us, processes
+from kit.daemon import processes
 from kit.registry import scenario
-from kit.vmm import Edu, connect
-
-# A VMM that says hello to sockets and then lives, until it is told to connect or to hang up; with copies of the descriptors it was given.
-VMM = r"""
-import json, mmap, os, socket, struct, sys
-HEADER = struct.Struct("=HHIII")
-uid = int(sys.argv[1])
-if uid:
-    os.setgroups([])
-    os.setgid(uid)
-    os.setuid(uid)
-connections = {}
-kept = []
-# So much memory, which nobody has touched yet, at 16 MiB.
-def map(path, mib):
-    size = int(mib) << 20
-    fd = os.memfd_create("guest-ram")
-    os.truncate(fd, size)
-    kept.append((fd, mmap.mmap(fd, size)))
-    s = connections[path]
-    socket.send_fds(s, [HEADER.pack(8, 2, HEADER.size + 32, 0, 0) + struct.pack("=IIQQQ", 32, 3, 0, 16 << 20, size)], [fd])
-    head = s.recv(HEADER.size, socket.MSG_WAITALL)
-    return "lost" if len(head) < HEADER.size else os.strerror(HEADER.unpack(head)[4]) if HEADER.unpack(head)[4] else "mapped"
-def connect(path):
-    s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    s.settimeout(30)
-    s.connect(path)
-    text = json.dumps({"capabilities": {"max_msg_fds": 16}}).encode() + b"\0"
-    s.sendall(HEADER.pack(7, 1, HEADER.size + 4 + len(text), 0, 0) + struct.pack("=HH", 0, 0) + text)
-    head = s.recv(HEADER.size, socket.MSG_WAITALL)
-    if len(head) < HEADER.size:
-        return "refused"
-    number, command, size, flags, error = HEADER.unpack(head)
-    s.recv(size - HEADER.size, socket.MSG_WAITALL)
-    connections[path] = s
-    return "served" if (number, command, flags & 0x2f) == (7, 1, 1) else f"strange: {flags:#x} {error}"
-for line in sys.stdin:
-    what, _, path = line.strip().partition(" ")
-    try:
-        if what == "connect":
-            print(connect(path), flush=True)
-        elif what == "map":
-            print(map(*path.split(" ")), flush=True)
-        elif what == "close":
-            connections.pop(path).close()
-            print("closed", flush=True)
-        elif what == "lost":
-            print("lost" if connections[path].recv(1) == b"" else "data", flush=True)
-    except ConnectionError:
-        print("refused" if what == "connect" else "lost", flush=True)
-    except OSError as error:
-        print(error.strerror, flush=True)
-"""
-
-
-class Vmm:
-    """A process that connects to sockets, and keeps what it is given."""
-
-    def __init__(self, t, uid=0, fds=(), profile=None):
-        confined = ["aa-exec", "-p", profile, "--"] if profile else []
-        self.process = subprocess.Popen([*confined, sys.executable, "-c", VMM, str(uid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        pass_fds=fds, preexec_fn=die_with_us)
-        self.pid = self.process.pid
-        t.defer(self.kill)
-
-    def ask(self, what, path):
-        self.process.stdin.write(f"{what} {path}\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    def connect(self, path):
-        equal(self.ask("connect", path), "served", f"connection to {path}")
-
-    def close(self, path):
-        equal(self.ask("close", path), "closed", f"end of the connection to {path}")
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
+from kit.vmm import Edu, Vmm, connect
 
 def file_of(bdf):
     """Part of the API: a VMM's command line is written before there is a socket."""

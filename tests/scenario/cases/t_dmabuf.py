@@ -9,7 +9,6 @@ import json
 import mmap
 import os
 import pwd
-import threading
 
 import dbus
 
@@ -19,6 +18,7 @@ from kit.client import NAME, Refused, refused
 from kit.importer import HOLD, NO_P2P, AddressSpace
 from kit.peer import DENIED, call_as
 from kit.registry import scenario
+from kit.tdictl import Monitor
 from kit.vmm import COMMAND, COMMAND_MEMORY, F_SEAL_GROW, F_SEAL_SHRINK, F_SEAL_WRITE, connect
 
 ALICE, BOB = (pwd.getpwnam(name).pw_uid for name in ("daemon", "nobody"))
@@ -48,29 +48,14 @@ def states(vm):
     return {d["id"]: d["state"] for d in vm.dmabufs()}
 
 
-class Notices:
-    """What tdid signals of dma-bufs, as `tdictl monitor` shows it from now on."""
-
-    def __init__(self, t):
-        process = t.tdictl.start("--json", "monitor")
-        t.defer(process.kill)
-        self.seen = []
-        self.ready = threading.Event()
-        threading.Thread(target=self._collect, args=(process.stdout,), daemon=True).start()
-        # It is subscribed when it shows something that was done after it began.
-        while not self.ready.is_set():
-            t.client.create_vm(t.vm_name()).lease.close()
-            self.ready.wait(0.2)
-
-    def _collect(self, stream):
-        for line in stream:
-            event = json.loads(line).get("event", {})
-            self.ready.set()
-            if event.get("key") in ("revoked", "restored"):
-                self.seen.append((event["id"], event["key"], event["value"]))
+class Notices(Monitor):
+    """What tdid signals of dma-bufs."""
 
     def of(self, x):
-        return [key for _, key, value in self.seen if value == x.id]
+        return [e["key"] for e in self.seen if e.get("key") in ("revoked", "restored") and e["value"] == x.id]
+
+    def has(self, *event):
+        return any((e.get("id"), e.get("key"), e.get("value")) == event for e in self.seen)
 
 
 def capability(client, wanted):
@@ -492,7 +477,7 @@ def dmabuf_end(t):
         eventually(lambda: a.state().notified >= 1, "the importer is told", 20)
         equal((a.state().mapped, a.try_map()), (False, "ENODEV"), f"after {how}: mapped, mapping again")
         # The ids of each VM begin at 1 again: the last signal is what counts.
-        eventually(lambda: notices.seen and notices.seen[-1] == (bdf, "revoked", x.id), "the signal", 20)
+        eventually(lambda: notices.has(bdf, "revoked", x.id), "the signal", 20)
         notices.seen.clear()
         equal(x.events(1), 1, "events")
         if how != "close":

@@ -276,11 +276,13 @@ class TDI:
     def bind(self, **opts):
         return Job(self.client, self.client.call(self.path, f"{NAME}.TDI", "Bind", "a{sv}", options(opts)))
 
+    def unbind(self, **opts):
+        return Job(self.client, self.client.call(self.path, f"{NAME}.TDI", "Unbind", "a{sv}", options(opts)))
+
     def handoff(self):
         """Copies of ours of the VM's iommufd and of the device."""
         iommufd, device = self.client.call(self.path, f"{NAME}.TDI", "Handoff")
         return iommufd.take(), device.take()
-
 
     def export(self, region, offset, size, importer="kvm", accept=()):
         answer = self.client.call(self.path, f"{NAME}.TDI", "ExportDmabuf", "uttsas", dbus.UInt32(region), dbus.UInt64(offset), dbus.UInt64(size),

@@ -206,6 +206,10 @@ class Host:
         """The TSM that a DSM is connected to, "" when none, None where the kernel has no such attribute."""
         return self.read(bdf, "tsm/connect")
 
+    def tsm_bound(self, bdf):
+        """The TSM that has a function bound, "" when none, None for one that no DSM speaks for."""
+        return self.read(bdf, "tsm/bound")
+
     def tsm_connect(self, bdf, tsm):
         self.write(bdf, "tsm/connect", tsm)
 

@@ -4,6 +4,7 @@
 
 import json
 import subprocess
+import threading
 from dataclasses import dataclass
 
 from kit.checks import Failure
@@ -51,3 +52,23 @@ class Tdictl:
         kw.setdefault("stdout", subprocess.PIPE)
         kw.setdefault("stderr", subprocess.PIPE)
         return subprocess.Popen(self.command(*args), stdin=subprocess.DEVNULL, text=True, env=self.daemon.environment(None), **kw)
+
+
+class Monitor:
+    """Everything that `tdictl monitor` shows from now on: `seen`, its events as they are in JSON."""
+
+    def __init__(self, t):
+        process = t.tdictl.start("--json", "monitor")
+        t.defer(process.kill)
+        self.seen = []
+        self.ready = threading.Event()
+        threading.Thread(target=self._collect, args=(process.stdout,), daemon=True).start()
+        # It is subscribed when it shows something that was done after it began.
+        while not self.ready.is_set():
+            t.client.create_vm(t.vm_name()).lease.close()
+            self.ready.wait(0.2)
+
+    def _collect(self, stream):
+        for line in stream:
+            self.seen.append(json.loads(line).get("event", {}))
+            self.ready.set()

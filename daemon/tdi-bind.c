@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * When TDIs are bound. An early one is as soon as its VM is sealed and its KVM VM known, a late one when somebody asks. A TDI that
+ * is not bound, or not any more, stays prepared: nothing that it has otherwise depends on it.
+ */
+#include <stdio.h>
+
+#include "bus/bus.h"
+#include "custody-rules.h"
+#include "device.h"
+#include "handoff.h"
+#include "host/tdid_bind.h"
+#include "job.h"
+#include "vm.h"
+
+bool bind_has_provider(Manager *m) {
+        int fd = host_open(m->host, TDID_BIND_DEV, O_RDWR);
+
+        if (fd < 0)
+                return false;
+        (void) host_close(m->host, fd);
+        return true;
+}
+
+enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size) {
+        char bdf[TDI_BDF_MAX];
+
+        tdi_bdf_format(t->bdf, bdf);
+        if (t->vm->manager->n_tsms == 0) {
+                snprintf(why, size, "%s: this host has no TSM that could bind it; everything up to prepare works without", bdf);
+                return TDI_ERROR_NOT_SUPPORTED;
+        }
+        if (isempty(custody_dsm(t->custody))) {
+                snprintf(why, size, "%s: no TSM is connected for it: it has no DSM, or was attached with connect \"no\"", bdf);
+                return TDI_ERROR_INVALID_STATE;
+        }
+        if (t->guest_rid == UINT32_MAX) {
+                snprintf(why, size, "%s: the TSM has to know it by the guest's requester ID: attach it with guest_rid", bdf);
+                return TDI_ERROR_INVALID_STATE;
+        }
+        if (custody_is_handed_off(t->custody)) {
+                snprintf(why, size, "%s: its descriptors were handed off: who has them could reset it while it is bound", bdf);
+                return TDI_ERROR_INVALID_STATE;
+        }
+        if (!bind_has_provider(t->vm->manager)) {
+                snprintf(why, size,
+                         "%s: there is no way to bind a TDI: this kernel offers user space TSM connect and disconnect only, and the module "
+                         TDID_BIND_NAME " is not loaded; everything up to prepare works without", bdf);
+                return TDI_ERROR_NOT_SUPPORTED;
+        }
+        return TDI_ERROR_NONE;
+}
+
+void tdi_bind(TDI *t) {
+        t->bind_tried = true;
+        json_set_u64(t->custody->values, "tdi_id", t->guest_rid);
+        custody_set_goal(t->custody, GOAL_BIND);
+}
+
+static void say(TDI *t, const char *text) {
+        if (free_and_strdup(&t->bind_error, text) < 0)
+                log_oom();
+}
+
+void tdi_unbind(TDI *t) {
+        if (t->custody->goal == GOAL_KEEP || t->custody->goal == GOAL_BIND)
+                custody_set_goal(t->custody, GOAL_UNBIND);
+}
+
+void tdi_bind_ended(TDI *t) {
+        const Custody *c = t->custody;
+
+        if (custody_is_bound(c)) {
+                say(t, NULL);
+                tdi_set_state(t, TDI_STATE_BOUND);
+        } else {
+                if (c->error != TDI_ERROR_NONE)
+                        say(t, c->error_text);
+                if (t->state == TDI_STATE_BOUND)
+                        tdi_set_state(t, TDI_STATE_PREPARED);
+        }
+        vm_touch(t->vm);
+}
+
+void tdi_lost_binding(TDI *t) {
+        static const char text[] = "it is not bound any more: its TSM was disconnected or has gone; what tdid has of the binding is undone";
+        char path[64];
+
+        if (t->custody->goal != GOAL_KEEP)
+                return;
+        log_error("VM %s: %s: %s", t->vm->name, t->custody->name, text);
+        say(t, text);
+        bus_emit_failed(t->vm->manager, tdi_path(t, path), text);
+        custody_set_goal(t->custody, GOAL_UNBIND);
+}
+
+void tdi_look_at_bindings(Manager *m) {
+        for (size_t i = 0; i < m->n_custodies; i++) {
+                Custody *c = m->custodies[i];
+                TDI *t = tdi_of(c);
+                Device *d = device_find(m, c->bdf);
+
+                if (!t || !d || !custody_is_bound(c) || c->busy || !inventory_tsm_round_is_done(m, c->bound_round))
+                        continue;
+                if (isempty(d->bound))
+                        tdi_lost_binding(t);
+        }
+}
+
+void tdi_unbind_all(VM *vm) {
+        for (size_t i = 0; i < vm->n_tdis; i++) {
+                TDI *t = vm->tdis[i];
+
+                /* The next KVM VM is another one to bind to. */
+                t->bind_tried = false;
+                if (custody_touched(t->custody, ACTION_BIND_LOCK) || t->custody->goal == GOAL_BIND)
+                        tdi_unbind(t);
+        }
+}
+
+void tdi_unbind_for_reset(TDI *t) {
+        if (custody_touched(t->custody, ACTION_BIND_LOCK))
+                tdi_unbind(t);
+}
+
+void tdi_was_reset(TDI *t) {
+        t->bind_tried = false;
+}
+
+/* ---- early ---- */
+
+static bool is_early(const TDI *t) {
+        return t->bind == BIND_EARLY && t->committed && (t->state == TDI_STATE_PREPARED || t->state == TDI_STATE_BOUND);
+}
+
+bool tdi_bind_settle(VM *vm) {
+        bool changed = false;
+        char why[512];
+
+        if (vm->kvm < 0 || vm->close != CLOSE_NOT || (vm->phase != TDI_VM_SEALED && vm->phase != TDI_VM_RUNNING))
+                return false;
+        for (size_t i = 0; i < vm->n_tdis; i++) {
+                TDI *t = vm->tdis[i];
+
+                if (!is_early(t) || t->bind_tried || !custody_is_complete(t->custody) || custody_is_bound(t->custody))
+                        continue;
+                changed = true;
+                if (tdi_may_bind(t, why, sizeof(why)) == TDI_ERROR_NONE) {
+                        tdi_bind(t);
+                        continue;
+                }
+                t->bind_tried = true;
+                say(t, why);
+                log_warning("VM %s: %s", vm->name, why);
+        }
+        return changed;
+}
+
+bool tdi_early_are_bound(VM *vm, const TDI **ret_failed) {
+        bool all = true;
+
+        *ret_failed = NULL;
+        /* Without a KVM VM they are bound when it comes. */
+        for (size_t i = 0; vm->kvm >= 0 && i < vm->n_tdis; i++) {
+                const TDI *t = vm->tdis[i];
+
+                if (!is_early(t) || t->state == TDI_STATE_BOUND)
+                        continue;
+                if (t->bind_tried && t->custody->goal == GOAL_KEEP && !t->custody->busy)
+                        *ret_failed = t;
+                else
+                        all = false;
+        }
+        return all;
+}
+
+/* ---- jobs ---- */
+
+static TDI *of_job(Job *j) {
+        TDI *t = tdi_find(j->manager, j->bdfs[0]);
+
+        if (t && t->vm == j->vm && t->vm->close == CLOSE_NOT && t->custody->goal != GOAL_DOWN)
+                return t;
+        job_fail(j, TDI_ERROR_INVALID_STATE, "%s was detached meanwhile", j->objects[0]);
+        job_finish(j);
+        return NULL;
+}
+
+/* At rest, or as good as that: nothing will move it. */
+static bool has_ended(const Custody *c) {
+        return c->quarantine || (c->goal == GOAL_KEEP && !c->busy);
+}
+
+bool bind_settle(Job *j) {
+        TDI *t = of_job(j);
+        Custody *c;
+
+        if (!t)
+                return true;
+        c = t->custody;
+        if (j->cancel && !j->undoing) {
+                j->undoing = true;
+                job_fail(j, TDI_ERROR_CANCELLED, "the bind of %s was cancelled and undone", c->name);
+                tdi_unbind(t);
+        }
+        /* What is stuck is undone when it comes back; the caller need not wait for that. */
+        if (!has_ended(c) && !(c->stuck && c->goal == GOAL_UNBIND))
+                return false;
+        if (c->quarantine)
+                job_fail(j, TDI_ERROR_QUARANTINED, "%s is quarantined: %s", c->name, c->quarantine);
+        else if (c->error != TDI_ERROR_NONE)
+                job_fail(j, c->error, "%s", c->error_text);
+        else if (!custody_is_bound(c))
+                job_fail(j, TDI_ERROR_INVALID_STATE, "%s was unbound again", c->name);
+        job_finish(j);
+        return true;
+}
+
+bool unbind_settle(Job *j) {
+        TDI *t = of_job(j);
+
+        if (!t)
+                return true;
+        if (!has_ended(t->custody))
+                return false;
+        if (t->custody->quarantine)
+                job_fail(j, TDI_ERROR_QUARANTINED, "%s is quarantined: %s", t->custody->name, t->custody->quarantine);
+        job_finish(j);
+        return true;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The bind step, by way of the bind provider's device (host/tdid_bind.h). What it opens keeps the function bound and goes to the
+ * VM's holder; until then it is this process's, whose end unbinds. Whoever dies, a TDI is unbound before its device can be reset.
+ */
+#include "worker/work.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <tdi/bdf.h>
+
+#include "host/tdid_bind.h"
+
+static const char *why_not(int r) {
+        switch (r) {
+        case -ENOTCONN:
+                return "no TSM is connected for it any more";
+        case -EOPNOTSUPP:
+                return "the driver of its TSM cannot bind: a later kernel's may";
+        case -EBUSY:
+                return "somebody else has bound it";
+        case -EEXIST:
+                return "the TSM has this requester ID for another function of the VM";
+        case -EINVAL:
+                return "its VFIO device is not open, or what the VM has as KVM VM is none";
+        default:
+                return "the TSM refused; its driver tells more in dmesg";
+        }
+}
+
+/* args: "tdi_id": the guest's requester ID. Descriptors: the VFIO device, the KVM VM. values: "provider". */
+int bind_tsm_do(struct work *w) {
+        struct tdid_bind_info info = { .argsz = sizeof(info) };
+        struct tdid_bind_bind bind = { .argsz = sizeof(bind), .tdi_id = (uint32_t) json_u64_or(w->args, "tdi_id", UINT32_MAX) };
+        _cleanup_close_ int fd = -EBADF;
+        struct tdi_bdf bdf;
+        char provider[64];
+        int r;
+
+        if (w->fds.n != 2 || bind.tdi_id > UINT16_MAX || tdi_bdf_parse(w->bdf, &bdf) < 0)
+                return work_fail(w, -EINVAL, NULL, "bind %s", w->bdf);
+        fd = host_open(w->host, TDID_BIND_DEV, O_RDWR);
+        if (fd == -ENOENT)
+                return work_fail(w, -EOPNOTSUPP, "this kernel offers user space TSM connect and disconnect only; the module tdid-bind adds what is missing",
+                                 "bind %s without " TDID_BIND_DEV, w->bdf);
+        if (fd < 0)
+                return work_fail(w, fd, NULL, "open " TDID_BIND_DEV);
+        r = host_ioctl(w->host, fd, TDID_BIND_IOC_INFO, &info);
+        if (r >= 0 && info.api != TDID_BIND_API)
+                r = -EPROTONOSUPPORT;
+        if (r < 0)
+                return work_fail(w, r, "the module tdid-bind is of another version than tdid", "ask " TDID_BIND_DEV " for its version");
+        bind.function = tdi_bdf_number(bdf);
+        bind.device_fd = w->fds.fd[0];
+        bind.vm_fd = w->fds.fd[1];
+        r = host_ioctl(w->host, fd, TDID_BIND_IOC_BIND, &bind);
+        if (r < 0)
+                return work_fail(w, r, why_not(r), "bind %s to the VM as TDI 0x%04x", w->bdf, bind.tdi_id);
+        snprintf(provider, sizeof(provider), TDID_BIND_NAME " %u", info.api);
+        json_set_str(w->values, "provider", provider);
+        w->out.fd[w->out.n++] = TAKE_FD(fd);
+        return 0;
+}
+
+/* 1: the TSM core says that it is bound. A function that has gone is not, nor one whose TSM has. */
+int bind_tsm_probe(struct work *w) {
+        char path[PATH_MAX], now[64];
+        ssize_t n;
+
+        n = host_read_text(w->host, work_path(w, path, sizeof(path), "tsm/bound"), now, sizeof(now));
+        if (n == -ENOENT || n == -ENODEV)
+                return 0;
+        return n < 0 ? (int) n : now[0] != '\0';
+}
+
+/* Without a descriptor the last close has unbound it. */
+int bind_tsm_undo(struct work *w) {
+        int r;
+
+        if (w->fds.n < 1)
+                return 0;
+        r = host_ioctl(w->host, w->fds.fd[0], TDID_BIND_IOC_UNBIND, NULL);
+        if (r < 0 && r != -ENOTCONN)
+                return work_fail(w, r, NULL, "unbind %s", w->bdf);
+        return 0;
+}
