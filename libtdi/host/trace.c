@@ -19,9 +19,10 @@
 
 #include "sim/marshal-table.h"
 #include "sim/marshal.h"
+#include "sim/protocol.h"
 
 #define DATA_MAX 4096
-#define PACKED_MAX 65536
+#define PACKED_MAX SIM_PAYLOAD_MAX
 #define SIGNALS 64
 #define MARKS (SIGNALS * 3)
 

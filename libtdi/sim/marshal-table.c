@@ -5,6 +5,7 @@
 #include "host/abi/dmabuf.h"
 #include "host/abi/iommufd.h"
 #include "host/abi/kvm.h"
+#include "host/tdid_bind.h"
 #include "host/abi/udmabuf.h"
 #include "host/abi/vfio.h"
 #include "sim/importer-abi.h"
@@ -13,6 +14,7 @@
 #include "util/util.h"
 
 #define CALL(n) .request = TDI_##n, .name = #n
+#define BIND_CALL(n) .request = TDID_BIND_IOC_##n, .name = "TDID_BIND_IOC_" #n
 #define SIZE(type) .size = sizeof(struct tdi_##type)
 #define AT(type, member) offsetof(struct tdi_##type, member)
 
@@ -122,6 +124,17 @@ static const struct sim_row rows[] = {
         /* ---- any dma-buf ---- */
         { CALL(DMA_BUF_IOCTL_SYNC), SIM_ARG_FIXED, SIZE(dma_buf_sync) },
         { CALL(DMA_BUF_SET_NAME_B), SIM_ARG_STRING, .size = TDI_DMA_BUF_NAME_LEN },
+
+        /* ---- the bind provider: its numbers say how long the structs are ---- */
+        { BIND_CALL(INFO), SIM_ARG_FIXED, .size = sizeof(struct tdid_bind_info) },
+        { BIND_CALL(BIND), SIM_ARG_FIXED, .size = sizeof(struct tdid_bind_bind),
+          .passed = { offsetof(struct tdid_bind_bind, device_fd), sizeof(int32_t), .count = 2 } },
+        { BIND_CALL(UNBIND), SIM_ARG_VALUE },
+        { BIND_CALL(REQUEST), SIM_ARG_FIXED, .size = sizeof(struct tdid_bind_request),
+          .pointer = { { offsetof(struct tdid_bind_request, in), 1, .length_at = offsetof(struct tdid_bind_request, in_len), .in = true,
+                         .most = TDID_BIND_REQUEST_MAX },
+                       { offsetof(struct tdid_bind_request, out), 1, .length_at = offsetof(struct tdid_bind_request, out_len), .out = true,
+                         .used_at = offsetof(struct tdid_bind_request, out_used), .most = TDID_BIND_REQUEST_MAX } } },
 };
 
 const struct sim_row *sim_row_find(unsigned long request) {

@@ -34,15 +34,18 @@ struct sim_pointer {
         uint16_t length_at; /* u32 member; 0: none */
         uint16_t times_at;  /* a second one */
         bool in, out;
-        bool fill;          /* the kernel writes all of it; else as long as the lengths say that come back */
+        uint16_t used_at;   /* u32 member by which the kernel says how much it has written; 0: none */
+        uint32_t most;      /* what length_at says it is longer than this, the kernel refuses and does not look at; 0: SIM_ARG_MAX goes for it */
+        bool fill;          /* the kernel writes all of it; else as long as used_at or the lengths say that come back */
         struct sim_when when;
 };
 
-/* Where descriptors go in. stride 0: none; count_at 0: one. */
+/* Where descriptors go in. stride 0: none; count_at 0: as many as count, and one where that is 0. */
 struct sim_passed {
         uint16_t at;
         uint16_t stride;
         uint16_t count_at;
+        uint16_t count;
         bool behind; /* in what the first pointer points to */
         struct sim_when when;
 };

@@ -156,7 +156,8 @@ static size_t answer_size(const struct sim_row *row, size_t sent, size_t said) {
 }
 
 static bool followed(const struct sim_pointer *p, const uint8_t *arg, size_t size) {
-        return p->at + sizeof(uint64_t) <= size && holds(&p->when, arg, size);
+        return p->at + sizeof(uint64_t) <= size && holds(&p->when, arg, size) &&
+               (!p->most || u32_at(arg, size, p->length_at) <= p->most);
 }
 
 /* In the caller's own memory; NULL for one that is not followed. */
@@ -166,6 +167,7 @@ static uint8_t *pointed(const struct sim_pointer *p, const uint8_t *arg, size_t 
 
 /* -E2BIG for input that is too long; room for an answer is cut instead. */
 static int pointed_size(const struct sim_pointer *p, const uint8_t *arg, size_t size, size_t *ret) {
+        const size_t most = p->most ? p->most : SIM_ARG_MAX;
         uint64_t n = p->scale;
 
         if (p->length_at)
@@ -173,20 +175,31 @@ static int pointed_size(const struct sim_pointer *p, const uint8_t *arg, size_t 
         /* Before the second factor there are 32 and 16 bits at most. */
         if (p->times_at && __builtin_mul_overflow(n, (uint64_t) u32_at(arg, size, p->times_at), &n))
                 return -E2BIG;
-        if (n > SIM_ARG_MAX) {
+        if (n > most) {
                 if (p->in)
                         return -E2BIG;
-                n = SIM_ARG_MAX;
+                n = most;
         }
         *ret = (size_t) n;
         return 0;
+}
+
+/* How much of `have` bytes the kernel has written, by the struct as it left it. */
+static size_t used_size(const struct sim_pointer *p, const uint8_t *arg, size_t size, size_t have) {
+        size_t n;
+
+        if (p->used_at)
+                n = u32_at(arg, size, p->used_at);
+        else if (p->fill || pointed_size(p, arg, size, &n) < 0)
+                n = have;
+        return n < have ? n : have;
 }
 
 /* The values of the members that name descriptors; -1 for one whose condition does not hold or that is not there. */
 static int passed(const struct sim_row *row, const uint8_t *arg, size_t size, const uint8_t *behind, size_t behind_size,
                   int32_t ret[SIM_IOCTL_FDS_MAX], unsigned *ret_n) {
         const struct sim_passed *p = &row->passed;
-        size_t n = 1;
+        size_t n = p->count ? p->count : 1;
 
         if (p->stride && p->count_at) {
                 n = size > p->at && holds(&p->when, arg, size) ? (size - p->at) / p->stride : 0;
@@ -431,8 +444,7 @@ int sim_ioctl_result(unsigned long request, const void *before, const void *afte
                         r = pointed_size(pointer, before, sent, &have);
                         if (r < 0)
                                 break;
-                        if (pointer->fill || pointed_size(pointer, after, sent, &n) < 0 || n > have)
-                                n = have;
+                        n = used_size(pointer, after, sent, have);
                 }
                 r = put_measured(&p, n, at, false);
         }
@@ -544,11 +556,8 @@ int sim_ioctl_answer(const struct sim_ioctl *io, uint8_t *buf, size_t room, size
                 const struct sim_pointer *pointer = &row->pointer[i];
                 size_t n = 0;
 
-                if (pointer->out && io->blob[i].data) {
-                        /* The lengths as the model left them say how much it has written. */
-                        if (pointer->fill || pointed_size(pointer, io->arg, io->sent, &n) < 0 || n > io->blob[i].size)
-                                n = io->blob[i].size;
-                }
+                if (pointer->out && io->blob[i].data)
+                        n = used_size(pointer, io->arg, io->sent, io->blob[i].size);
                 r = put_measured(&p, n, io->blob[i].data, false);
         }
         if (r < 0)

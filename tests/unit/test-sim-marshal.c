@@ -10,6 +10,7 @@
 #include "host/abi/dmabuf.h"
 #include "host/abi/iommufd.h"
 #include "host/abi/kvm.h"
+#include "host/tdid_bind.h"
 #include "host/abi/udmabuf.h"
 #include "host/abi/vfio.h"
 #include "sim/marshal-table.h"
@@ -64,6 +65,13 @@ static void set_u32(uint8_t *arg, size_t at, uint32_t v) {
         memcpy(arg + at, &v, sizeof(v));
 }
 
+/* How many descriptors a struct of fill() names. */
+static unsigned named(const struct sim_row *row) {
+        if (!row->passed.stride)
+                return 0;
+        return row->passed.count_at ? 3 : row->passed.count ? row->passed.count : 1;
+}
+
 /* A struct that a row takes whole, with something behind every pointer and a descriptor in every place. */
 static void fill(const struct sim_row *row, uint8_t *arg, size_t room, uint8_t behind[2][64]) {
         for (size_t i = 0; i < room; i++)
@@ -92,7 +100,7 @@ static void fill(const struct sim_row *row, uint8_t *arg, size_t room, uint8_t b
                         set_u32(arg, row->passed.when.at, row->passed.when.value);
                 if (row->passed.count_at)
                         set_u32(arg, row->passed.count_at, 3);
-                for (unsigned i = 0; i < (row->passed.count_at ? 3 : 1) && !row->passed.behind; i++)
+                for (unsigned i = 0; i < named(row) && !row->passed.behind; i++)
                         set_u32(arg, row->passed.at + (size_t) i * row->passed.stride, FD + i);
         }
         for (unsigned i = 0; i < ARRAY_SIZE(row->pointer) && row->pointer[i].scale; i++) {
@@ -104,6 +112,8 @@ static void fill(const struct sim_row *row, uint8_t *arg, size_t room, uint8_t b
                         set_u32(arg, p->length_at, 3);
                 if (p->times_at)
                         set_u32(arg, p->times_at, 2);
+                if (p->used_at)
+                        set_u32(arg, p->used_at, 3);
                 if (p->when.mask)
                         set_u32(arg, p->when.at, p->when.value);
         }
@@ -132,7 +142,7 @@ static void test_every_row(void) {
 
         for (size_t n = 0; (row = sim_row(n)); n++) {
                 uint8_t arg[512], expected[512], behind[2][64] = {}, expected_behind[2][64];
-                unsigned fds = !row->passed.stride ? 0 : row->passed.count_at ? 3 : 1;
+                unsigned fds = named(row);
                 struct sim_ioctl io;
 
                 test_about("%s", row->name);
