@@ -82,6 +82,10 @@ void kvm_put(struct sim_call *c, struct kvm *kvm) {
         free(kvm);
 }
 
+struct kvm *sim_kvm_of(const struct sim_file *f) {
+        return f->ops == &vm_ops ? f->data : NULL;
+}
+
 /* Do two processes share their memory? The same one does; threads of a vfork() do as well. */
 static bool same_memory(pid_t a, pid_t b) {
         return a == b || syscall(SYS_kcmp, a, b, 1 /* KCMP_VM */, 0, 0) == 0;

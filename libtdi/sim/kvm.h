@@ -8,5 +8,7 @@
 struct kvm;
 struct kvm *kvm_get(struct kvm *kvm);
 void kvm_put(struct sim_call *c, struct kvm *kvm);
+/* Of a file that is a VM; NULL. No reference. */
+struct kvm *sim_kvm_of(const struct sim_file *f);
 
 #endif

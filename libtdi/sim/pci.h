@@ -80,6 +80,7 @@ struct sim_group {
 };
 
 struct sim_tsm_context; /* tsm.c: struct pci_tsm of a function */
+struct sim_binding;     /* bind.c */
 
 struct sim_function {
         struct sim *sim;
@@ -112,6 +113,7 @@ struct sim_function {
         void *model_data;
         struct sim_vfio *vfio;        /* while on vfio-pci */
         struct sim_tsm_context *tsm;
+        struct sim_binding *binding;  /* bind.c: the file that has it */
         bool tee_io, ide;             /* can be a DSM */
         void *users;                  /* users.c: disks, interfaces that its driver makes */
         uint8_t port_type;            /* device type of the PCIe capability; SIM_CONVENTIONAL without one */
@@ -192,11 +194,22 @@ void sim_tsm_function_added(struct sim_call *c, struct sim_function *fn); /* pci
 void sim_tsm_function_removed(struct sim_call *c, struct sim_function *fn);
 int sim_tsm_unload(struct sim_call *c, const char *name);
 int sim_tsm_load(struct sim_call *c, const char *name);
-/* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "connect_ms", "parent", "streams". */
+/* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "bind", "connect_ms", "parent", "streams". */
 int sim_tsm_load_with(struct sim_call *c, const char *name, struct json_object *options);
 /* pci_tsm_bind() and pci_tsm_unbind(): what no file of sysfs does. kvm tells VMs apart. */
 int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, uint32_t tdi_id);
 int sim_tsm_unbind(struct sim_call *c, struct sim_function *fn); /* -ENXIO when it is not bound */
+int sim_tsm_can_bind(const struct sim_function *fn); /* -ENOTCONN, -EOPNOTSUPP, -EBUSY */
+/* tsm-request.c: pci_tsm_guest_req(). The code is set on failure too, by the TSM; -ENXIO when it is not bound. */
+struct sim_tsm_request {
+        uint32_t scope;
+        const uint8_t *in;
+        size_t in_len;
+        uint8_t *out;     /* room for out_len bytes, of which `used` were written */
+        size_t out_len, used;
+        uint64_t code;
+};
+int sim_tsm_guest_req(struct sim_call *c, struct sim_function *fn, struct sim_tsm_request *q);
 void sim_tsm_free(struct sim_machine *m);
 
 /* ---- users.c ---- */
@@ -228,6 +241,9 @@ void sim_iommufd_free(struct sim_machine *m);
 /* ---- kvm.c, dmabuf.c, edu.c ---- */
 void sim_kvm_init(struct sim_machine *m);
 void sim_dmabuf_init(struct sim_machine *m);
+
+/* ---- bind.c ---- */
+void sim_bind_init(struct sim_machine *m);   /* /dev/tdid-bind, where the topology has it */
 
 /* ---- importer.c ---- */
 int sim_importer_load(struct sim_call *c);   /* /dev/tdid_test_importer; -EEXIST */

@@ -52,7 +52,7 @@ static int read_tsm(const struct value *v, struct topology_tsm *tsm) {
         char *end;
         int r;
 
-        *tsm = (struct topology_tsm){ .parent = "tsm_host", .loaded = true, .streams = 64 };
+        *tsm = (struct topology_tsm){ .parent = "tsm_host", .bind = true, .loaded = true, .streams = 64 };
         r = value_object(v, SECTION_TSM);
         if (r < 0)
                 return r;
@@ -75,6 +75,8 @@ static int read_tsm(const struct value *v, struct topology_tsm *tsm) {
         }
         if (r >= 0)
                 r = member_bool(v, "marks", &tsm->marks);
+        if (r >= 0)
+                r = member_bool(v, "bind", &tsm->bind);
         if (r >= 0)
                 r = member_bool(v, "loaded", &tsm->loaded);
         if (r >= 0)
@@ -361,6 +363,8 @@ static int read_machine(const struct value *top, struct sim_topology *t) {
                 t->iommu_type = iommu_types[i];
         }
         r = member_bool(top, "unsafe_interrupts", &t->unsafe_interrupts);
+        if (r >= 0)
+                r = member_bool(top, "bind_module", &t->bind_module);
         if (r >= 0)
                 r = member_small(top, "reset_ms", 0, 3600000, &t->reset_ms);
         return r;

@@ -12,11 +12,11 @@
 
 /* "about" is known everywhere: what a person has to say. */
 const struct value_section value_sections[] = {
-        [SECTION_TOP] = { "", { "schema", "platform", "boot_id", "unsafe_interrupts", "reset_ms", "iommu_type", "reserved", "buses",
+        [SECTION_TOP] = { "", { "schema", "platform", "boot_id", "unsafe_interrupts", "bind_module", "reset_ms", "iommu_type", "reserved", "buses",
                                "tsms", "drivers", "disks", "nets",
                 "ports", "functions", "faults" } },
         [SECTION_BUS] = { "buses", { "bus", "end", "numa_node", "streams" } },
-        [SECTION_TSM] = { "tsms", { "name", "parent", "driver", "accepts", "marks", "loaded", "connect_ms", "streams" } },
+        [SECTION_TSM] = { "tsms", { "name", "parent", "driver", "accepts", "marks", "bind", "loaded", "connect_ms", "streams" } },
         [SECTION_DRIVER] = { "drivers", { "name", "any", "sriov", "loaded", "power" } },
         [SECTION_DISK] = { "disks", { "size", "multipath", "mount", "swap", "holder", "partitions" } },
         [SECTION_PART] = { "partitions", { "size", "mount", "swap", "holder" } },

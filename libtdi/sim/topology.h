@@ -95,7 +95,7 @@ struct topology_bus { /* a host bridge */
 struct topology_tsm {
         const char *name, *parent, *driver;
         struct topology_names accepts; /* BDFs; all: every function */
-        bool all, marks, loaded;
+        bool all, marks, bind, loaded;
         unsigned connect_ms, streams;
 };
 
@@ -126,7 +126,7 @@ struct topology_net {
 
 struct sim_topology {
         char platform[16], boot_id[40];
-        bool unsafe_interrupts;
+        bool unsafe_interrupts, bind_module;
         unsigned reset_ms;
         const char *iommu_type;
         struct topology_function *functions; /* in the order of their BDFs */

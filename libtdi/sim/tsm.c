@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "model/json.h"
+#include "sim/tsm-abi.h"
 
 /* ---- which functions: is_pci_tsm_pf0(), find_dsm_dev() ---- */
 
@@ -397,6 +398,15 @@ static bool id_taken(const struct sim_machine *m, const struct sim_tsm *tsm, con
         return false;
 }
 
+/* What can be seen without a lock; the core's own answers come after it. */
+int sim_tsm_can_bind(const struct sim_function *fn) {
+        if (!fn->tsm)
+                return -ENOTCONN;
+        if (!fn->tsm->tsm->bind)
+                return -EOPNOTSUPP;
+        return fn->tsm->bound ? -EBUSY : 0;
+}
+
 int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, uint32_t tdi_id) {
         struct sim_machine *m = sim_machine(c->sim);
         struct sim_tsm_context *x;
@@ -413,7 +423,9 @@ int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, u
                 return -EINVAL;
         }
         sim_down_write(c, lock);
-        if (x->bound)
+        if (!x->tsm->bind)
+                r = -EOPNOTSUPP; /* a real kernel falls over NULL */
+        else if (x->bound)
                 r = x->kvm == kvm ? 0 : -EBUSY;
         else {
                 r = sim_fault(c, "tsm.bind", fn->bdf);
@@ -423,6 +435,7 @@ int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, u
                         x->bound = true;
                         x->kvm = kvm;
                         x->tdi_id = tdi_id;
+                        x->tdisp = TDI_TEST_TSM_LOCKED;
                 }
         }
         sim_up_write(c, lock);
@@ -519,6 +532,7 @@ static void take_plan(struct sim_tsm *tsm) {
         snprintf(tsm->parent, sizeof(tsm->parent), "%s", p->parent);
         tsm->all = p->all;
         tsm->marks = p->marks;
+        tsm->bind = p->bind;
         tsm->connect_ms = p->connect_ms;
         tsm->streams = p->streams;
         set_accepts(tsm, p->accepts.names, p->accepts.n);
@@ -528,7 +542,7 @@ static int take_options(struct sim_tsm *tsm, struct json_object *options) {
         struct json_object *list = NULL;
         const char *parent = tsm->parent;
         uint64_t connect_ms = tsm->connect_ms, streams = tsm->streams;
-        bool marks = tsm->marks;
+        bool marks = tsm->marks, bind = tsm->bind;
         int r;
 
         r = json_get_str(options, "parent", &parent);
@@ -536,7 +550,7 @@ static int take_options(struct sim_tsm *tsm, struct json_object *options) {
                 return -EINVAL;
         if (json_get_u64(options, "connect_ms", &connect_ms) == -EBADMSG || connect_ms > 3600000 || json_get_u64(options, "streams",
                                                                                                                  &streams) == -EBADMSG ||
-            streams > 255 || json_get_bool(options, "marks", &marks) == -EBADMSG)
+            streams > 255 || json_get_bool(options, "marks", &marks) == -EBADMSG || json_get_bool(options, "bind", &bind) == -EBADMSG)
                 return -EINVAL;
         r = json_get_array(options, "accepts", &list);
         if (r == -EBADMSG)
@@ -562,6 +576,7 @@ static int take_options(struct sim_tsm *tsm, struct json_object *options) {
         tsm->connect_ms = (unsigned) connect_ms;
         tsm->streams = (unsigned) streams;
         tsm->marks = marks;
+        tsm->bind = bind;
         return 0;
 }
 

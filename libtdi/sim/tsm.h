@@ -10,7 +10,7 @@
 struct sim_tsm {
         const struct topology_tsm *plan;
         char parent[56];
-        bool registered, all, marks;
+        bool registered, all, marks, bind;
         unsigned connect_ms, streams, streams_used;
         char **accepts; /* BDFs; owned */
         size_t n_accepts;
@@ -30,7 +30,7 @@ struct sim_tsm_context {
         struct sim_rwsem lock; /* of a DSM: a mutex, always taken for writing */
         bool bound;
         const void *kvm;
-        uint32_t tdi_id;
+        uint32_t tdi_id, tdisp; /* TDI_TEST_TSM_UNLOCKED, … */
         bool has_stream;
         unsigned host_stream, root_index, index; /* indices of host bridge, root port, endpoint */
 };

@@ -55,6 +55,12 @@ bool sim_vfio_file_is_valid(const struct sim_file *f) {
         return f->ops == &vfio_ops;
 }
 
+struct sim_function *sim_vfio_file_function(const struct sim_file *f) {
+        const struct vfio_file *df = f->data;
+
+        return f->ops == &vfio_ops && df->granted ? df->vfio->fn : NULL;
+}
+
 void sim_vfio_file_set_kvm(struct sim_file *f, struct kvm *kvm) {
         struct vfio_file *df = f->data;
 

@@ -191,8 +191,10 @@ int vfio_sriov_configure(struct sim_call *c, struct sim_function *fn, unsigned n
 void vfio_sriov_disable(struct sim_call *c, struct sim_function *fn);
 void vfio_sriov_init(struct vfio_machine *m);
 
-/* ---- for kvm.c ---- */
+/* ---- for kvm.c, bind.c ---- */
 bool sim_vfio_file_is_valid(const struct sim_file *f);
+/* The function of a file that is a VFIO device and bound to an iommufd; NULL. */
+struct sim_function *sim_vfio_file_function(const struct sim_file *f);
 void sim_vfio_file_set_kvm(struct sim_file *f, struct kvm *kvm);
 
 #endif

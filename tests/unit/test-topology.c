@@ -51,6 +51,7 @@ static const struct {
         { "{\"schema\": \"tdi-sim/1\", \"platform\": \"sgx\"}", "platform: \"sgx\" is none of" },
         { "{" MACHINE ", \"colour\": 1}", "colour: unknown key" },
         { "{" MACHINE ", \"boot_id\": \"x\"}", "boot_id: " },
+        { "{" MACHINE ", \"bind_module\": 1}", "bind_module: must be true or false" },
         { "{" MACHINE ", \"functions\": {}}", "functions: must be an array" },
         { "{" MACHINE ", \"functions\": [1]}", "functions[0]: must be an object" },
         { "{" MACHINE ", \"functions\": [{}]}", "functions[0]: \"bdf\" is missing" },
@@ -179,6 +180,7 @@ static const struct {
         { "{" MACHINE ", \"nets\": {\"n\": {\"mac\": \"00:11\"}}}", "nets.n.mac: is no MAC address" },
         { "{" MACHINE ", \"tsms\": [{}]}", "tsms[0]: \"name\" is missing" },
         { "{" MACHINE ", \"tsms\": [{\"name\": \"tsm01\"}]}", "tsms[0].name: " },
+        { "{" MACHINE ", \"tsms\": [{\"name\": \"tsm0\", \"bind\": \"no\"}]}", "tsms[0].bind: must be true or false" },
         { "{" MACHINE ", \"tsms\": [{\"name\": \"tsm0\"}, {\"name\": \"tsm0\"}]}", "tsms[1]: \"tsm0\" is there twice" },
         { "{" MACHINE ", \"tsms\": [{\"name\": \"tsm0\", \"accepts\": [\"0000:01:00.0\"]}]}",
          "tsms[0].accepts[0]: there is no function 0000:01:00.0" },
@@ -279,6 +281,17 @@ static void check_addresses(const struct sim_topology *t) {
                                   ((unsigned) f[-1].segment << 16 | (unsigned) f[-1].bus << 8 | f[-1].devfn));
         }
         check_int(wrong, 0);
+}
+
+static void test_bind_module(void) {
+        struct sim_topology *t;
+
+        t = read_good("{" MACHINE ", \"tsms\": [{\"name\": \"tsm0\"}]}");
+        check(!t->bind_module && t->tsms[0].bind);
+        sim_topology_free(t);
+        t = read_good("{" MACHINE ", \"bind_module\": true, \"tsms\": [{\"name\": \"tsm0\", \"bind\": false}]}");
+        check(t->bind_module && !t->tsms[0].bind);
+        sim_topology_free(t);
 }
 
 static void test_counts(void) {
@@ -419,6 +432,7 @@ int main(int argc, char **argv) {
         test_about("%s", "");
         test_bad();
         test_given_config();
+        test_bind_module();
         test_counts();
         test_addresses_given();
         test_config();

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a guest asks the link TSM of the simulation (tsm-request.c). On a real kernel the test module tests/kmod/tdid_test_tsm takes the
+ * same requests; a test compares. No TSM of hardware has them.
+ *
+ * A request starts with its operation, a u32, and goes on with its data.
+ */
+#ifndef TDI_SIM_TSM_ABI_H
+#define TDI_SIM_TSM_ABI_H
+
+/* enum pci_tsm_req_scope, as far as the PCI/TSM core lets requests through. */
+#define TDI_TEST_TSM_SCOPE_INFO 0u
+#define TDI_TEST_TSM_SCOPE_STATE_CHANGE 1u
+
+#define TDI_TEST_TSM_REQ_MAX 65536u
+
+#define TDI_TEST_TSM_OP_ECHO 0u  /* information: the data, every bit inverted */
+#define TDI_TEST_TSM_OP_STATE 1u /* information: the TDISP state, a u32 */
+#define TDI_TEST_TSM_OP_START 2u /* state change: locked to run */
+#define TDI_TEST_TSM_OP_STOP 3u  /* state change: locked or run to unlocked; stays bound */
+
+/* TDISP states, by the numbers of the PCIe specification. */
+#define TDI_TEST_TSM_UNLOCKED 0u
+#define TDI_TEST_TSM_LOCKED 1u
+#define TDI_TEST_TSM_RUN 2u
+
+#define TDI_TEST_TSM_CODE_OK 0u
+#define TDI_TEST_TSM_CODE_INVALID 1u /* unknown or too short */
+#define TDI_TEST_TSM_CODE_WRONG_STATE 4u
+#define TDI_TEST_TSM_CODE_WRONG_SCOPE 5u
+#define TDI_TEST_TSM_CODE_INJECTED 0xbadu /* a rule made it fail */
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Requests of a guest to the TSM that its TDI is bound with: pci_tsm_guest_req() (drivers/pci/tsm.c), and under it the operations of
+ * the test module's TSM (tests/kmod/tsm_ops.c).
+ */
+#include "sim/tsm-abi.h"
+#include "sim/tsm.h"
+
+/* run_request(): the answer to where the request is; its length, or a negative errno. */
+static ssize_t run_request(struct sim_tsm_context *x, uint32_t scope, uint8_t *buf, size_t len, uint64_t *code) {
+        uint32_t op;
+
+        *code = TDI_TEST_TSM_CODE_INVALID;
+        if (len < sizeof(op))
+                return -EINVAL;
+        memcpy(&op, buf, sizeof(op));
+        switch (op) {
+        case TDI_TEST_TSM_OP_ECHO:
+        case TDI_TEST_TSM_OP_STATE:
+                if (scope != TDI_TEST_TSM_SCOPE_INFO) {
+                        *code = TDI_TEST_TSM_CODE_WRONG_SCOPE;
+                        return -EPERM;
+                }
+                *code = TDI_TEST_TSM_CODE_OK;
+                if (op == TDI_TEST_TSM_OP_STATE) {
+                        memcpy(buf, &x->tdisp, sizeof(x->tdisp));
+                        return sizeof(x->tdisp);
+                }
+                for (size_t i = sizeof(op); i < len; i++)
+                        buf[i - sizeof(op)] = (uint8_t) ~buf[i];
+                return (ssize_t) (len - sizeof(op));
+        case TDI_TEST_TSM_OP_START:
+        case TDI_TEST_TSM_OP_STOP:
+                if (scope != TDI_TEST_TSM_SCOPE_STATE_CHANGE) {
+                        *code = TDI_TEST_TSM_CODE_WRONG_SCOPE;
+                        return -EPERM;
+                }
+                if (x->tdisp == TDI_TEST_TSM_UNLOCKED || (op == TDI_TEST_TSM_OP_START && x->tdisp != TDI_TEST_TSM_LOCKED)) {
+                        *code = TDI_TEST_TSM_CODE_WRONG_STATE;
+                        return -EINVAL;
+                }
+                *code = TDI_TEST_TSM_CODE_OK;
+                x->tdisp = op == TDI_TEST_TSM_OP_START ? TDI_TEST_TSM_RUN : TDI_TEST_TSM_UNLOCKED;
+                return 0;
+        default:
+                return -EINVAL;
+        }
+}
+
+/* tt_guest_req() */
+static int guest_req(struct sim_call *c, struct sim_tsm_context *x, struct sim_tsm_request *q) {
+        _cleanup_free_ uint8_t *buf = NULL;
+        ssize_t n;
+        int r;
+
+        q->code = TDI_TEST_TSM_CODE_INJECTED;
+        r = sim_fault(c, "tsm.guest_req", x->fn->bdf);
+        if (r < 0)
+                return r;
+        q->code = TDI_TEST_TSM_CODE_INVALID;
+        if (q->in_len > TDI_TEST_TSM_REQ_MAX)
+                return -EMSGSIZE;
+        /* Whatever there is to ask, the answer may be a state. */
+        buf = machine_alloc(q->in_len + sizeof(x->tdisp));
+        if (q->in_len > 0 && !q->in)
+                return -EFAULT;
+        if (q->in_len > 0)
+                memcpy(buf, q->in, q->in_len);
+        n = run_request(x, q->scope, buf, q->in_len, &q->code);
+        if (n < 0)
+                return (int) n;
+        /* What the request has changed stays so, even if nobody hears of it. */
+        if ((size_t) n > q->out_len)
+                return -EMSGSIZE;
+        if (n > 0 && !q->out)
+                return -EFAULT;
+        if (n > 0)
+                memcpy(q->out, buf, (size_t) n);
+        q->used = (size_t) n;
+        return 0;
+}
+
+int sim_tsm_guest_req(struct sim_call *c, struct sim_function *fn, struct sim_tsm_request *q) {
+        struct sim_machine *m = sim_machine(c->sim);
+        struct sim_tsm_context *x;
+        struct sim_rwsem *lock;
+        int r;
+
+        q->used = 0;
+        if (q->scope > TDI_TEST_TSM_SCOPE_STATE_CHANGE)
+                return -EINVAL;
+        r = sim_down_read_interruptible(c, &m->tsm_lock);
+        if (r < 0)
+                return r;
+        x = fn->tsm;
+        lock = x ? tsm_dsm_lock(x) : NULL;
+        r = lock ? sim_down_write_interruptible(c, lock) : -ENXIO;
+        if (r >= 0) {
+                r = x->bound ? guest_req(c, x, q) : -ENXIO;
+                sim_up_write(c, lock);
+        }
+        sim_up_read(c, &m->tsm_lock);
+        return r;
+}
