@@ -30,7 +30,7 @@ static int method_cancel(sd_bus_message *call, void *userdata, sd_bus_error *e) 
                 return r;
         if (job_is_finished(j))
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "the job has ended");
-        if (j->kind != JOB_ATTACH)
+        if (j->kind != JOB_ATTACH && j->kind != JOB_BIND)
                 return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "a %s job cannot be cancelled: giving back is finished in any case",
                                  job_kind_to_string(j->kind));
         if (j->committing)

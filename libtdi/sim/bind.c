@@ -165,13 +165,14 @@ static void bind_release(struct sim_call *c, struct sim_file *f) {
         struct sim_binding *b = f->data;
 
         (void) unbind(c, f);
+        sim_machine(c->sim)->bind_files--;
         sim_rwsem_done(&b->lock);
         free(b);
 }
 
 static const struct sim_file_ops bind_ops = { .kind = "bind", .ioctl = bind_ioctl, .release = bind_release };
 
-static int bind_open(_unused_ struct sim_call *c, _unused_ struct sim_node *n, struct sim_file *f) {
+static int bind_open(struct sim_call *c, _unused_ struct sim_node *n, struct sim_file *f) {
         struct sim_binding *b = calloc(1, sizeof(*b));
 
         if (!b)
@@ -179,12 +180,29 @@ static int bind_open(_unused_ struct sim_call *c, _unused_ struct sim_node *n, s
         sim_rwsem_init(&b->lock);
         f->ops = &bind_ops;
         f->data = b;
+        sim_machine(c->sim)->bind_files++;
         return 0;
 }
 
 static const struct sim_node_ops bind_node_ops = { .open = bind_open };
 
-void sim_bind_init(struct sim_machine *m) {
-        if (m->plan->bind_module)
-                sim_device_node(sim_dirs(m->sim, "dev"), TDID_BIND_NAME, &bind_node_ops, NULL);
+int sim_bind_load(struct sim *sim) {
+        struct sim_node *dev = sim_dirs(sim, "dev");
+
+        if (sim_child(dev, TDID_BIND_NAME))
+                return -EEXIST;
+        sim_device_node(dev, TDID_BIND_NAME, &bind_node_ops, NULL);
+        return 0;
+}
+
+int sim_bind_unload(struct sim_call *c) {
+        struct sim_node *n = sim_child(sim_dirs(c->sim, "dev"), TDID_BIND_NAME);
+
+        if (!n)
+                return -ENOENT;
+        /* Each open file keeps a module. */
+        if (sim_machine(c->sim)->bind_files > 0)
+                return -EBUSY;
+        sim_remove(c, n, NULL);
+        return 0;
 }

@@ -322,6 +322,14 @@ static int do_driver_unload(struct command *x) {
         return r < 0 ? r : sim_driver_unload(x->c, name);
 }
 
+static int do_bind_load(struct command *x) {
+        return sim_bind_load(x->c->sim);
+}
+
+static int do_bind_unload(struct command *x) {
+        return sim_bind_unload(x->c);
+}
+
 static int do_importer_load(struct command *x) {
         return sim_importer_load(x->c);
 }
@@ -368,6 +376,8 @@ static const struct {
         { "tsm-unbind", do_tsm_unbind, true, " device " },
         { "driver-load", do_driver_load, true, " name " },
         { "driver-unload", do_driver_unload, true, " name " },
+        { "bind-load", do_bind_load, true, "" },
+        { "bind-unload", do_bind_unload, true, "" },
         { "importer-load", do_importer_load, true, "" },
         { "importer-unload", do_importer_unload, true, "" },
         { "users", do_users, true, " change " },

@@ -75,6 +75,9 @@ int sim_run(struct sim *sim, void (*func)(struct sim_call *c, void *data), void 
  */
 int sim_fault(struct sim_call *c, const char *point, const char *device);
 
+/* A line of the trace that is no call: something happened to a device inside the kernel, "tsm.bind", with this result. */
+void sim_trace(struct sim_call *c, const char *what, const char *device, int r);
+
 /* ---- files ---- */
 
 struct sim_file;

@@ -140,6 +140,7 @@ struct sim_machine {
         struct sim_topology *plan;       /* of topology.c */
         void *vfio, *iommufd;            /* of vfio.c and iommufd.c */
         unsigned next_vfio, next_tsm;
+        unsigned bind_files;             /* of bind.c: open files of its device */
         bool unsafe_interrupts;       /* no interrupt remapping: BIND is -EPERM */
 };
 
@@ -243,7 +244,8 @@ void sim_kvm_init(struct sim_machine *m);
 void sim_dmabuf_init(struct sim_machine *m);
 
 /* ---- bind.c ---- */
-void sim_bind_init(struct sim_machine *m);   /* /dev/tdid-bind, where the topology has it */
+int sim_bind_load(struct sim *sim);         /* /dev/tdid-bind; -EEXIST */
+int sim_bind_unload(struct sim_call *c);    /* -ENOENT; -EBUSY while somebody has it open */
 
 /* ---- importer.c ---- */
 int sim_importer_load(struct sim_call *c);   /* /dev/tdid_test_importer; -EEXIST */

@@ -243,7 +243,8 @@ int sim_machine_boot(struct sim *sim, struct json_object *topology, char *ret_wh
         sim_iommufd_init(m);
         sim_kvm_init(m);
         sim_dmabuf_init(m);
-        sim_bind_init(m);
+        if (m->plan->bind_module)
+                (void) sim_bind_load(m->sim);
         pci_bus_init(&call, m);
         pci_bus_bind(&call, m);
         sim_tsm_init(&call, m);

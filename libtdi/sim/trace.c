@@ -107,6 +107,17 @@ void trace_release(struct sim_call *c, struct sim_file *f) {
         write_line(c->sim, o);
 }
 
+void sim_trace(struct sim_call *c, const char *what, const char *device, int r) {
+        _cleanup_json_ struct json_object *o = NULL;
+        uint64_t sequence;
+
+        if (!trace_on(c->sim))
+                return;
+        sequence = ++c->sim->sequence;
+        o = describe(sequence, c->pid, NULL, what, "", device, r);
+        write_line(c->sim, o);
+}
+
 int trace_start(struct sim *sim, const char *path) {
         sim->trace = close_fd(sim->trace);
         if (!path)

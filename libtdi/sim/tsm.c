@@ -269,6 +269,7 @@ static void unbind(struct sim_call *c, struct sim_function *fn) {
                 (void) sim_fault(c, "tsm.unbind", fn->bdf);
                 x->bound = false;
                 x->kvm = NULL;
+                sim_trace(c, "tsm.unbind", fn->bdf, 0);
         }
         if (lock)
                 sim_up_write(c, lock);
@@ -306,6 +307,7 @@ static int connect_locked(struct sim_call *c, struct sim_function *fn, struct si
                 sim_sleep(c, tsm->connect_ms);
         if (r >= 0)
                 r = fn->present ? stream_start(c, x) : -EIO;
+        sim_trace(c, "tsm.connect", fn->bdf, r);
         if (r >= 0 && tsm_has_tee(fn))
                 walk(c, fn, false, probe_fn);
         sim_up_write(c, &x->lock);
@@ -366,6 +368,7 @@ static void disconnect_locked(struct sim_call *c, struct sim_function *fn) {
         sim_down_write(c, &x->lock);
         walk(c, fn, true, remove_fn);
         (void) sim_fault(c, "tsm.disconnect", fn->bdf);
+        sim_trace(c, "tsm.disconnect", fn->bdf, 0);
         stream_stop(c, x);
         sim_up_write(c, &x->lock);
         remove_context(fn);
@@ -437,6 +440,7 @@ int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, u
                         x->tdi_id = tdi_id;
                         x->tdisp = TDI_TEST_TSM_LOCKED;
                 }
+                sim_trace(c, "tsm.bind", fn->bdf, r);
         }
         sim_up_write(c, lock);
         sim_up_read(c, &m->tsm_lock);

@@ -516,11 +516,14 @@ static int do_lock(struct vpci *v, struct json_object *request) {
                 if (streq(names[i], name)) {
                         pthread_mutex_lock(&f->lock);
                         /* What may become TEE memory is nobody's peer before it is locked. */
-                        r = f->config ? dma_client_withhold_bars(f->dma, i != VCONFIG_UNLOCKED) : -EAGAIN;
+                        if (f->config)
+                                r = dma_client_withhold_bars(f->dma, i != VCONFIG_UNLOCKED);
+                        else /* Not yet there, or gone with the function's end: nobody reaches it then. */
+                                r = i == VCONFIG_UNLOCKED ? 0 : -EAGAIN;
                         /* What has failed has failed. */
                         if (r == -EAGAIN && f->config && i == VCONFIG_ERROR)
                                 r = 0;
-                        if (r >= 0)
+                        if (r >= 0 && f->config)
                                 vconfig_set_state(f->config, (enum vconfig_state) i);
                         function_settle_soon(f);
                         pthread_cond_broadcast(&f->changed);

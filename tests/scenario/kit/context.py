@@ -134,6 +134,12 @@ class Context:
         self.defer(slow.close)
         return slow
 
+    def load_bind_module(self):
+        """The bind provider, until the scenario ends or closes it."""
+        module = self.host.new_bind_module()
+        self.defer(module.close)
+        return module
+
     def load_importer(self):
         """An importer of dma-bufs; see kit/importer.py."""
         self.importers = self.host.new_importer()

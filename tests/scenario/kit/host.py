@@ -210,6 +210,9 @@ class Host:
         """The TSM that has a function bound, "" when none, None for one that no DSM speaks for."""
         return self.read(bdf, "tsm/bound")
 
+    def bind_module_loaded(self):
+        return self.files.exists("/dev/tdid-bind")
+
     def tsm_connect(self, bdf, tsm):
         self.write(bdf, "tsm/connect", tsm)
 
@@ -381,6 +384,9 @@ class LinuxHost(Host):
     def new_importer(self):
         return importer.Module(self.modules)
 
+    def new_bind_module(self):
+        return tsm.BindModule(self.modules)
+
     def has(self, feature):
         """Whether the host can do what a scenario needs besides its devices."""
         if feature == "kvm":
@@ -395,6 +401,8 @@ class LinuxHost(Host):
             return os.path.exists(os.path.join(self.modules, "tdid_test_reset.ko"))
         if feature == "importer":
             return os.path.exists(os.path.join(self.modules, "tdid_test_importer.ko"))
+        if feature == "bind_module":
+            return os.path.exists(os.path.join(self.modules, "tdid-bind.ko"))
         if feature == "programs":
             return os.path.exists(os.path.join(self.programs, "edu_dma"))
         if feature == "dm":

@@ -18,7 +18,7 @@ from kit.host import KVM_CREATE_DEVICE, KVM_CREATE_VCPU, KVM_CREATE_VM, KVM_DEV_
 from kit.importer import SimModule
 from kit.simbusy import SimBusy
 from kit.simclient import SimClient, SimGone
-from kit.simtsm import SimSlowReset, SimStick, SimTsm
+from kit.simtsm import SimBindModule, SimSlowReset, SimStick, SimTsm
 
 IOMMU_IOAS_UNMAP = 0x3B86
 IOMMU_IOAS_MAP_FILE = 0x3B8F
@@ -109,7 +109,8 @@ class SimHost(Host):
         super().__init__(topology, SimFiles(self.client))
 
     def has(self, feature):
-        if feature in ("tsm", "stick", "importer", "sources", "programs", "dm", "md", "trace", "faults", "slow_reset"):
+        if feature in ("tsm", "stick", "importer", "sources", "programs", "dm", "md", "trace", "faults", "slow_reset",
+                       "bind_module"):
             return True
         if feature == "kvm":
             return self.files.exists("/dev/kvm")
@@ -125,6 +126,9 @@ class SimHost(Host):
 
     def new_slow_reset(self):
         return SimSlowReset(self)
+
+    def new_bind_module(self):
+        return SimBindModule(self)
 
     def new_importer(self):
         return SimModule(self.client)

@@ -87,14 +87,14 @@ class SimTsm:
         self.rules.release()
 
     def calls(self, op=None, bdf=None):
-        """The writes to connect and disconnect, which is how these calls come about."""
+        """What the TSM was asked, as the simulation's trace has it."""
         out = []
         with open(self.log, encoding="utf-8") as file:
             file.seek(self.begin)
             for line in file:
                 call = json.loads(line)
-                _, tsm, name = call["name"].rpartition("/tsm/")
-                if call["op"] == "pwrite" and tsm and name in ("connect", "disconnect"):
+                module, _, name = call["op"].partition(".")
+                if module == "tsm":
                     out.append(Call(call["seq"], name, call["device"], "0" if call["r"] >= 0 else str(call["r"]), ""))
         return [c for c in out if op in (None, c.op) and bdf in (None, c.bdf)]
 
@@ -102,11 +102,28 @@ class SimTsm:
         return len([c for c in self.calls(op, bdf) if c.result == "0"])
 
     def running(self, op, bdf=None):
-        return [c for c in self.client.control("open")["calls"]
-                if c["op"] == "pwrite" and c["name"].endswith("/tsm/" + op) and bdf in (None, c["device"])]
+        calls = self.client.control("open")["calls"]
+        if op in ("bind", "request"):
+            return [c for c in calls if c["op"] == "ioctl" and c["name"] == "TDID_BIND_IOC_" + op.upper()]
+        return [c for c in calls if c["op"] == "pwrite" and c["name"].endswith("/tsm/" + op) and bdf in (None, c["device"])]
 
     def clear_log(self):
         self.begin = os.path.getsize(self.log)
+
+
+class SimBindModule:
+    """tdid's own module: the bind provider."""
+
+    def __init__(self, host):
+        self.client = host.client
+        self.client.control("bind-load")
+        self.loaded = True
+
+    def close(self):
+        if self.loaded:
+            # Whoever had it open has closed it, or does so just now.
+            eventually(lambda: self.client.control("bind-unload") or True, "the bind provider goes", 20)
+            self.loaded = False
 
 
 class SimStick:

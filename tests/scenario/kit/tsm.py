@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # The modules of tests/kmod from the scenarios' side: the test TSM with its rules and its log of calls, and the driver that
-# will not let go. It decides nothing about tdid.
+# will not let go; and tdid's own module, the bind provider. It decides nothing about tdid.
 
 import os
 import subprocess
@@ -103,6 +103,19 @@ class TestTsm:
 
     def clear_log(self):
         _write(TSM_FOLDER + "/log", "clear")
+
+
+class BindModule:
+    """tdid's own module: the bind provider."""
+
+    module = "tdid_bind"
+
+    def __init__(self, folder):
+        _run("insmod", os.path.join(folder, "tdid-bind.ko"))
+
+    def close(self):
+        if loaded(self.module):
+            eventually(lambda: _run("rmmod", self.module) or True, "rmmod of the bind provider", 20)
 
 
 class StickDriver:
