@@ -34,6 +34,12 @@ EXPECTED = """
 {prefix}/lib/systemd/system/tdid.service
 {prefix}/lib/sysusers.d/tdid.conf
 {prefix}/lib/tmpfiles.d/tdid.conf
+{prefix}/src/tdid-bind-0.1.0/Kbuild
+{prefix}/src/tdid-bind-0.1.0/check.c
+{prefix}/src/tdid-bind-0.1.0/dkms.conf
+{prefix}/src/tdid-bind-0.1.0/internal.h
+{prefix}/src/tdid-bind-0.1.0/tdid_bind.c
+{prefix}/src/tdid-bind-0.1.0/tdid_bind.h
 """
 
 
