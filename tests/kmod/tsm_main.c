@@ -9,6 +9,8 @@
  *	ntsm=N		TSMs to register, 1 by default
  *	parent=NAME,…	names of the devices that the TSMs hang on: they tell platforms apart
  *	fake_viommu=1	see tsm_viommu.c
+ *	no_bind=1	no operations bind and unbind, as the first TSMs had
+ *	no_guest_req=1	no operation guest_req
  *
  * Files in debugfs, folder tdid_test_tsm: `log` (tsm_log.c), `rules` (tsm_rules.c), and `state`,
  * what there is now. It says nothing about real hardware: no SPDM, no IDE, no TDISP message is
@@ -40,6 +42,12 @@ MODULE_PARM_DESC(parent, "name of each TSM's parent device");
 static bool fake_viommu;
 module_param(fake_viommu, bool, 0444);
 MODULE_PARM_DESC(fake_viommu, "add a vIOMMU to the IOMMUs of the marked functions");
+static bool no_bind;
+module_param(no_bind, bool, 0444);
+MODULE_PARM_DESC(no_bind, "the TSMs cannot bind");
+static bool no_guest_req;
+module_param(no_guest_req, bool, 0444);
+MODULE_PARM_DESC(no_guest_req, "the TSMs take no requests of guests");
 
 /* A place on the bus, and the function that is there now. */
 struct tt_mark {
@@ -279,6 +287,12 @@ static int __init tt_init(void)
 
 	if (!ntsm || ntsm > TT_TSM_MAX || nparent > ntsm)
 		return -EINVAL;
+	if (no_bind) {
+		tt_ops.link_ops.bind = NULL;
+		tt_ops.link_ops.unbind = NULL;
+	}
+	if (no_guest_req)
+		tt_ops.link_ops.guest_req = NULL;
 
 	debug_dir = debugfs_create_dir(TDID_TEST_TSM_NAME, NULL);
 	rc = tt_log_init(debug_dir);
