@@ -492,6 +492,21 @@ static int kvm_open(struct sim_call *c, struct sim_node *n, struct sim_file *f) 
 
 static const struct sim_node_ops kvm_node_ops = { .open = kvm_open };
 
+/* What the kernel and KVM's modules say of themselves in files. On x86 the machine is Intel's unless it is sev-snp's. */
+static void make_files(struct sim_machine *m) {
+        const bool arm = is_arm(NULL, m), amd = streq(m->platform, "sev-snp");
+        struct sim_node *kernel = sim_dirs(m->sim, "proc/sys/kernel");
+
+        sim_text(kernel, "arch", "%s", arm ? "aarch64" : "x86_64");
+        sim_text(kernel, "osrelease", "7.3.4-tdi-sim");
+        sim_text(sim_dirs(m->sim, "proc"), "cmdline", "console=ttyS0%s", streq(m->platform, "pkvm") ? " kvm-arm.mode=protected" : "");
+        if (amd)
+                sim_text(sim_dirs(m->sim, "sys/module/kvm_amd/parameters"), "sev_snp", "Y");
+        else if (!arm)
+                sim_text(sim_dirs(m->sim, "sys/module/kvm_intel/parameters"), "tdx", "%c", streq(m->platform, "tdx") ? 'Y' : 'N');
+}
+
 void sim_kvm_init(struct sim_machine *m) {
         sim_device_node(sim_dirs(m->sim, "dev"), "kvm", &kvm_node_ops, NULL);
+        make_files(m);
 }

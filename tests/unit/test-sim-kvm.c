@@ -70,6 +70,31 @@ static void test_types(const char *platform) {
         check_int(host_close(host, kvm), 0);
 }
 
+static void check_text(const char *path, const char *expected) {
+        char text[128] = "";
+
+        test_about("%s", path);
+        if (expected)
+                check(host_read_text(host, path, text, sizeof(text)) >= 0 && streq(text, expected));
+        else
+                check_int(host_read_text(host, path, text, sizeof(text)), -ENOENT);
+}
+
+/* What tells the platforms apart without a TSM. */
+static void test_files(const char *platform) {
+        const bool arm = streq(platform, "cca") || streq(platform, "pkvm"), amd = streq(platform, "sev-snp");
+        int kvm = open_kvm(), types;
+
+        check_text("/proc/sys/kernel/arch", arm ? "aarch64" : "x86_64");
+        check_text("/proc/sys/kernel/osrelease", "7.3.4-tdi-sim");
+        check_text("/proc/cmdline", streq(platform, "pkvm") ? "console=ttyS0 kvm-arm.mode=protected" : "console=ttyS0");
+        check_text("/sys/module/kvm_intel/parameters/tdx", arm || amd ? NULL : streq(platform, "tdx") ? "Y" : "N");
+        check_text("/sys/module/kvm_amd/parameters/sev_snp", amd ? "Y" : NULL);
+        types = CALL(kvm, KVM_CHECK_EXTENSION, VALUE(TDI_KVM_CAP_VM_TYPES));
+        check_int(types, arm ? 0 : amd ? 0x1f : streq(platform, "tdx") ? 0x23 : 0x3);
+        check_int(host_close(host, kvm), 0);
+}
+
 static void test_objects(void) {
         struct tdi_kvm_create_device device = { .type = 3 };
         struct tdi_kvm_device_attr attr = { .group = 7 };
@@ -292,6 +317,7 @@ int main(void) {
         for (size_t i = 0; i < ARRAY_SIZE(machines); i++) {
                 kernel_start(machines[i].topology);
                 test_types(machines[i].platform);
+                test_files(machines[i].platform);
                 kernel_end();
         }
         kernel_start(machines[0].topology);
