@@ -7,14 +7,17 @@
 #define BIND_OPTION(what) \
         { .name = "bind", .type = OPTION_CHOICE, .value = "early|late", .choices = "early|late", .help = what }
 
+/* Those of tdid's table, each with its further names. */
+#define PLATFORMS "auto|tdx|tdx-connect|sev-snp|sev-tio|snp|cca|arm-cca|rme-da|pkvm|protected-kvm|plain"
+
 #define VM_OPTIONS(bind_help) \
         { .name = "uuid", .type = OPTION_UUID, .value = "UUID", .help = "the VM's UUID; only root may choose it" }, \
         { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "whose VM it is; only root may name another" }, \
         { .name = "vmm-uid", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "the user that the VMM runs as" }, \
         { .name = "vmm-gid", .type = OPTION_NUMBER, .value = "GID", .max = UINT32_MAX - 1, .help = "the group that the VMM runs as" }, \
         { .name = "seclabel", .type = OPTION_TEXT, .value = "LABEL", .help = "the security label that the VMM must have" }, \
-        { .name = "platform", .type = OPTION_CHOICE, .value = "PLATFORM", .choices = "auto|tdx|sev-snp|cca|pkvm|plain", \
-          .help = "auto (the default), tdx, sev-snp, cca, pkvm or plain" }, \
+        { .name = "platform", .type = OPTION_CHOICE, .value = "PLATFORM", .choices = PLATFORMS, \
+          .help = "auto (the default), tdx, sev-snp, cca, pkvm or plain, or another name of it" }, \
         { .name = "hotplug", .help = "functions may be attached after the seal" }, \
         { .name = "peer-to-peer", .help = "functions may reach each other's BARs, where tdid.conf and ACS allow it" }, \
         BIND_OPTION(bind_help), \

@@ -178,6 +178,7 @@ Manager *manager_free(Manager *m) {
         while (m->n_custodies > 0)
                 custody_free(m->custodies[--m->n_custodies]);
         inventory_free(m->inventory);
+        bus_host_end(m);
         worker_free_spares(m);
         while (m->n_devices > 0)
                 device_free(m->devices[--m->n_devices]);

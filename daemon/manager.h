@@ -55,6 +55,7 @@ struct Manager {
 
         struct inventory *inventory; /* the readers */
         struct callers *callers;     /* who is behind a bus name */
+        struct host_reader *host_reader; /* who asks what this host is */
         struct watch *watch;         /* files of functions that a VM has */
         unsigned n_workers;          /* processes, spare ones included */
         Worker **spares;             /* waiting for work, or about to */

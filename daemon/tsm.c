@@ -1,48 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* TSMs and platforms. */
+/* TSMs that come and go. */
 #include "tsm.h"
 
 #include <stdio.h>
 
 #include "bus/bus.h"
 #include "device.h"
-
-#define NAMES(...) ((const char *const[]){ __VA_ARGS__, NULL })
-
-/*
- * ccp registers the TSM in the kernel today (drivers/crypto/ccp/sev-dev-tsm.c). The names of the others are those of the
- * patch series on the lists; a TSM that no row knows still connects, as "unknown".
- */
-const struct platform platforms[] = {
-        { "tdx", "Intel TDX Connect", NULL, NAMES("tdx_host", "tdx-host", "tdx_tsm"), true, true, false, NULL },
-        { "sev-snp", "AMD SEV-TIO", NAMES("ccp"), NULL, true, true, false, NULL },
-        { "cca", "Arm CCA", NAMES("arm-cca-host", "arm_cca_host"), NAMES("arm-cca-host", "arm_cca_host", "arm-rmi-dev"), true, false, true,
-          "arm-smmuv3" },
-        { "pkvm", "protected KVM (arm64)", NULL, NULL, false, true, false, NULL },
-        { "plain", "no TSM", NULL, NULL, false, true, false, NULL },
-        {},
-};
-
-const struct platform *platform_find(const char *name) {
-        for (const struct platform *p = platforms; p->name; p++)
-                if (streq(p->name, name))
-                        return p;
-        return NULL;
-}
-
-static bool listed(const char *const *names, const char *name) {
-        for (; names && *names; names++)
-                if (streq(*names, name))
-                        return true;
-        return false;
-}
-
-const struct platform *platform_of_tsm(const char *parent, const char *driver) {
-        for (const struct platform *p = platforms; p->name; p++)
-                if (listed(p->tsm_drivers, driver) || listed(p->tsm_parents, parent))
-                        return p;
-        return NULL;
-}
 
 const struct platform *platform_of_host(Manager *m) {
         const struct platform *p = m->n_tsms > 0 ? platform_find(m->tsms[0]->platform) : NULL;
@@ -53,6 +16,7 @@ const struct platform *platform_of_host(Manager *m) {
 static Tsm *free_one(Tsm *t) {
         free(t->name);
         free(t->parent);
+        free(t->driver);
         free(t);
         return NULL;
 }
@@ -90,7 +54,7 @@ static void add(Manager *m, struct json_object *o) {
         char path[64];
 
         if (!t || free_and_strdup(&t->name, json_str_or(o, "name", "")) < 0 ||
-            free_and_strdup(&t->parent, json_str_or(o, "parent", "")) < 0)
+            free_and_strdup(&t->parent, json_str_or(o, "parent", "")) < 0 || free_and_strdup(&t->driver, json_str_or(o, "driver", "")) < 0)
                 log_oom();
         t->platform = p ? p->name : "unknown";
         m->tsms = reallocarray(m->tsms, m->n_tsms + 1, sizeof(*m->tsms));

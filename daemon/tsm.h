@@ -1,34 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The TSMs of this host, as the reader found them, and the platform table that says what they are. */
+/* The TSMs of this host, as the reader found them. What they are the table of platforms says. */
 #ifndef TDID_TSM_H
 #define TDID_TSM_H
 
 #include "manager.h"
+#include "platform.h"
 
 struct Tsm {
         char *name;   /* "tsm0" */
         char *parent; /* name of the device that registered it */
+        char *driver; /* of that device, "" for none */
         const char *platform;
 };
 
-struct platform {
-        const char *name;
-        const char *title;
-        /* A TSM is recognised by the driver or the name of its parent device; NULL-terminated. */
-        const char *const *tsm_drivers, *const *tsm_parents;
-        bool has_tsm;
-        bool hotplug;        /* may functions be attached after the guest has started? */
-        bool early_prepare;  /* must a secure vIOMMU and the vdevices exist before boot? */
-        const char *viommu;  /* the secure vIOMMU that the platform wants, NULL when it wants none */
-};
-
-/* Rows; the last has a NULL name. */
-extern const struct platform platforms[];
-
-const struct platform *platform_find(const char *name);
-/* The platform of a TSM's parent, or NULL. */
-const struct platform *platform_of_tsm(const char *parent, const char *driver);
-/* The platform of this host: its first TSM's, `plain` without one or with one that nobody knows. */
+/*
+ * The platform that VMs of this host get: its first TSM's, `plain` without one or with one that nobody knows. What the host is
+ * recognised as may be more (recognise.h): without a TSM nothing could be connected for it, and nothing be prepared early.
+ */
 const struct platform *platform_of_host(Manager *m);
 
 /* Takes what the reader read: objects come, go and change. */

@@ -36,6 +36,9 @@ void bus_emit_finished(const Job *j);
 int bus_reply_description(sd_bus_message *call, const char *key, struct json_object *o);
 /* Describe() of a VM, when its holder has answered, or after a second without. Takes no reference to the VM. */
 int bus_describe_vm(VM *vm, uid_t uid, sd_bus_message *call);
+/* DescribeHost(): the same of this host, when a worker has read it. */
+int bus_describe_host(Manager *m, sd_bus_message *call, sd_bus_error *e);
+void bus_host_end(Manager *m);
 /* The VM goes: who still waits is told. */
 void bus_describe_end(VM *vm);
 /* Answers a call that waited for its job. */

@@ -144,7 +144,7 @@ static int check_create(Manager *m, const char *name, const struct create *c, co
                 return bus_error(e, TDI_ERROR_LIMIT, "limits.pinned_mib: at most %u here", m->config.pinned_mib);
         if (c->limits.maps > m->config.maps)
                 return bus_error(e, TDI_ERROR_LIMIT, "limits.maps: at most %u here", m->config.maps);
-        *ret = !c->platform || streq(c->platform, "auto") ? platform_of_host(m) : platform_find(c->platform);
+        *ret = !c->platform || streq(c->platform, "auto") ? platform_of_host(m) : platform_find_alias(c->platform);
         if (!*ret)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "platform: \"%.64s\" is none that tdid knows", c->platform);
         return 0;
@@ -254,6 +254,10 @@ static int method_get_device(sd_bus_message *call, void *userdata, sd_bus_error 
         return sd_bus_reply_method_return(call, "o", device_path(bdf, path));
 }
 
+static int method_describe_host(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        return bus_describe_host(userdata, call, e);
+}
+
 static int get_text(_unused_ sd_bus *bus, _unused_ const char *path, _unused_ const char *interface, const char *property,
                     sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *e) {
         Manager *m = userdata;
@@ -276,6 +280,7 @@ const sd_bus_vtable bus_manager_vtable[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetVM", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", vm), method_get_vm, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetDevice", SD_BUS_ARGS("s", bdf), SD_BUS_RESULT("o", device), method_get_device, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("DescribeHost", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_describe_host, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Version", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Host", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Platform", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

@@ -84,6 +84,7 @@ int peer_kvm_do(struct work *w);
 int check_use_do(struct work *w);
 int read_pci_do(struct work *w);
 int read_tsm_do(struct work *w);
+int read_host_do(struct work *w);
 
 /* The descriptors by which the host reaches its kernel: writes their numbers, returns how many. */
 #define WORK_OWN_MAX 63

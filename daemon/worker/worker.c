@@ -41,6 +41,7 @@ static const struct work_op ops[] = {
         { "peer.kvm", peer_kvm_do, NULL, NULL },
         { "read.pci", read_pci_do, NULL, NULL },
         { "read.tsm", read_tsm_do, NULL, NULL },
+        { "read.host", read_host_do, NULL, NULL },
 };
 
 int work_fail(struct work *w, int r, const char *hint, const char *format, ...) {

@@ -93,6 +93,14 @@ def options_of_code(file):
     return found
 
 
+def platform_names():
+    """{row: its aliases} of the table of platforms."""
+    with open(os.path.join(DAEMON, "platform.c"), encoding="utf-8") as f:
+        rows = f.read().split("const struct platform platforms[] = {", 1)[1].split("\n};", 1)[0].split(".name = ")[1:]
+    aliases = [re.search(r"\.aliases = NAMES\(([^)]*)\)", row) for row in rows]
+    return {re.match(r'"([^"]+)"', row)[1]: re.findall(r'"([^"]+)"', a[1]) if a else [] for row, a in zip(rows, aliases)}
+
+
 FIELD_TYPES = {"s": "const char *", "u": "int64_t ", "b": "bool ", "a": "struct "}
 
 
@@ -123,6 +131,20 @@ class BusApi(unittest.TestCase):
         nested = re.search(r"`limits` a\{sv\} \(([^)]*)\)", text)
         self.assertEqual(options_of_text(nested[1]), code["limit_options"])
         self.assertEqual(options_of_text(text.replace(nested[1], "")), code["create_options"])
+
+    def test_platforms(self):
+        """Every name of a platform is one for tdictl, and in its man page; the rows are in the document."""
+        names = platform_names()
+        self.assertGreater(len(names), 4)
+        for row in names:
+            self.assertIn(f"`{row}`", sections()["Manager"].split("`platform` s", 1)[1].split("`hotplug` b", 1)[0])
+        with open(os.path.join(DAEMON, "../cli/verbs.c"), encoding="utf-8") as f:
+            choices = re.search(r'#define PLATFORMS "([^"]+)"', f.read())[1].split("|")
+        self.assertEqual(choices, ["auto"] + [name for row, aliases in names.items() for name in [row, *aliases]])
+        with open(os.path.join(DAEMON, "../docs/man/tdictl.1"), encoding="utf-8") as f:
+            text = f.read().replace("\\-", "-")
+        for name in choices:
+            self.assertRegex(text, rf"(?<![\w-]){name}(?![\w-])")
 
     def test_options_of_attach(self):
         code = options_of_code("attach.c")

@@ -43,6 +43,7 @@ def access_look(t):
         call(t, uid, "/org/tdid1", "org.freedesktop.DBus.Introspectable", "Introspect")
         call(t, uid, "/org/tdid1", "Manager", "GetVM", "s", "secret")
         call(t, uid, "/org/tdid1", "Manager", "GetDevice", "s", bdf)
+        contains(call(t, uid, "/org/tdid1", "Manager", "DescribeHost"), "recognised_by", "DescribeHost()")
     objects = t.client.objects()
     pids = str(vm.holder_pid())
     check(pids not in str(objects[vm.path]), "the holder's pid is in the properties")
