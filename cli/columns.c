@@ -143,7 +143,11 @@ const struct section tsms_view[] = {
 };
 
 const struct section tsm_view[] = {
-        { .list = "tsms" },
+        { .list = "host", .nested = "platform", .heading = "Platform" },
+        { .list = "host", .nested = "kernel", .heading = "Kernel" },
+        { .list = "host", .nested = "provider", .heading = "Bind provider" },
+        { .list = "host", .nested = "lacks", .heading = "Lacking" },
+        { .list = "tsms", .heading = "TSM" },
         {},
 };
 
@@ -153,7 +157,7 @@ const struct section dmabufs_view[] = {
 };
 
 const struct section status_view[] = {
-        { .list = "tdid", .heading = "tdid" },
+        { .list = "tdid" },
         { .list = "vms", .heading = "VMs", .none = "No VMs.", .columns = vm_columns },
         { .list = "vms", .nested = "tdis", .heading = "Attached functions", .columns = nested_tdi_columns },
         { .list = "tsms", .heading = "TSMs", .columns = tsm_columns },

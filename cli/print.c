@@ -228,6 +228,38 @@ static int print_inner_table(FILE *f, const struct style *style, const char *key
         return scols_print_table(table) < 0 ? -ENOMEM : 0;
 }
 
+/* Sentences have commas of their own: each gets a line. */
+static bool is_list_of_sentences(json_object *v) {
+        for (size_t i = 0; json_object_is_type(v, json_type_array) && i < json_object_array_length(v); i++) {
+                json_object *element = json_object_array_get_idx(v, i);
+
+                if (json_object_is_type(element, json_type_string) && strchr(json_object_get_string(element), ' '))
+                        return true;
+        }
+        return false;
+}
+
+static int add_detail(struct libscols_table *table, const struct style *style, const char *title, const char *key, json_object *value) {
+        const char *color = style->colors ? color_of(key, value) : NULL;
+        struct libscols_line *line = scols_table_new_line(table, NULL);
+        char *text, *label = NULL;
+
+        if (!line || asprintf(&label, "%s%s", strempty(title), title ? ":" : "") < 0)
+                return -ENOMEM;
+        if (scols_line_refer_data(line, 0, label) < 0) {
+                free(label);
+                return -ENOMEM;
+        }
+        text = is_time(key) ? format_time(value) : format_value(value);
+        if (!text || scols_line_refer_data(line, 1, text) < 0) {
+                free(text);
+                return -ENOMEM;
+        }
+        if (color)
+                scols_cell_set_color(scols_line_get_cell(line, 1), color);
+        return 0;
+}
+
 /* Every member on a line of its own; lists of objects as tables below. */
 static int print_details(FILE *f, const struct style *style, json_object *o) {
         _cleanup_(scols_unref_tablep) struct libscols_table *table = table_new(f, style);
@@ -242,26 +274,13 @@ static int print_details(FILE *f, const struct style *style, json_object *o) {
                 return -ENOMEM;
         scols_table_enable_noheadings(table, 1);
         json_object_object_foreach(o, key, value) {
-                struct libscols_line *line;
-                const char *color = style->colors ? color_of(key, value) : NULL;
-                char *text, *label = NULL;
+                size_t n = is_list_of_sentences(value) ? json_object_array_length(value) : 1;
 
                 if (is_list_of_objects(value))
                         continue;
-                line = scols_table_new_line(table, NULL);
-                if (!line || asprintf(&label, "%s:", key) < 0)
-                        return -ENOMEM;
-                if (scols_line_refer_data(line, 0, label) < 0) {
-                        free(label);
-                        return -ENOMEM;
-                }
-                text = is_time(key) ? format_time(value) : format_value(value);
-                if (!text || scols_line_refer_data(line, 1, text) < 0) {
-                        free(text);
-                        return -ENOMEM;
-                }
-                if (color)
-                        scols_cell_set_color(scols_line_get_cell(line, 1), color);
+                for (size_t i = 0; i < n; i++)
+                        if (add_detail(table, style, i == 0 ? key : NULL, key, n > 1 ? json_object_array_get_idx(value, i) : value) < 0)
+                                return -ENOMEM;
         }
         if (scols_print_table(table) < 0)
                 return -ENOMEM;
@@ -272,7 +291,8 @@ static int print_details(FILE *f, const struct style *style, json_object *o) {
         return r;
 }
 
-static int print_all_details(FILE *f, const struct style *style, json_object *v, bool *printed) {
+static int print_all_details(FILE *f, const struct style *style, json_object *model, const struct section *s, bool *printed) {
+        json_object *list = json_member(model, s->list), *v = s->nested ? json_member(list, s->nested) : list;
         bool is_list = json_object_is_type(v, json_type_array);
         size_t n = is_list ? json_object_array_length(v) : v ? 1 : 0;
         int r = 0;
@@ -281,6 +301,8 @@ static int print_all_details(FILE *f, const struct style *style, json_object *v,
                 if (*printed)
                         fputc('\n', f);
                 *printed = true;
+                if (i == 0 && s->heading && style->legend)
+                        fprintf(f, "%s\n", s->heading);
                 r = print_details(f, style, is_list ? json_object_array_get_idx(v, i) : v);
         }
         return r;
@@ -293,7 +315,7 @@ int print_sections(FILE *f, const struct style *style, json_object *model, const
         if (style->json)
                 return fprintf(f, "%s\n", json_text(model)) < 0 ? -EIO : 0;
         for (; r >= 0 && view->list; view++)
-                r = view->columns ? print_table(f, style, model, view, &printed) : print_all_details(f, style, json_member(model, view->list), &printed);
+                r = view->columns ? print_table(f, style, model, view, &printed) : print_all_details(f, style, model, view, &printed);
         return r;
 }
 

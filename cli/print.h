@@ -20,8 +20,8 @@ struct column {
 
 struct section {
         const char *list;   /* member of the model: an array of objects, or with details also an object */
-        const char *nested; /* member of each of them, whose elements are the rows; or NULL */
-        const char *heading;
+        const char *nested; /* member of each of them, whose elements are the rows, or with details of the one object; or NULL */
+        const char *heading; /* NULL: none */
         const char *none;   /* said when there is no row; NULL: nothing is printed then */
         const struct column *columns; /* NULL: details of each */
         bool (*shown)(json_object *row); /* NULL: every row */

@@ -76,7 +76,8 @@ static const struct option_spec export_options[] = {
 const struct verb verbs[] = {
         { "status", "", "show VMs, attached functions, TSMs and jobs (the default)", NULL, 0, 0, false, NULL, verb_status },
         { "tsm list", "", "list the platform's security managers", NULL, 0, 0, false, NULL, verb_tsm_list },
-        { "tsm show", "TSM…", "show all about TSMs", NULL, 1, ANY_NUMBER, false, NULL, verb_tsm_show },
+        { "tsm show", "[TSM…]", "explain the platform: what this host is, by what, what is lacking; and TSMs",
+          "Without a TSM it shows all of them.", 0, ANY_NUMBER, false, NULL, verb_tsm_show },
         { "device list", "", "list PCI functions", NULL, 0, 0, false, NULL, verb_device_list },
         { "device show", "BDF…", "show all about PCI functions", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_show },
         { "device connect", "BDF…", "connect functions to a TSM", BDF_HELP, 1, ANY_NUMBER, false, connect_options, verb_device_connect },

@@ -191,6 +191,17 @@ static int read_manager(struct tdi_client *c, struct lists *l) {
         return json_add(l->root, "tdid", TAKE_PTR(o));
 }
 
+int tdi_client_describe_host(struct tdi_client *c, char **ret_json) {
+        static const struct client_what host = { "describe this host", NULL };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = client_enter(c);
+        if (r >= 0)
+                r = client_new_call(c, TDI_BUS_ROOT, TDI_IFACE_MANAGER, "DescribeHost", &m);
+        return r < 0 ? r : client_read_text(c, m, &host, ret_json);
+}
+
 int tdi_client_snapshot(struct tdi_client *c, char **ret_json) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         _cleanup_(lists_done) struct lists l = {};

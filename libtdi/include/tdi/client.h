@@ -135,7 +135,7 @@ struct tdi_vm_options {
         uint64_t set;           /* TDI_VM_SET_…: which numbers are given */
         const char *uuid;       /* only root may choose it */
         const char *seclabel;   /* the security label that the VMM must have */
-        const char *platform;   /* "auto", "tdx", "sev-snp", "cca", "pkvm", "plain" */
+        const char *platform;   /* "auto", "tdx", "sev-snp", "cca", "pkvm", "plain", or another name of one of these */
         const char *bind;       /* "late" or "early": when functions are bound, where nothing else is said */
         uint32_t owner_uid;     /* only root may name another */
         uint32_t vmm_uid;       /* who the VMM runs as; only root may name others than its own */
@@ -397,6 +397,14 @@ int tdi_client_restore_device(struct tdi_client *client, struct tdi_bdf bdf);
 int tdi_client_describe_device(struct tdi_client *client, struct tdi_bdf bdf, char **ret_json);
 
 /* ---- looking and watching ---- */
+
+/**
+ * tdi_client_describe_host() - which platform this host is of, by what that is seen, and what its kernel lacks; for every user
+ * @ret_json: {"schema": "tdid/1", "host": {…}} as docs/dbus-api.md says; the caller's, free()
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_TIMEOUT when what it takes could not be read yet, TDI_ERROR_NOT_SUPPORTED of an older tdid.
+ */
+int tdi_client_describe_host(struct tdi_client *client, char **ret_json);
 
 /**
  * tdi_client_snapshot() - all that any user may know, as JSON

@@ -18,7 +18,7 @@ class Scenario:
     roles: tuple
     # "quick": worth running first. "full": only with TDID_FULL. "systemd": against the installed units.
     tags: frozenset
-    # What the host must have besides devices: "kvm", "tsm", "bind_module", "kill_points", "fuse", …; see Host.has().
+    # What the host must have besides devices: "kvm", "tsm", "bind_module", "fuse", "machines" (others beside it), …; see Host.has().
     needs: frozenset
     # Devices whose functions are marked TEE-capable before the daemon starts; the test TSM is there while it runs.
     tsm: tuple

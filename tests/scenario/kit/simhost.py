@@ -110,7 +110,7 @@ class SimHost(Host):
 
     def has(self, feature):
         if feature in ("tsm", "stick", "importer", "sources", "programs", "dm", "md", "trace", "faults", "slow_reset",
-                       "bind_module"):
+                       "bind_module", "machines"):
             return True
         if feature == "kvm":
             return self.files.exists("/dev/kvm")

@@ -387,7 +387,7 @@ static void *wake(void *fd) {
 static void test_jobs(void) {
         struct tdi_client *c = new_client();
         struct watch w = { .c = c, .wake_fd = -1 };
-        char *id;
+        char *id, *json;
         int lease, fd;
         pid_t waker;
 
@@ -439,6 +439,9 @@ static void test_jobs(void) {
         check(tdi_client_detach(c, bdf(1)) == -ENOENT);
         check_error(c, TDI_ERROR_NOT_FOUND, "no attached function 0000:01:00.0");
 
+        check(tdi_client_describe_host(c, &json) == 0);
+        check(startswith(json, "{\"schema\":\"tdid/1\",\"host\":{\"platform\":{\"name\":\"plain\""));
+        free(json);
         check(tdi_client_connect_device(c, bdf(1), NULL) == 0);
         check(tdi_client_connect_device(c, bdf(1), "tsm9") == -ENOENT);
         check_error(c, TDI_ERROR_NOT_FOUND, "tsm9");

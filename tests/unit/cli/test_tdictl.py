@@ -127,7 +127,14 @@ class Looking(Case):
         self.assertIn("process 7 (nosy)", self.json("device", "show", "03:00.0")["devices"][0]["quarantine"])
         self.assertEqual([d["quarantine"] for d in self.json("device", "list")["devices"] if d["quarantine"]], ["undo of open failed"])
         self.assertEqual([d["bdf"] for d in self.json("device", "list")["devices"] if not d["present"]], ["0000:0c:00.0"])
-        self.assertEqual(self.json("tsm", "show", "tsm0")["tsms"][0]["parent"], "0000:00:01.0")
+        o = self.json("tsm", "show", "tsm0")
+        self.assertEqual((list(o), o["tsms"][0]["parent"]), (["schema", "host", "tsms"], "0000:00:01.0"))
+        # Without a name of all TSMs: the platform is explained in any case.
+        self.assertEqual(self.json("tsm", "show"), o)
+        self.assertEqual([x["what"] for x in o["host"]["lacks"]], ["a TSM"])
+        text = self.run_tdictl("tsm", "show").stdout
+        for words in "recognised_by: nothing else, really", "Bind provider", "without_it: no test", "parent: 0000:00:01.0":
+            self.assertIn(words, text)
         self.error("device", "show", "7f:00.0", expect=3, name="NotFound")
         self.error("device", "show", "1:0", expect=2, name="InvalidArgument")
         self.error("tsm", "show", "tsm7", expect=3, name="NotFound")
