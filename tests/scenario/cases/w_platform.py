@@ -106,6 +106,15 @@ def tsm_show_sev_snp(t):
 
 
 @scenario(needs=("machines",), tags=("quick",))
+def tsm_show_conflict(t):
+    """The TSM of one platform where KVM makes guests of another: the TSM counts, and what does not fit is told."""
+    host = Other(t, "conflict", "sev-snp", [{"parent": "tdx_host", "accepts": "all"}]).show()
+    equal((host["platform"]["name"], host["platform"]["vm_default"]), ("tdx", "tdx"), "platform, and that of VMs")
+    contains(texts(host, "doubts"), "kvm_amd.sev_snp is Y: of the platform sev-snp", "doubts")
+    check("VMs of type 5 (KVM_X86_TDX_VM)" in lacking(host), f"lacks {lacking(host)}")
+
+
+@scenario(needs=("machines",), tags=("quick",))
 def tsm_show_cca(t):
     """Only a TSM shows it; what has to be before boot is a demand of the platform, and no kernel answers for it."""
     other = Other(t, "cca", "cca", [{"parent": "arm-cca-host", "accepts": "all"}])

@@ -353,7 +353,7 @@ class LinuxHost(Host):
 
     kind = spec = "linux"
     busy = busy
-    lacking = {"faults": "no kernel call can be made to fail or to hang"}
+    lacking = {"faults": "no kernel call can be made to fail or to hang", "machines": "only simulations stand beside each other"}
 
     def __init__(self, topology, programs, modules):
         super().__init__(topology, OsFiles())
