@@ -35,7 +35,7 @@ struct sim_pointer {
         uint16_t times_at;  /* a second one */
         bool in, out;
         uint16_t used_at;   /* u32 member by which the kernel says how much it has written; 0: none */
-        uint32_t most;      /* what length_at says it is longer than this, the kernel refuses and does not look at; 0: SIM_ARG_MAX goes for it */
+        uint32_t most;      /* longer ones by length_at the kernel refuses without a look, so they do not travel; 0: SIM_ARG_MAX is the limit */
         bool fill;          /* the kernel writes all of it; else as long as used_at or the lengths say that come back */
         struct sim_when when;
 };

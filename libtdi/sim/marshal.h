@@ -19,7 +19,7 @@
 #include <sys/types.h>
 
 #define SIM_BLOBS_MAX 4
-#define SIM_ARG_MAX 32768u   /* of a struct with its trailing data, and of what one pointer points to */
+#define SIM_ARG_MAX 32768u   /* of a struct with its trailing data, and of what one pointer points to unless its row says otherwise */
 #define SIM_SIZED_MAX 4096u  /* of a struct of iommufd */
 #define SIM_IOCTL_FDS_MAX 32
 

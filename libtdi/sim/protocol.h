@@ -19,7 +19,8 @@
 #include <stdint.h>
 
 #define SIM_MAGIC 0x74646901u /* "tdi", version 1 */
-#define SIM_PAYLOAD_MAX 135168u /* after the header: a request of 64 KiB, as much room for its answer, and a page; fits a socket's default buffer */
+/* After the header: a guest's request of 64 KiB, as much room for its answer, and a page. Fits a socket's default buffer. */
+#define SIM_PAYLOAD_MAX 135168u
 #define SIM_FDS_MAX 32u        /* passed by one call, without the answer's own */
 #define SIM_UEVENT_LOST "LOST=1" /* a packet of these bytes among the uevents: some were dropped here, the client answers -ENOBUFS once */
 #define SIM_TRANSFER_MAX 32768u /* of one pread or pwrite: a longer one is cut short */

@@ -471,6 +471,43 @@ static void test_limits(int fd) {
         test_about("%s", "");
 }
 
+/* What the log of calls has of a name: the result of the last one, 1 for none. */
+static int64_t traced(const char *name, const char *device) {
+        struct json_object *calls;
+        int64_t r = 1;
+
+        sim_lock(kernel);
+        calls = trace_ring(kernel);
+        sim_unlock(kernel);
+        for (size_t i = 0; i < json_object_array_length(calls); i++) {
+                struct json_object *o = json_object_array_get_idx(calls, i);
+
+                if (streq(json_object_get_string(json_object_object_get(o, "name")), name) &&
+                    streq(json_object_get_string(json_object_object_get(o, "device")), device))
+                        r = json_object_get_int64(json_object_object_get(o, "r"));
+        }
+        json_object_put(calls);
+        return r;
+}
+
+/* Calls have their names, and from BIND to UNBIND the function. */
+static void test_trace(void) {
+        struct tdid_bind_info q = { .argsz = 0 };
+        int fd = open_bind();
+
+        check_int(tsm(EDU, "connect", "tsm0"), 0);
+        check_int(BIND_CALL(fd, INFO, &q), -EINVAL);
+        check_int(bind_edu(fd), 0);
+        check_request(fd, TDI_TEST_TSM_SCOPE_INFO, TDI_TEST_TSM_OP_START, 0, -EPERM, TDI_TEST_TSM_CODE_WRONG_SCOPE, 0);
+        check_int(unbind(fd), 0);
+        check_int(traced("TDID_BIND_IOC_INFO", ""), -EINVAL);
+        check_int(traced("TDID_BIND_IOC_BIND", ""), 0);
+        check_int(traced("TDID_BIND_IOC_REQUEST", EDU), -EPERM);
+        check_int(traced("TDID_BIND_IOC_UNBIND", EDU), 0);
+        check_int(tsm(EDU, "disconnect", "tsm0"), 0);
+        check_int(host_close(host, fd), 0);
+}
+
 static void test_requests(void) {
         uint32_t op = TDI_TEST_TSM_OP_STATE;
         struct tdid_bind_request q = new_request(TDI_TEST_TSM_SCOPE_INFO, &op, TDID_BIND_REQUEST_MAX + 1, 4);
@@ -520,6 +557,7 @@ int main(void) {
         test_disconnect(false);
         test_disconnect(true);
         test_requests();
+        test_trace();
         close_device(&edu);
         close_device(&other);
         close_device(&poor);

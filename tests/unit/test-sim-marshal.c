@@ -541,6 +541,90 @@ static void test_kvm(void) {
         check_int(close(made), 0);
 }
 
+/* ---- the bind provider ---- */
+
+static void test_two_fds(void) {
+        struct tdid_bind_bind arg = { .argsz = sizeof(arg), .device_fd = 4, .vm_fd = 9 };
+        struct sim_ioctl io;
+        uint32_t mask = 4;
+
+        test_about("two descriptors");
+        call(TDID_BIND_IOC_BIND, &arg, &io);
+        check_int(packed.n_fds, 2);
+        check_int(io.n_in, 2);
+        check_int(io.in[0].fd, 4);
+        check_int(io.in[1].fd, 9);
+        check_int(finish(&io, &arg, 0), 0);
+        check_int(arg.vm_fd, 9);
+        test_about("the second of them");
+        arg.device_fd = -1;
+        call(TDID_BIND_IOC_BIND, &arg, &io);
+        check_int(packed.n_fds, 1);
+        check_int(io.n_in, 2);
+        check_int(io.in[0].fd, -1);
+        check_int(io.in[1].fd, 9);
+        check_int(finish(&io, &arg, -EBADF), -EBADF);
+        test_about("a third one");
+        memcpy(packed.bytes, &mask, sizeof(mask));
+        check_int(unpack(TDID_BIND_IOC_BIND, 0, packed.bytes, packed.size, 1, &io), -EINVAL);
+}
+
+static void test_request(void) {
+        static uint8_t in[TDID_BIND_REQUEST_MAX], out[TDID_BIND_REQUEST_MAX];
+        struct tdid_bind_request arg = {
+                .argsz = sizeof(arg),
+                .in_len = sizeof(in),
+                .out_len = sizeof(out),
+                .in = (uintptr_t) in,
+                .out = (uintptr_t) out,
+        };
+        struct tdid_bind_request *there;
+        struct sim_ioctl io;
+        uint32_t longer = TDID_BIND_REQUEST_MAX + 1;
+
+        test_about("as long as it may be");
+        memset(in, 0x11, sizeof(in));
+        memset(out, 0x55, sizeof(out));
+        call(TDID_BIND_IOC_REQUEST, &arg, &io);
+        check_int(packed.size, 4 + sizeof(arg) + 2 * (sizeof(uint64_t) + TDID_BIND_REQUEST_MAX));
+        check_int(io.blob[0].size, sizeof(in));
+        check_int(io.blob[1].size, sizeof(out));
+        check(io.blob[0].data[sizeof(in) - 1] == 0x11 && io.blob[1].data[0] == 0);
+        memset(io.blob[1].data, 0x66, sizeof(out));
+        there = (void *) io.arg;
+        there->out_used = 5;
+        there->tsm_code = 0xbad;
+        check_int(finish(&io, &arg, 0), 0);
+        check_int(answered.size, 4 + sizeof(arg) + 8 + 8 + 5);
+        check_int(arg.tsm_code, 0xbad);
+        check(out[4] == 0x66 && out[5] == 0x55);
+
+        test_about("all of the answer, and more than there is room for");
+        for (uint32_t used = sizeof(out); used != 1; used = used == sizeof(out) ? UINT32_MAX : 1) {
+                memset(out, 0x55, sizeof(out));
+                call(TDID_BIND_IOC_REQUEST, &arg, &io);
+                memset(io.blob[1].data, 0x66, sizeof(out));
+                there = (void *) io.arg;
+                there->out_used = used;
+                check_int(finish(&io, &arg, 0), 0);
+                check(out[0] == 0x66 && out[sizeof(out) - 1] == 0x66);
+        }
+
+        test_about("longer: the kernel does not look at it");
+        arg.in_len = arg.out_len = longer;
+        call(TDID_BIND_IOC_REQUEST, &arg, &io);
+        check_int(packed.size, 4 + sizeof(arg) + 8 + 8);
+        check(!io.blob[0].data && !io.blob[1].data);
+        check_int(finish(&io, &arg, -EMSGSIZE), -EMSGSIZE);
+        test_about("longer, and sent all the same");
+        arg.in_len = 0;
+        arg.out_len = 0;
+        require(pack(TDID_BIND_IOC_REQUEST, &arg) == 0);
+        memcpy(packed.bytes + 4 + offsetof(struct tdid_bind_request, in_len), &longer, sizeof(longer));
+        memcpy(packed.bytes + 4 + sizeof(arg), &(uint64_t){ longer }, sizeof(uint64_t));
+        check_int(unpack(TDID_BIND_IOC_REQUEST, 0, packed.bytes, packed.size + longer, 0, &io), -EINVAL);
+}
+
 static void test_dma_buf(void) {
         struct {
                 struct tdi_udmabuf_create_list list;
@@ -666,6 +750,8 @@ int main(void) {
         test_sized();
         test_hw_info();
         test_kvm();
+        test_two_fds();
+        test_request();
         test_dma_buf();
         test_hostile();
         test_hostile_answer();
