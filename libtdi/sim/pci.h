@@ -195,7 +195,7 @@ void sim_tsm_function_added(struct sim_call *c, struct sim_function *fn); /* pci
 void sim_tsm_function_removed(struct sim_call *c, struct sim_function *fn);
 int sim_tsm_unload(struct sim_call *c, const char *name);
 int sim_tsm_load(struct sim_call *c, const char *name);
-/* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "bind", "connect_ms", "parent", "streams". */
+/* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "bind", "requests", "connect_ms", "parent", "streams". */
 int sim_tsm_load_with(struct sim_call *c, const char *name, struct json_object *options);
 /* pci_tsm_bind() and pci_tsm_unbind(): what no file of sysfs does. kvm tells VMs apart. */
 int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, uint32_t tdi_id);

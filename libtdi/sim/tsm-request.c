@@ -96,7 +96,8 @@ int sim_tsm_guest_req(struct sim_call *c, struct sim_function *fn, struct sim_ts
         lock = x ? tsm_dsm_lock(x) : NULL;
         r = lock ? sim_down_write_interruptible(c, lock) : -ENXIO;
         if (r >= 0) {
-                r = x->bound ? guest_req(c, x, q) : -ENXIO;
+                /* Without the call a real kernel falls over NULL: whoever asks has to look first. */
+                r = !x->bound ? -ENXIO : !x->tsm->requests ? -EOPNOTSUPP : guest_req(c, x, q);
                 sim_up_write(c, lock);
         }
         sim_up_read(c, &m->tsm_lock);

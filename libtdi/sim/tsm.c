@@ -537,6 +537,7 @@ static void take_plan(struct sim_tsm *tsm) {
         tsm->all = p->all;
         tsm->marks = p->marks;
         tsm->bind = p->bind;
+        tsm->requests = p->requests;
         tsm->connect_ms = p->connect_ms;
         tsm->streams = p->streams;
         set_accepts(tsm, p->accepts.names, p->accepts.n);
@@ -546,7 +547,7 @@ static int take_options(struct sim_tsm *tsm, struct json_object *options) {
         struct json_object *list = NULL;
         const char *parent = tsm->parent;
         uint64_t connect_ms = tsm->connect_ms, streams = tsm->streams;
-        bool marks = tsm->marks, bind = tsm->bind;
+        bool marks = tsm->marks, bind = tsm->bind, requests = tsm->requests;
         int r;
 
         r = json_get_str(options, "parent", &parent);
@@ -554,7 +555,8 @@ static int take_options(struct sim_tsm *tsm, struct json_object *options) {
                 return -EINVAL;
         if (json_get_u64(options, "connect_ms", &connect_ms) == -EBADMSG || connect_ms > 3600000 || json_get_u64(options, "streams",
                                                                                                                  &streams) == -EBADMSG ||
-            streams > 255 || json_get_bool(options, "marks", &marks) == -EBADMSG || json_get_bool(options, "bind", &bind) == -EBADMSG)
+            streams > 255 || json_get_bool(options, "marks", &marks) == -EBADMSG || json_get_bool(options, "bind", &bind) == -EBADMSG ||
+            json_get_bool(options, "requests", &requests) == -EBADMSG)
                 return -EINVAL;
         r = json_get_array(options, "accepts", &list);
         if (r == -EBADMSG)
@@ -581,6 +583,7 @@ static int take_options(struct sim_tsm *tsm, struct json_object *options) {
         tsm->streams = (unsigned) streams;
         tsm->marks = marks;
         tsm->bind = bind;
+        tsm->requests = requests;
         return 0;
 }
 

@@ -471,6 +471,27 @@ static void test_limits(int fd) {
         test_about("%s", "");
 }
 
+/* A TSM that binds and takes no requests, as a driver may be loaded: the other one of the topology, with other values than its own. */
+static void test_no_requests(void) {
+        struct json_object *options = json_tokener_parse("{\"bind\": true, \"requests\": false}");
+        struct sim_call call = { .sim = kernel };
+        int fd = open_bind();
+
+        require(options);
+        sim_lock(kernel);
+        check_int(sim_tsm_unload(&call, "tsm1"), 0);
+        check_int(sim_tsm_load_with(&call, "tsm1", options), 0);
+        sim_unlock(kernel);
+        json_object_put(options);
+        check_int(tsm(POOR, "connect", "tsm1"), 0);
+        check_int(bind_to(fd, POOR_ID, 8, poor.fd, vm), 0);
+        check_bound(POOR, "tsm1");
+        check_request(fd, TDI_TEST_TSM_SCOPE_INFO, TDI_TEST_TSM_OP_STATE, 4, -EOPNOTSUPP, 0, 0);
+        check_int(tsm(POOR, "disconnect", "tsm1"), 0);
+        check_request(fd, TDI_TEST_TSM_SCOPE_INFO, TDI_TEST_TSM_OP_STATE, 4, -ENXIO, 0, 0);
+        check_int(host_close(host, fd), 0);
+}
+
 /* What the log of calls has of a name: the result of the last one, 1 for none. */
 static int64_t traced(const char *name, const char *device) {
         struct json_object *calls;
@@ -557,6 +578,7 @@ int main(void) {
         test_disconnect(false);
         test_disconnect(true);
         test_requests();
+        test_no_requests();
         test_trace();
         close_device(&edu);
         close_device(&other);

@@ -181,6 +181,7 @@ static const struct {
         { "{" MACHINE ", \"tsms\": [{}]}", "tsms[0]: \"name\" is missing" },
         { "{" MACHINE ", \"tsms\": [{\"name\": \"tsm01\"}]}", "tsms[0].name: " },
         { "{" MACHINE ", \"tsms\": [{\"name\": \"tsm0\", \"bind\": \"no\"}]}", "tsms[0].bind: must be true or false" },
+        { "{" MACHINE ", \"tsms\": [{\"name\": \"tsm0\", \"requests\": 0}]}", "tsms[0].requests: must be true or false" },
         { "{" MACHINE ", \"tsms\": [{\"name\": \"tsm0\"}, {\"name\": \"tsm0\"}]}", "tsms[1]: \"tsm0\" is there twice" },
         { "{" MACHINE ", \"tsms\": [{\"name\": \"tsm0\", \"accepts\": [\"0000:01:00.0\"]}]}",
          "tsms[0].accepts[0]: there is no function 0000:01:00.0" },
@@ -287,10 +288,10 @@ static void test_bind_module(void) {
         struct sim_topology *t;
 
         t = read_good("{" MACHINE ", \"tsms\": [{\"name\": \"tsm0\"}]}");
-        check(!t->bind_module && t->tsms[0].bind);
+        check(!t->bind_module && t->tsms[0].bind && t->tsms[0].requests);
         sim_topology_free(t);
-        t = read_good("{" MACHINE ", \"bind_module\": true, \"tsms\": [{\"name\": \"tsm0\", \"bind\": false}]}");
-        check(t->bind_module && !t->tsms[0].bind);
+        t = read_good("{" MACHINE ", \"bind_module\": true, \"tsms\": [{\"name\": \"tsm0\", \"bind\": false, \"requests\": false}]}");
+        check(t->bind_module && !t->tsms[0].bind && !t->tsms[0].requests);
         sim_topology_free(t);
 }
 
