@@ -44,8 +44,8 @@ static int is_vfio_node(struct device *dev, const void *inode)
  * file is of this function when
  *  - VFIO says that the file is its own and no group's: then it is a device's;
  *  - it was opened by a character device: not one of a legacy group;
- *  - that character device is a child of the function. It is found only while it is registered; from
- *    then on the open file keeps it so, and the driver on the function.
+ *  - that character device is a child of the function. It is found only while it is registered;
+ *    from then on the open file keeps it so, and the driver on the function.
  * Whether BIND_IOMMUFD was called on this very file, and not on another open one of the device, is
  * in VFIO's private data only. Any read says it, though: VFIO refuses those of a file that is not
  * bound before it looks at anything else, and one of no bytes reads nothing. A file that is bound
@@ -86,10 +86,10 @@ static int look_once(struct pci_dev *pdev, struct tb_tsm *ret)
  * What the core has for a function now: 0, or ENOTCONN when that is nothing.
  *
  * pci_tsm_bind() and pci_tsm_guest_req() call the operations of the TSM without looking whether it
- * has them, and one that has not makes the kernel oops; so somebody must look. What there is to look
- * at belongs to the core's semaphore, which no module can take: disconnecting frees it, and a TSM's
- * driver takes its operations with it when it is unloaded. Hence copies that survive a bad address,
- * and two in a row that are the same, of an object that says it is this function's.
+ * has them, and one that has not makes the kernel oops; so somebody must look. What there is to
+ * look at belongs to the core's semaphore, which no module can take: disconnecting frees it, and a
+ * TSM's driver takes its operations with it when it is unloaded. Hence copies that survive a bad
+ * address, and two in a row that are the same, of an object that says it is this function's.
  *
  * What remains: between this look and the core's call the function can be disconnected, and be
  * connected to another TSM that lacks the operation. It takes two TSMs of different kinds in one

@@ -207,7 +207,7 @@ static long ioctl_bind(struct binding *b, void __user *user)
 	return rc;
 }
 
-/* When it returns to a caller that lives, the function is unbound: hence no other signal ends it. */
+/* When it returns to a caller that lives, the function is unbound: no other signal ends it. */
 static long ioctl_unbind(struct binding *b)
 {
 	long rc;
@@ -277,7 +277,7 @@ static int tb_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* As all members of the structs have the same place for 32-bit callers, their calls need no other code. */
+/* All members of the structs have the same place for 32-bit callers: one code for both. */
 static const struct file_operations tb_fops = {
 	.owner = THIS_MODULE,
 	.open = tb_open,

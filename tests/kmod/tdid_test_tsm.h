@@ -63,7 +63,7 @@ struct tdid_test_tsm_req {
 #define TDID_TEST_TSM_OP_STATE 1 /* information: the TDISP state, 32 bits */
 #define TDID_TEST_TSM_OP_START 2 /* state change: locked to run */
 #define TDID_TEST_TSM_OP_STOP 3	 /* state change: locked or run to unlocked; stays bound */
-/* information: the data, 64 bits, is what the TSM's driver returns to the core, as no driver should */
+/* any: the data, 64 bits, is what the driver returns to the core, whether it makes sense or not */
 #define TDID_TEST_TSM_OP_RETURN 4
 
 #define TDID_TEST_TSM_CODE_OK 0

@@ -5,6 +5,8 @@
 
 import os
 import subprocess
+import threading
+import time
 
 from kit.checks import Failure, check, contains, equal, eventually
 from kit.registry import scenario
@@ -84,10 +86,11 @@ def bind_module_requests(t):
 
 @bind_scenario("igb-vf", "nvme", tsm=("igb", "nvme"), tags=("quick",))
 def bind_module_slow(t):
-    """A slow request holds up its own binding and no other."""
+    """A slow request holds up its own binding and no other, and a slow unbind the last close of the device."""
     vf, other = t.host.bdf("igb-vf"), t.host.bdf("nvme")
     prepare(t, vf, other)
     t.tsm.rule("guest_req", vf, delay=3000)
+    t.tsm.rule("unbind", vf, delay=1000)
     program(t, "bind_check", "slow", vf, other)
 
 
@@ -147,10 +150,46 @@ def bind_module_unload(t):
         check(os.stat(NODE).st_mode & 0o777 == 0o600, f"mode of {NODE}")
 
 
+def race(t, tsm, *bdfs):
+    said = program(t, "bind_race", 60 if t.full else 10, t.rng.randrange(1 << 31), tsm, t.host.dsm(bdfs[0]), *bdfs, timeout=300)
+    contains(said, "all unbound", "output")
+
+
 @bind_scenario("igb-vf:2", tsm=("igb",), tags=("quick",), timeout=600)
 def bind_module_race(t):
     """Everything at once on the same few files, with the DSM disconnected and connected in between: nothing stays, nothing breaks."""
-    first, second = t.host.bdfs("igb-vf", 2)
-    prepare(t, first, second)
-    said = program(t, "bind_race", 60 if t.full else 10, t.rng.randrange(1 << 31), t.tsm_name, t.host.dsm(first), first, second, timeout=300)
-    contains(said, "all unbound", "output")
+    bdfs = t.host.bdfs("igb-vf", 2)
+    prepare(t, *bdfs)
+    race(t, t.tsm_name, *bdfs)
+
+
+@bind_scenario("igb-vf:2", tsm=("igb",), timeout=600)
+def bind_module_race_tsm(t):
+    """The same, while the TSM's driver is unloaded and loaded: what is looked at without a lock is gone now and then."""
+    bdfs = t.host.bdfs("igb-vf", 2)
+    dsm = t.host.dsm(bdfs[0])
+    prepare(t, *bdfs)
+    failed, rounds, over = [], 0, threading.Event()
+
+    def run():
+        try:
+            # Nobody else writes to tsm/connect: the kernel waits for that file's writers with the lock held that they wait for, when
+            # the last TSM goes.
+            race(t, "-", *bdfs)
+        except Failure as error:
+            failed.append(error)
+        over.set()
+    thread = threading.Thread(target=run)
+    thread.start()
+    # Half the time: at the end it looks at the TSM, and that must be there.
+    end = time.monotonic() + (30 if t.full else 5)
+    while time.monotonic() < end and not over.is_set():
+        t.tsm.unload()
+        t.tsm.load([dsm])
+        t.host.tsm_connect(dsm, t.tsm_name)
+        rounds += 1
+    thread.join()
+    if failed:
+        raise failed[0]
+    check(rounds >= 3, f"the TSM was unloaded {rounds} times only")
+    t.note(f"the TSM was unloaded {rounds} times")

@@ -6,7 +6,7 @@
  *      bind_check errors BDF OTHER       OTHER's DSM is not connected, BDF's is
  *      bind_check life BDF               who keeps a binding, and what ends it
  *      bind_check requests BDF
- *      bind_check slow BDF OTHER         a rule makes guest_req of BDF wait for 3 s; OTHER has another DSM
+ *      bind_check slow BDF OTHER         rules make guest_req of BDF wait for 3 s and unbind for 1 s; OTHER has another DSM
  *      bind_check lost BDF DSM TSM       the TSM is disconnected under a binding
  *      bind_check lacks BDF bind|request the TSM has no such operation
  *      bind_check unbindable BDF         no TSM at all
@@ -481,7 +481,7 @@ static void requests(const char *bdf) {
         IS(out[0], 1);
 }
 
-/* ---- slow requests ---- */
+/* ---- slow TSMs ---- */
 
 struct caller {
         int fd;
@@ -498,6 +498,13 @@ static void *call_slowly(void *arg) {
 
         c->result = call(c->fd, TDID_BIND_IOC_REQUEST, &r);
         c->ended = now();
+        return NULL;
+}
+
+static void *unbind_slowly(void *arg) {
+        struct caller *c = arg;
+
+        c->result = tdi_unbind(c->fd);
         return NULL;
 }
 
@@ -565,6 +572,19 @@ static void slow(const char *bdf, const char *other) {
         pthread_join(threads[0], NULL);
         IS(waits.result, 0);
         IS(is_bound(bdf), false);
+
+        /* The device stays open, though by nobody else, until the TSM is done: its last close would reset it. */
+        waits.fd = provider();
+        IS(tdi_bind(waits.fd, bdf, device, vm, 1), 0);
+        close(device);
+        device = open_device(bdf);
+        if (pthread_create(&threads[0], NULL, unbind_slowly, &waits) != 0)
+                errx(1, "no thread");
+        nap(0.4);
+        IS(bind_iommufd(device, iommufd), -EINVAL);
+        pthread_join(threads[0], NULL);
+        IS(waits.result, 0);
+        IS(bind_iommufd(device, iommufd), 0);
 }
 
 /* ---- TSMs that go, or cannot ---- */

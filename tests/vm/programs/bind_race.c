@@ -5,6 +5,7 @@
  *
  *      bind_race SECONDS SEED TSM DSM BDF…
  *
+ * With "-" for the TSM it leaves that to the caller, who has the DSM connected when the seconds are over.
  * Each call may fail in any way that its caller survives; what counts is that the kernel has nothing to say (the caller looks), that
  * everything is unbound at the end, and that a function can be bound then. Prints how often which call gave which result.
  */
@@ -146,6 +147,8 @@ static int do_one(uint64_t *rng, int op) {
         case NONSENSE:
                 return nonsense(rng, fd);
         default:
+                if (strcmp(tsm, "-") == 0)
+                        return 0;
                 snprintf(path, sizeof(path), PCI "%s/tsm/disconnect", dsm);
                 r = write_file(path, tsm);
                 snprintf(path, sizeof(path), PCI "%s/tsm/connect", dsm);
@@ -218,10 +221,12 @@ int main(int argc, char **argv) {
         /* Whatever numbers they have by now. */
         for (int n = iommufd + 1; n < OPEN_MAX_FDS; n++)
                 close(n);
-        snprintf(path, sizeof(path), PCI "%s/tsm/connect", dsm);
-        r = write_file(path, tsm);
-        if (r < 0 && r != -EBUSY)
-                errx(1, "%s: %s", path, strerror(-r));
+        if (strcmp(tsm, "-") != 0) {
+                snprintf(path, sizeof(path), PCI "%s/tsm/connect", dsm);
+                r = write_file(path, tsm);
+                if (r < 0 && r != -EBUSY)
+                        errx(1, "%s: %s", path, strerror(-r));
+        }
         for (unsigned f = 0; f < count; f++) {
                 if (is_bound(functions[f]))
                         errx(1, "%s is bound, and no file is open", functions[f]);
