@@ -181,14 +181,16 @@ static void name_socket(Custody *c) {
         json_set_u64(c->values, "vmm_gid", c->vm->vmm_gid);
 }
 
-static int make_ioas(Custody *c) {
-        uint32_t ioas;
+static int make_space(Custody *c) {
+        struct vm_space *s;
         int r;
 
-        r = vm_ioas(c->vm, c->group, &ioas);
-        if (r >= 0)
-                json_set_u64(c->values, "ioas", ioas);
-        return r;
+        r = vm_space_get(c->vm, c, &s);
+        if (r < 0)
+                return r;
+        json_set_u64(c->values, "ioas", s->ioas);
+        json_set_u64(c->values, "viommu_type", c->vm->platform->viommu_type);
+        return 0;
 }
 
 /* This sub-action, and those after it that run in the same command. */
@@ -201,19 +203,20 @@ static uint32_t command_from(Custody *c, enum custody_action a) {
 }
 
 bool custody_run_do(Custody *c, enum custody_action a) {
-        bool local = custody_is_local(c, a, false);
+        bool local;
         int r;
 
+        r = a == ACTION_PREPARE_VIOMMU ? make_space(c) : 0;
+        if (r < 0) {
+                custody_failed(c, a, false, r, "IOMMU_IOAS_ALLOC failed");
+                return true;
+        }
+        local = custody_is_local(c, a, false);
         r = local || custody_table[a].do_ == RUNS_HOLDER ? 0 : custody_need_worker(c);
         if (r == -EWOULDBLOCK)
                 return false;
         if (r < 0) {
                 custody_failed(c, a, false, r, "could not start a worker");
-                return true;
-        }
-        r = a == ACTION_PREPARE_ATTACH ? make_ioas(c) : 0;
-        if (r < 0) {
-                custody_failed(c, a, false, r, "IOMMU_IOAS_ALLOC failed");
                 return true;
         }
         if (a == ACTION_PREPARE_SOCKET)

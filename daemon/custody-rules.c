@@ -87,6 +87,17 @@ Custody *custody_bound_under(Manager *m, const char *dsm) {
         return NULL;
 }
 
+/* For another function of the VM: which may be behind the same IOMMU, and then shares it. */
+static bool viommu_is_being_made(const Custody *c) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                const Custody *o = c->manager->custodies[i];
+
+                if (o != c && o->vm == c->vm && o->busy && !o->stuck && (o->begun & 1u << ACTION_PREPARE_VIOMMU))
+                        return true;
+        }
+        return false;
+}
+
 /* Its DSM is on its way to a VM, and will be reset there. */
 static bool dsm_will_be_reset(const Custody *c) {
         for (size_t i = 0; i < c->manager->n_custodies; i++) {
@@ -130,6 +141,8 @@ bool custody_may_do(Custody *c, enum custody_action a) {
         if (a == ACTION_CONNECT_NOTE && connection_is_in_doubt(c))
                 return false;
         if ((a == ACTION_CONNECT_NOTE || a == ACTION_CONNECT_TSM) && dsm_is_busy(c))
+                return false;
+        if (a == ACTION_PREPARE_VIOMMU && vm_nests(c->vm) && viommu_is_being_made(c))
                 return false;
         if (a == ACTION_BIND_LOCK && dsm_will_be_reset(c))
                 return false;

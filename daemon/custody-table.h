@@ -21,7 +21,9 @@ enum custody_action {
         ACTION_OPEN_BIND,     /* resets the function, so it comes before the TSM connects */
         ACTION_CONNECT_NOTE,  /* is the DSM connected already? */
         ACTION_CONNECT_TSM,
-        ACTION_PREPARE_ATTACH,
+        ACTION_PREPARE_VIOMMU,  /* the I/O address space; the nest parent and the secure vIOMMU over it, where the platform wants them */
+        ACTION_PREPARE_VDEVICE, /* the secure world's view of the function; nothing is attached before */
+        ACTION_PREPARE_ATTACH,  /* undone first of the three, and takes the vdevice with it */
         ACTION_PREPARE_SOCKET, /* undone before what it serves: no client reaches the device while it is being unwound */
         ACTION_BIND_LOCK,      /* its client changes nothing more that the TSM locks; undone after the unbind */
         ACTION_BIND_TSM,
@@ -40,7 +42,7 @@ struct custody_row {
         enum tdi_custody step;
         enum custody_runs do_, undo;
         unsigned fds;      /* how many of {cdev, iommufd} the worker gets for do; of {cdev, KVM VM} for bind.tsm */
-        unsigned fds_undo; /* the same; for bind.tsm {binding} */
+        unsigned fds_undo; /* the same; of {binding} for bind.tsm */
         bool joins;        /* one command with the row before it, without values or descriptors of its own making */
         size_t deadline;   /* offset of the deadline in struct config */
         size_t deadline_undo;

@@ -166,6 +166,15 @@ static uint32_t command_from(Custody *c, enum custody_action a) {
         return command;
 }
 
+/* Those of the row that are there still. */
+static unsigned fds_for_undo(const Custody *c, enum custody_action a) {
+        unsigned n = custody_table[a].fds_undo;
+
+        if (c->device < 0)
+                return 0;
+        return n > 1 && (!c->vm || c->vm->iommufd < 0) ? 1 : n;
+}
+
 bool custody_run_undo(Custody *c, enum custody_action a) {
         bool local = custody_is_local(c, a, true);
         int r;
@@ -204,7 +213,7 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
         } else if (a == ACTION_BIND_TSM)
                 r = custody_call(c, true, &c->binding, c->binding >= 0 ? custody_table[a].fds_undo : 0, on_unbound);
         else if (a != ACTION_OPEN_CDEV)
-                r = custody_call(c, true, &c->device, c->device >= 0 ? custody_table[a].fds_undo : 0, on_undone);
+                r = custody_call(c, true, (int[]){ c->device, c->vm ? c->vm->iommufd : -EBADF }, fds_for_undo(c, a), on_undone);
         else if (c->given_to_worker)
                 r = custody_call(c, true, NULL, 0, on_undone);
         else {

@@ -48,6 +48,17 @@ static enum custody_action lowest(uint32_t actions) {
         return actions ? __builtin_ctz(actions) : ACTION_NONE;
 }
 
+/* What was made for one function is for all of its space. */
+static void take_viommu(Custody *c) {
+        struct vm_space *s = vm_space_find(c->vm, c);
+
+        if (!s || s->viommu)
+                return;
+        s->nest = (uint32_t) json_u64_or(c->values, "nest", 0);
+        s->viommu = (uint32_t) json_u64_or(c->values, "viommu", 0);
+        vm_touch(c->vm);
+}
+
 void custody_ended(Custody *c, enum custody_action a, bool undo) {
         /* Those between two of one command are the worker's. */
         if (undo ? !(c->command & (BIT(a) - 1)) : !(c->command >> a >> 1))
@@ -66,8 +77,10 @@ void custody_ended(Custody *c, enum custody_action a, bool undo) {
                 c->bound_round = inventory_refresh_tsm(c->manager);
         if (a == ACTION_BIND_LOCK)
                 c->lock_asked = 0;
-        if (undo && a == ACTION_PREPARE_ATTACH && c->vm)
-                vm_group_settle(c->vm, c->group);
+        if (!undo && a == ACTION_PREPARE_VIOMMU && c->vm)
+                take_viommu(c);
+        if (undo && a == ACTION_PREPARE_VIOMMU && c->vm)
+                vm_space_settle(c->vm, c);
         if (custody_step(c) != c->announced)
                 custody_announce(c);
         manager_touch(c->manager);
@@ -183,6 +196,27 @@ struct json_object *custody_arguments(Custody *c) {
         return args;
 }
 
+/* Is one to be made? Where it is there already, or cannot be, writes that down. */
+static bool wants_viommu(Custody *c) {
+        const struct vm_space *s = c->vm ? vm_space_find(c->vm, c) : NULL;
+        const char *why = NULL;
+
+        if (!s || !vm_nests(c->vm))
+                return false;
+        if (isempty(s->iommu))
+                why = "the kernel does not name its IOMMU";
+        else if (!json_object_object_get_ex(c->values, "guest_rid", NULL))
+                why = "its requester ID in the guest is not known: attach it with guest_rid";
+        else if (s->viommu) {
+                json_set_u64(c->values, "nest", s->nest);
+                json_set_u64(c->values, "viommu", s->viommu);
+                return false;
+        }
+        if (why)
+                json_set_str(c->values, "no_viommu", why);
+        return !why;
+}
+
 bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
         const struct custody_row *row = &custody_table[a];
 
@@ -190,6 +224,10 @@ bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
                 return true;
         if (a == ACTION_CONNECT_NOTE)
                 return isempty(custody_dsm(c));
+        if (a == ACTION_PREPARE_VIOMMU && !undo)
+                return !wants_viommu(c);
+        if (a == ACTION_PREPARE_VDEVICE)
+                return json_u64_or(c->values, undo ? "vdevice" : "viommu", 0) == 0 || !c->vm;
         if (a == ACTION_CONNECT_TSM && !undo) {
                 if (isempty(custody_dsm(c))) {
                         json_set_str(c->values, "connected_by", "");

@@ -184,7 +184,7 @@ static struct json_object *describe_lacks(const Manager *m, const struct platfor
                 lack(lacks, "a bind provider", "no function becomes a TDI", "%s", json_str_or(provider, "why", ""));
         if (p->viommu)
                 lack(lacks, "an answer whether the kernel makes a secure vIOMMU", "a VM with functions cannot be sealed where there is none",
-                     "iommufd's type %u (%s) is an ordinary one up to Linux 7.3; a secure one could only be tried with a function", p->viommu_type,
+                     "iommufd's type %u (%s) is an ordinary one up to Linux 7.3; it is tried when a function is prepared, and the VM's description tells", p->viommu_type,
                      p->viommu);
         if (p->has_tsm)
                 lack(lacks, "private MMIO in KVM", "a guest cannot reach the TEE memory ranges of a running TDI",

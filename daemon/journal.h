@@ -9,7 +9,8 @@
 
 #include "custody.h"
 
-#define JOURNAL_VERSION 2
+/* 2: prepare.socket; 3: prepare.viommu, prepare.vdevice, bind.lock, bind.tsm */
+#define JOURNAL_VERSION 3
 #define JOURNAL_SIZE_MAX (64UL * 1024)
 
 /* What a file said. */

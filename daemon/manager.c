@@ -57,7 +57,6 @@ static void release(Manager *m, Custody *c) {
         char path[64];
         TDI *t = tdi_of(c);
         VM *vm = c->vm;
-        int32_t group = c->group;
 
         log_info("%s is given back", c->name);
         if (t) {
@@ -66,7 +65,7 @@ static void release(Manager *m, Custody *c) {
         }
         manager_remove((void **) m->custodies, &m->n_custodies, c);
         if (vm)
-                vm_group_settle(vm, group);
+                vm_space_settle(vm, c);
         bus_changed(m, device_path(c->bdf, path), BUS_DEVICE, "Custody", "VM", "Quarantine", "Driver", NULL);
         inventory_released(m, c->bdf);
         custody_free(c);

@@ -135,11 +135,8 @@ static void on_unmapped(Worker *w, int r, const char *text, struct json_object *
 
 static int unmap(VM *vm) {
         _cleanup_json_ struct json_object *args = json_new();
-        struct json_object *ids = json_new_array();
 
-        for (size_t i = 0; i < vm->n_groups; i++)
-                json_push_take(ids, json_object_new_uint64(vm->groups[i].ioas));
-        json_set_take(args, "ioas", ids);
+        json_set_take(args, "spaces", vm_spaces_to_unmap(vm));
         return worker_call(vm->worker, "vm.unmap", "do", args, &vm->iommufd, 1, on_unmapped, vm);
 }
 

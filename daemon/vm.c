@@ -75,7 +75,7 @@ VM *vm_free(VM *vm) {
         json_putp(&vm->vpci_state);
         free(vm->tdis);
         free(vm->keepers);
-        free(vm->groups);
+        free(vm->spaces);
         free(vm->seclabel);
         free(vm->name);
         free(vm->id);
@@ -211,6 +211,7 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
                 } else
                         json_set_take(o, "bound", NULL);
                 json_set_str(o, "bind_error", t->bind_error);
+                json_set_take(o, "viommu", vm_describe_vdevice(t));
                 if (custody_is_done(t->custody, ACTION_PREPARE_ATTACH))
                         json_set_u64(o, "ioas", json_u64_or(t->custody->values, "ioas", 0));
         }
@@ -220,6 +221,7 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
 
 struct json_object *vm_record(VM *vm, bool describe) {
         struct json_object *o = json_new(), *list;
+        char text[256];
 
         if (!describe)
                 json_set_u64(o, "version", VM_STATE_VERSION);
@@ -279,7 +281,8 @@ struct json_object *vm_record(VM *vm, bool describe) {
                 json_set_take(o, "peer", peer_describe(vm));
                 json_set_str(o, "guard", "none: this tdid has no mmap guard");
                 json_set_str(o, "watch", watch_describe(vm->manager->watch));
-                json_set_str(o, "vIOMMU", "no secure vIOMMU: plain I/O address spaces are used");
+                vm_describe_viommu(vm, text, sizeof(text));
+                json_set_str(o, "vIOMMU", text);
                 return o;
         }
         json_set_u64(o, "await_deadline", vm->await_deadline);
@@ -288,7 +291,7 @@ struct json_object *vm_record(VM *vm, bool describe) {
         json_set_bool(o, "kvm_of_peer", vm->kvm_of_peer);
         json_set_take(o, "peer", peer_record(vm));
         json_set_u64(o, "next_keeper", vm->next_keeper);
-        json_set_take(o, "groups", vm_groups_record(vm));
+        json_set_take(o, "groups", vm_spaces_record(vm));
         export_record(vm, o);
         return o;
 }
@@ -331,7 +334,7 @@ int vm_take_record(VM *vm, struct json_object *o) {
                 vm->max_maps = (unsigned) json_u64_or(list, "maps", vm->max_maps);
         }
         if (json_get_array(o, "groups", &list) >= 0)
-                vm_groups_take_record(vm, list);
+                vm_spaces_take_record(vm, list);
         export_take_record(vm, o);
         return 0;
 }
@@ -435,7 +438,8 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                 if (c && isempty(c->vm_id)) {
                         if (free_and_strdup(&c->vm_id, vm->id) < 0)
                                 log_oom();
-                        c->done |= 1u << ACTION_OPEN_CDEV | 1u << ACTION_OPEN_BIND | 1u << ACTION_PREPARE_ATTACH | 1u << ACTION_PREPARE_SOCKET;
+                        c->done |= 1u << ACTION_OPEN_CDEV | 1u << ACTION_OPEN_BIND | 1u << ACTION_PREPARE_VIOMMU | 1u << ACTION_PREPARE_VDEVICE |
+                                   1u << ACTION_PREPARE_ATTACH | 1u << ACTION_PREPARE_SOCKET;
                         json_set_str(c->values, "uuid", vm->uuid);
                 }
                 if (!c || !streq_ptr(c->vm_id, vm->id)) {
@@ -536,6 +540,6 @@ bool vm_settle(VM *vm) {
         changed |= export_settle(vm);
         changed |= push_record(vm);
         changed |= tdi_bind_settle(vm);
-        changed |= vm->close == CLOSE_NOT ? vm_groups_settle(vm) : vm_close_settle(vm);
+        changed |= vm->close == CLOSE_NOT ? vm_spaces_settle(vm) : vm_close_settle(vm);
         return changed;
 }

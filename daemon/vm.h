@@ -60,10 +60,12 @@ struct Keeper {
         bool storing; /* the holder has not confirmed it yet */
 };
 
-/* The address space of one IOMMU group: the kernel allows a group one. */
-struct vm_group {
-        int32_t group;
+/* An address space, of an IOMMU group or, under a vIOMMU, of all that is behind a physical IOMMU (vm-space.c). */
+struct vm_space {
+        int32_t group; /* its first function's, where it is shared; negative: it is on its way out */
         uint32_t ioas;
+        char iommu[32];        /* name of the physical IOMMU in sysfs, "": not shared */
+        uint32_t nest, viommu; /* the nest parent and the vIOMMU, 0: none */
 };
 
 typedef void (*vm_ready)(VM *vm, int r, void *userdata);
@@ -109,8 +111,8 @@ struct VM {
         uint64_t next_keeper;
         TDI **tdis;
         size_t n_tdis, room_tdis;
-        struct vm_group *groups;
-        size_t n_groups;
+        struct vm_space *spaces;
+        size_t n_spaces;
 
         unsigned await;          /* seconds */
         uint64_t await_deadline; /* CLOCK_MONOTONIC, µs; 0: not counting */
@@ -167,16 +169,27 @@ int vm_start(VM *vm, vm_ready ready, void *userdata);
 int vm_adopt(VM *vm, struct json_object *hello, void (*adopted)(VM *vm, int r));
 
 /* Address spaces (vm-space.c) */
-/* The IOAS of a group, made when there is none. */
-int vm_ioas(VM *vm, int32_t group, uint32_t *ret);
-/* Ends a group's IOAS when its last function has been detached; a later one gets another. */
-void vm_group_settle(VM *vm, int32_t group);
+/* Does its platform want a secure vIOMMU? */
+bool vm_nests(const VM *vm);
+/* A function's space, until the next is made; NULL. */
+struct vm_space *vm_space_find(const VM *vm, const Custody *c);
+/* The same, made when there is none. */
+int vm_space_get(VM *vm, const Custody *c, struct vm_space **ret);
+/* A function has been detached: its space ends when it was the last there; a later one gets another. */
+void vm_space_settle(VM *vm, const Custody *c);
 /* The same, but not before the VM ends: something is mapped there that cannot be unmapped now. */
-void vm_group_leave(VM *vm, int32_t group);
+void vm_space_leave(VM *vm, const Custody *c);
 /* One step of what the two have begun; true when something changed. */
-bool vm_groups_settle(VM *vm);
-struct json_object *vm_groups_record(const VM *vm);
-void vm_groups_take_record(VM *vm, struct json_object *list);
+bool vm_spaces_settle(VM *vm);
+/* All of them, for vm.unmap. */
+struct json_object *vm_spaces_to_unmap(const VM *vm);
+/* Why the function has no virtual device in a secure vIOMMU though its platform wants one; NULL. */
+const char *vm_why_no_vdevice(const TDI *t);
+/* {"id", "nest", "vdevice", "virt_id"}, NULL: it has none. The caller's. */
+struct json_object *vm_describe_vdevice(const TDI *t);
+void vm_describe_viommu(const VM *vm, char *buf, size_t size);
+struct json_object *vm_spaces_record(const VM *vm);
+void vm_spaces_take_record(VM *vm, struct json_object *list);
 
 /* Gives everything back; says why on the bus. Doing it again is no error. */
 void vm_close(VM *vm, const char *reason);

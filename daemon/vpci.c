@@ -108,7 +108,7 @@ void vpci_stopped(Custody *c, bool stuck) {
         }
         /* What its client had mapped may still be there, and unmapping may take long: that is for the VM's end. */
         if (stuck)
-                vm_group_leave(c->vm, c->group);
+                vm_space_leave(c->vm, c);
 }
 
 /* A packet holds what some functions have to say: the others follow. The VM has those that are not answered yet. */

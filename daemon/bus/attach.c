@@ -172,6 +172,8 @@ static void begin(VM *vm, Job *j, const struct want *wants, size_t n) {
                 c->sequence = j->sequence;
                 json_set_bool(c->values, "force", w->force);
                 json_set_str(c->values, "connect", w->connect ? w->connect : "auto");
+                if (w->guest_rid >= 0)
+                        json_set_u64(c->values, "guest_rid", (uint64_t) w->guest_rid);
                 if (w->vf_token)
                         json_set_str(c->values, "vf_token", w->vf_token);
                 custody_set_vm(c, vm);

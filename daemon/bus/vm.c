@@ -74,6 +74,7 @@ static int open_vm(Manager *m, sd_bus_message *call, sd_bus_message_handler_t me
 }
 
 static int check_seal(VM *vm, sd_bus_error *e) {
+        const char *missing;
         enum tdi_error error;
         char why[512];
 
@@ -87,9 +88,10 @@ static int check_seal(VM *vm, sd_bus_error *e) {
                 if (vm->tdis[i]->state != TDI_STATE_PREPARED)
                         return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is %s: wait for its job, or detach it", bdf,
                                          tdi_state_to_string(vm->tdis[i]->state));
-                if (vm->platform->early_prepare)
-                        return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s needs its vPCI function in a secure vIOMMU (%s) before boot, which tdid "
-                                         "cannot prepare on this kernel", bdf, vm->platform->title, vm->platform->viommu);
+                missing = vm->platform->early_prepare ? vm_why_no_vdevice(vm->tdis[i]) : NULL;
+                if (missing)
+                        return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s needs its vPCI function in a secure vIOMMU (%s) before boot, and there is none: %s",
+                                         bdf, vm->platform->title, vm->platform->viommu, missing);
                 if (vm->tdis[i]->bind != BIND_EARLY)
                         continue;
                 error = tdi_may_bind(vm->tdis[i], why, sizeof(why));

@@ -58,7 +58,7 @@ static bool is_going(struct work *w, int r) {
 }
 
 int claim_note_do(struct work *w) {
-        char driver[128], override[128], pm[32];
+        char driver[128], override[128], pm[32], iommu[32], path[PATH_MAX];
         int r;
 
         r = read_driver(w, driver, sizeof(driver));
@@ -75,6 +75,10 @@ int claim_note_do(struct work *w) {
         json_set_str(w->values, "driver", driver);
         json_set_str(w->values, "override", streq(override, OVERRIDE_NONE) ? "" : override);
         json_set_str(w->values, "pm", pm);
+        /* The IOMMU that serves it; a kernel without one has no group either, which is refused before. */
+        if (host_read_link_name(w->host, work_path(w, path, sizeof(path), "iommu"), iommu, sizeof(iommu)) < 0)
+                iommu[0] = '\0';
+        json_set_str(w->values, "iommu", iommu);
         return 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The prepare step without a vIOMMU: the function is attached to its group's I/O address space; and what closing a VM
+ * The last of the prepare step: the function is attached to its I/O address space, or to the nest parent over it; and what closing a VM
  * does to its iommufd as a whole. Guest memory is free when vm.unmap has returned, however long a device takes to close.
  */
 #include "worker/work.h"
@@ -14,12 +14,14 @@
 int prepare_attach_do(struct work *w) {
         struct tdi_vfio_device_attach_iommufd_pt attach = {
                 .argsz = offsetof(struct tdi_vfio_device_attach_iommufd_pt, pasid),
-                .pt_id = (uint32_t) json_u64_or(w->args, "ioas", 0),
+                .pt_id = (uint32_t) json_u64_or(w->args, "nest", 0),
         };
         int r;
 
         if (w->fds.n < 1)
                 return work_fail(w, -EINVAL, NULL, "attach %s", w->bdf);
+        if (attach.pt_id == 0)
+                attach.pt_id = (uint32_t) json_u64_or(w->args, "ioas", 0);
         r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
         if (r < 0)
                 return work_fail(w, r,
@@ -66,37 +68,46 @@ int prepare_attach_undo(struct work *w) {
                 return 0; /* never bound */
         if (r < 0 && r != -ENODEV && r != -EIO)
                 return work_fail(w, r, NULL, "switch bus mastering of %s off", w->bdf);
+        r = prepare_vdevice_undo(w);
+        if (r < 0)
+                return r;
         r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
         if (r < 0 && r != -EINVAL && r != -ENODEV)
                 return work_fail(w, r, NULL, "VFIO_DEVICE_DETACH_IOMMUFD_PT of %s", w->bdf);
         return 0;
 }
 
-/* Unmaps and destroys the address spaces in "ioas"; every one is tried. */
+static int end_space(struct work *w, struct json_object *space) {
+        uint32_t ioas = (uint32_t) json_u64_or(space, "ioas", 0);
+        struct tdi_iommu_ioas_unmap unmap = { .size = sizeof(unmap), .ioas_id = ioas, .length = UINT64_MAX };
+        const uint32_t objects[] = { (uint32_t) json_u64_or(space, "viommu", 0), (uint32_t) json_u64_or(space, "nest", 0), ioas };
+        int r;
+
+        r = host_ioctl(w->host, w->fds.fd[0], TDI_IOMMU_IOAS_UNMAP, &unmap);
+        /* ENOENT: nothing was mapped, or the IOAS has gone already. */
+        if (r < 0 && r != -ENOENT)
+                return work_fail(w, r, NULL, "IOMMU_IOAS_UNMAP of everything in IOAS %u", ioas);
+        for (size_t i = 0; i < ARRAY_SIZE(objects); i++) {
+                r = work_destroy(w, w->fds.fd[0], objects[i]);
+                /* EBUSY while a stuck function is still attached: it goes with the iommufd then. */
+                if (r < 0 && r != -EBUSY)
+                        return work_fail(w, r, NULL, "IOMMU_DESTROY of %u, of IOAS %u", objects[i], ioas);
+        }
+        return 0;
+}
+
+/* args: "spaces": [{"ioas", "nest", "viommu"}]. Unmaps and destroys them; every one is tried. */
 int vm_unmap_do(struct work *w) {
-        struct json_object *ids;
+        struct json_object *spaces;
         int r = 0;
 
-        if (w->fds.n != 1 || json_get_array(w->args, "ioas", &ids) < 0)
+        if (w->fds.n != 1 || json_get_array(w->args, "spaces", &spaces) < 0)
                 return work_fail(w, -EINVAL, NULL, "unmap the VM's memory");
-        for (size_t i = 0; i < json_object_array_length(ids); i++) {
-                uint32_t id = (uint32_t) json_object_get_uint64(json_object_array_get_idx(ids, i));
-                struct tdi_iommu_ioas_unmap unmap = {
-                        .size = sizeof(unmap),
-                        .ioas_id = id,
-                        .length = UINT64_MAX,
-                };
-                struct tdi_iommu_destroy destroy = { .size = sizeof(destroy), .id = id };
-                int k;
+        for (size_t i = 0; i < json_object_array_length(spaces); i++) {
+                int k = end_space(w, json_object_array_get_idx(spaces, i));
 
-                k = host_ioctl(w->host, w->fds.fd[0], TDI_IOMMU_IOAS_UNMAP, &unmap);
-                /* ENOENT: nothing was mapped, or the IOAS has gone already. */
-                if (k < 0 && k != -ENOENT && r == 0)
-                        r = work_fail(w, k, NULL, "IOMMU_IOAS_UNMAP of everything in IOAS %u", id);
-                /* EBUSY while a stuck function is still attached: it goes with the iommufd then. */
-                k = host_ioctl(w->host, w->fds.fd[0], TDI_IOMMU_DESTROY, &destroy);
-                if (k < 0 && k != -ENOENT && k != -EBUSY && r == 0)
-                        r = work_fail(w, k, NULL, "IOMMU_DESTROY of IOAS %u", id);
+                if (r == 0)
+                        r = k;
         }
         return r;
 }

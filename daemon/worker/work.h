@@ -59,6 +59,11 @@ int connect_tsm_do(struct work *w);
 int connect_tsm_undo(struct work *w);
 int connect_tsm_probe(struct work *w);
 
+/* An object of an iommufd; one that is not there is no error, nor is 0. */
+int work_destroy(struct work *w, int iommufd, uint32_t id);
+int prepare_viommu_do(struct work *w);
+int prepare_vdevice_do(struct work *w);
+int prepare_vdevice_undo(struct work *w);
 int prepare_attach_do(struct work *w);
 int prepare_attach_undo(struct work *w);
 int prepare_socket_do(struct work *w);

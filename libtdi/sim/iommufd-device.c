@@ -42,7 +42,7 @@ void iommufd_device_unbind(struct sim_call *c, struct iommufd_device *d) {
         d->destroying = true;
         if (d->vdevice) {
                 iommufd_remove(d->ctx, &d->vdevice->object, true);
-                vdevice_free(d->vdevice);
+                vdevice_free(c, d->vdevice);
         }
         iommufd_remove(d->ctx, &d->object, false);
         sim_group_release(d->fn->group, d->ctx);

@@ -383,13 +383,27 @@ int iommufd_veventq_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_
 
 /* ---- vIOMMUs and virtual devices ---- */
 
-void viommu_free(struct viommu *v) {
+/* A vIOMMU that was grafted onto the machine tells the trace what its driver is asked, as the test module's log on a real kernel. */
+static int grafted(struct sim_call *c, const char *what, const char *device, bool may_fail) {
+        int r;
+
+        if (!sim_machine(c->sim)->fake_viommu)
+                return 0;
+        r = sim_fault(c, what, device);
+        if (!may_fail)
+                r = 0;
+        sim_trace(c, what, device, r);
+        return r;
+}
+
+void viommu_free(struct sim_call *c, struct viommu *v) {
+        (void) grafted(c, "tsm.viommu_destroy", "-", false);
         v->hwpt->object.users--;
         free(v->vdevices);
         free(v);
 }
 
-int iommufd_viommu_alloc(struct iommufd_ctx *x, struct sim_ioctl *io) {
+int iommufd_viommu_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io) {
         struct tdi_iommu_viommu_alloc *cmd = (void *) io->arg;
         struct viommu *v;
         struct hwpt *h;
@@ -407,6 +421,9 @@ int iommufd_viommu_alloc(struct iommufd_ctx *x, struct sim_ioctl *io) {
                 return -ENOENT;
         if (!h->nest_parent)
                 return -EINVAL;
+        r = grafted(c, "tsm.viommu_init", "-", true);
+        if (r < 0)
+                return r;
         v = calloc(1, sizeof(*v));
         if (!v)
                 return -ENOMEM;
@@ -422,9 +439,10 @@ int iommufd_viommu_alloc(struct iommufd_ctx *x, struct sim_ioctl *io) {
         return 0;
 }
 
-void vdevice_free(struct vdevice *d) {
+void vdevice_free(struct sim_call *c, struct vdevice *d) {
         struct viommu *v = d->viommu;
 
+        (void) grafted(c, "tsm.vdevice_destroy", d->device->fn->bdf, false);
         for (size_t i = 0; i < v->n_vdevices; i++)
                 if (v->vdevices[i] == d) {
                         v->vdevices[i] = v->vdevices[--v->n_vdevices];
@@ -435,7 +453,7 @@ void vdevice_free(struct vdevice *d) {
         free(d);
 }
 
-int iommufd_vdevice_alloc(struct iommufd_ctx *x, struct sim_ioctl *io) {
+int iommufd_vdevice_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io) {
         struct tdi_iommu_vdevice_alloc *cmd = (void *) io->arg;
         struct vdevice **vdevices, *n;
         struct iommufd_device *d;
@@ -451,6 +469,9 @@ int iommufd_vdevice_alloc(struct iommufd_ctx *x, struct sim_ioctl *io) {
         for (size_t i = 0; i < v->n_vdevices; i++)
                 if (v->vdevices[i]->virt_id == cmd->virt_id)
                         return -EEXIST;
+        r = grafted(c, "tsm.vdevice_init", d->fn->bdf, true);
+        if (r < 0)
+                return r;
         vdevices = realloc(v->vdevices, (v->n_vdevices + 1) * sizeof(struct vdevice *));
         if (!vdevices)
                 return -ENOMEM;

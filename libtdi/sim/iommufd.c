@@ -21,7 +21,7 @@ bool iommufd_is_arm(struct sim *sim) {
 
 /* An SMMUv3 with both stages; the x86 IOMMUs are driven without scalable mode and without v2 page tables, where nothing nests. */
 bool iommufd_can_nest(struct sim *sim) {
-        return platform_is(sim, "cca");
+        return platform_is(sim, "cca") || sim_machine(sim)->fake_viommu;
 }
 
 /* ---- objects ---- */
@@ -74,11 +74,11 @@ static void free_object(struct sim_call *c, struct iommufd_ctx *x, struct iommuf
                 break;
         case IOMMUFD_VIOMMU:
                 iommufd_remove(x, o, false);
-                viommu_free((struct viommu *) o);
+                viommu_free(c, (struct viommu *) o);
                 break;
         case IOMMUFD_VDEVICE:
                 iommufd_remove(x, o, false);
-                vdevice_free((struct vdevice *) o);
+                vdevice_free(c, (struct vdevice *) o);
                 break;
         case IOMMUFD_FAULT:
         case IOMMUFD_VEVENTQ:
@@ -210,11 +210,11 @@ static int iommufd_ioctl(struct sim_call *c, struct sim_file *f, struct sim_ioct
         case TDI_IOMMU_OPTION:
                 return option(c, x, io);
         case TDI_IOMMU_VDEVICE_ALLOC:
-                return iommufd_vdevice_alloc(x, io);
+                return iommufd_vdevice_alloc(c, x, io);
         case TDI_IOMMU_VEVENTQ_ALLOC:
                 return iommufd_veventq_alloc(c, x, io);
         case TDI_IOMMU_VIOMMU_ALLOC:
-                return iommufd_viommu_alloc(x, io);
+                return iommufd_viommu_alloc(c, x, io);
         default:
                 return -ENOTTY;
         }

@@ -170,11 +170,11 @@ int hwpt_attach(struct hwpt *h, struct iommufd_device *d);
 int iommufd_hwpt_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
 int iommufd_hwpt_invalidate(struct iommufd_ctx *x, struct sim_ioctl *io);
 int iommufd_fault_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
-int iommufd_viommu_alloc(struct iommufd_ctx *x, struct sim_ioctl *io);
-int iommufd_vdevice_alloc(struct iommufd_ctx *x, struct sim_ioctl *io);
+int iommufd_viommu_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
+int iommufd_vdevice_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
 int iommufd_veventq_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
-void viommu_free(struct viommu *v);
-void vdevice_free(struct vdevice *v);
+void viommu_free(struct sim_call *c, struct viommu *v);
+void vdevice_free(struct sim_call *c, struct vdevice *v);
 void iommufd_event_object_free(struct iommufd_object *o);
 
 /* ---- ioas.c ---- */

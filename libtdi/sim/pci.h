@@ -141,6 +141,7 @@ struct sim_machine {
         void *vfio, *iommufd;            /* of vfio.c and iommufd.c */
         unsigned next_vfio, next_tsm;
         unsigned bind_files;             /* of bind.c: open files of its device */
+        bool fake_viommu;                /* of tsm.c: a TSM has grafted one onto the IOMMU */
         bool unsafe_interrupts;       /* no interrupt remapping: BIND is -EPERM */
 };
 
@@ -195,7 +196,8 @@ void sim_tsm_function_added(struct sim_call *c, struct sim_function *fn); /* pci
 void sim_tsm_function_removed(struct sim_call *c, struct sim_function *fn);
 int sim_tsm_unload(struct sim_call *c, const char *name);
 int sim_tsm_load(struct sim_call *c, const char *name);
-/* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "bind", "requests", "connect_ms", "parent", "streams". */
+/* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "bind", "requests", "connect_ms", "parent", "streams";
+ * and "fake_viommu": while it is loaded the IOMMU nests, as with the test module of that option. */
 int sim_tsm_load_with(struct sim_call *c, const char *name, struct json_object *options);
 /* pci_tsm_bind() and pci_tsm_unbind(): what no file of sysfs does. kvm tells VMs apart. */
 int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, uint32_t tdi_id);

@@ -543,11 +543,11 @@ static void take_plan(struct sim_tsm *tsm) {
         set_accepts(tsm, p->accepts.names, p->accepts.n);
 }
 
-static int take_options(struct sim_tsm *tsm, struct json_object *options) {
+static int take_options(struct sim_machine *m, struct sim_tsm *tsm, struct json_object *options) {
         struct json_object *list = NULL;
         const char *parent = tsm->parent;
         uint64_t connect_ms = tsm->connect_ms, streams = tsm->streams;
-        bool marks = tsm->marks, bind = tsm->bind, requests = tsm->requests;
+        bool marks = tsm->marks, bind = tsm->bind, requests = tsm->requests, viommu = false;
         int r;
 
         r = json_get_str(options, "parent", &parent);
@@ -556,7 +556,8 @@ static int take_options(struct sim_tsm *tsm, struct json_object *options) {
         if (json_get_u64(options, "connect_ms", &connect_ms) == -EBADMSG || connect_ms > 3600000 || json_get_u64(options, "streams",
                                                                                                                  &streams) == -EBADMSG ||
             streams > 255 || json_get_bool(options, "marks", &marks) == -EBADMSG || json_get_bool(options, "bind", &bind) == -EBADMSG ||
-            json_get_bool(options, "requests", &requests) == -EBADMSG)
+            json_get_bool(options, "requests", &requests) == -EBADMSG ||
+            json_get_bool(options, "fake_viommu", &viommu) == -EBADMSG)
                 return -EINVAL;
         r = json_get_array(options, "accepts", &list);
         if (r == -EBADMSG)
@@ -584,6 +585,7 @@ static int take_options(struct sim_tsm *tsm, struct json_object *options) {
         tsm->marks = marks;
         tsm->bind = bind;
         tsm->requests = requests;
+        m->fake_viommu = viommu;
         return 0;
 }
 
@@ -605,7 +607,7 @@ int sim_tsm_load_with(struct sim_call *c, const char *name, struct json_object *
         if (tsm->node)
                 return -EEXIST;
         take_plan(tsm);
-        r = options ? take_options(tsm, options) : 0;
+        r = options ? take_options(m, tsm, options) : 0;
         if (r < 0)
                 return r;
         tsm_device_create(m, tsm);
@@ -693,6 +695,7 @@ int sim_tsm_unload(struct sim_call *c, const char *name) {
         sim_up_write(c, &m->tsm_lock);
         tsm_device_remove(c, m, tsm);
         unmark(c, m, tsm);
+        m->fake_viommu = false;
         return 0;
 }
 

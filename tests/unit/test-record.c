@@ -48,11 +48,11 @@ static VM *new_vm(void) {
         vm->next_keeper = 12;
         vm->platform = platform_find("sev-snp");
         require(free_and_strdup(&vm->seclabel, "a:b:c \"\xc3\xa9\"") == 0);
-        vm->groups = calloc(2, sizeof(*vm->groups));
-        require(vm->groups);
-        vm->groups[0] = (struct vm_group){ 0, 1 };
-        vm->groups[1] = (struct vm_group){ INT32_MAX, UINT32_MAX };
-        vm->n_groups = 2;
+        vm->spaces = calloc(2, sizeof(*vm->spaces));
+        require(vm->spaces);
+        vm->spaces[0] = (struct vm_space){ 0, 1, "", 0, 0 };
+        vm->spaces[1] = (struct vm_space){ INT32_MAX, UINT32_MAX, "smmu3.0x000000000b4a0000", UINT32_MAX - 1, UINT32_MAX - 2 };
+        vm->n_spaces = 2;
         return vm;
 }
 
@@ -214,7 +214,7 @@ static void test_describe(void) {
                 "holder", "kvm", "peer", "guard", "watch", "vIOMMU", "keepers", "limits", "tdis",
         };
         static const char *const tdi_keys[] = {
-                "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "handoff", "quarantine", "bound", "bind_error", "vpci",
+                "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "handoff", "quarantine", "bound", "bind_error", "viommu", "vpci",
         };
         static const char *const vpci_keys[] = { "socket", "connected", "stale", "read", "events" };
         static const char *const keeper_keys[] = { "kind", "label", "number", "uid", "given" };

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# The secure vIOMMU, which exists before the guest does: nest parent, vIOMMU and virtual devices, then the attach; and what a platform that needs
+# it is told where the kernel has none. On the real kernel the test TSM grafts a vIOMMU onto the IOMMU, and writes down what it is asked.
+
+import errno
+
+from kit.checks import check, contains, equal, eventually
+from kit.client import Lost, refused
+from kit.registry import scenario
+
+CCA = "arm-cca-host"
+RID = 0x0200
+
+
+def describe(vm, bdf):
+    return next(x for x in vm.describe()["tdis"] if x["bdf"] == bdf)
+
+
+def start(t, *marked, **parameters):
+    """tdid on a host that is recognised as Arm CCA; with fake_viommu=1 its IOMMU has a vIOMMU."""
+    t.load_tsm(list(marked), parent=CCA, **parameters)
+    t.start()
+
+
+def order(t, *ops):
+    return [(c.op, c.bdf) for c in t.tsm.calls() if c.op in ops and c.result == "0"]
+
+
+@scenario("igb-vf", "edu", start=False, tags=("quick",))
+def viommu_lacking(t):
+    """Without one the plain address space does, which is said; and the seal names the function that the platform cannot do with."""
+    vf, edu = t.host.bdf("igb-vf"), t.host.bdf("edu")
+    start(t, t.host.dsm(vf))
+    vm = t.vm()
+    equal(str(vm.get("Platform")), "cca", "platform")
+    vm.attach((vf, {"guest_rid": RID}), (edu, {"guest_rid": RID + 8}))
+    t.attached(vm, vf, edu)
+    t.dma(vm, edu)
+    equal([describe(vm, b)["viommu"] for b in (vf, edu)], [None, None], "virtual devices")
+    contains(vm.describe()["vIOMMU"], "EOPNOTSUPP", "why there is none")
+    text = refused("NotSupported", vm.seal)
+    check(vf in text or edu in text, f"which function: {text}")
+    contains(text, "EOPNOTSUPP", "why it cannot be sealed")
+    equal(vm.phase(), "preparing", "phase")
+    other = t.vm(platform="plain")
+    contains(other.describe()["vIOMMU"], "plain wants none", "where none is wanted")
+
+
+@scenario("igb-vf:2", "edu", start=False, tags=("quick",))
+def viommu_prepared(t):
+    """Functions of one IOMMU share a nest parent and a vIOMMU; each has its virtual device before it is attached, and loses it before it is detached."""
+    first, second = t.host.bdfs("igb-vf", 2)
+    edu = t.host.bdf("edu")
+    start(t, t.host.dsm(first), fake_viommu=1)
+    vm = t.vm()
+    vm.attach((first, {"guest_rid": RID}), (edu, {"guest_rid": RID + 8}))
+    t.attached(vm, first, edu)
+    seen = {b: describe(vm, b)["viommu"] for b in (first, edu)}
+    equal({v["virt_id"] for v in seen.values()}, {RID, RID + 8}, "requester IDs")
+    equal(len({(v["id"], v["nest"], describe(vm, b)["ioas"]) for b, v in seen.items()}), 1, "vIOMMUs, nest parents, address spaces")
+    equal(len({v["vdevice"] for v in seen.values()}), 2, "virtual devices")
+    equal(sorted(order(t, "viommu_init", "vdevice_init")), sorted([("viommu_init", "-"), ("vdevice_init", first), ("vdevice_init", edu)]), "what was made")
+    # Through the nest parent.
+    t.dma(vm, edu)
+    t.daemon.restart()
+    equal({b: describe(vm, b)["viommu"] for b in (first, edu)}, seen, "after a restart")
+    vm.attach((second, {"guest_rid": RID + 1}))
+    equal(describe(vm, second)["viommu"]["id"], seen[edu]["id"], "the vIOMMU of one that came later")
+    equal(t.tsm.count("viommu_init"), 1, "vIOMMUs made in all")
+    contains(vm.describe()["vIOMMU"], "3 virtual devices", "in words")
+    t.client.tdi(first).detach()
+    equal(order(t, "vdevice_destroy"), [("vdevice_destroy", first)], "virtual devices that have gone")
+    equal(t.tsm.count("viommu_destroy"), 0, "vIOMMUs that have gone, while functions are there")
+    vm.seal()
+    contains(refused("InvalidState", vm.attach, (first, {"guest_rid": RID})), "hotplug", "a function that comes after the seal")
+    vm.lease.close()
+    t.gone(vm)
+    t.free(first, second, edu)
+    equal((t.tsm.count("vdevice_destroy"), t.tsm.count("viommu_destroy")), (3, 1), "virtual devices and vIOMMUs that have gone")
+    equal(order(t, "vdevice_destroy", "viommu_destroy")[-1][0], "viommu_destroy", "the last of them")
+
+
+@scenario("igb-vf:2", start=False, tags=("quick",))
+def viommu_detached(t):
+    """The last function takes the vIOMMU with it; the next one makes another. Each VM has its own."""
+    first, second = t.host.bdfs("igb-vf", 2)
+    start(t, t.host.dsm(first), fake_viommu=1)
+    one, two = t.vm(), t.vm()
+    one.attach((first, {"guest_rid": RID}))
+    two.attach((second, {"guest_rid": RID}))
+    equal(t.tsm.count("viommu_init"), 2, "vIOMMUs of two VMs")
+    t.client.tdi(first).detach()
+    eventually(lambda: t.tsm.count("viommu_destroy") == 1, "the vIOMMU goes with the last function")
+    one.attach((first, {"guest_rid": RID}))
+    equal(t.tsm.count("viommu_init"), 3, "vIOMMUs made in all")
+    check(describe(one, first)["viommu"], "a virtual device the second time")
+
+
+@scenario("igb-vf", start=False, tags=("quick",))
+def viommu_refused(t):
+    """No requester ID, no virtual device; one that the TSM refuses undoes the attach, and nothing is left."""
+    bdf = t.host.bdf("igb-vf")
+    start(t, t.host.dsm(bdf), fake_viommu=1)
+    vm = t.vm()
+    vm.attach(bdf)
+    contains(vm.describe()["vIOMMU"], "guest_rid", "why there is none")
+    contains(refused("NotSupported", vm.seal), "guest_rid", "why it cannot be sealed")
+    t.client.tdi(bdf).detach()
+    t.tsm.rule("vdevice_init", bdf, err=errno.EIO, count=1)
+    contains(refused("Kernel", vm.attach, (bdf, {"guest_rid": RID})), "EIO", "the TSM's errno")
+    t.free(bdf)
+    t.unchanged(bdf)
+    vm.attach((bdf, {"guest_rid": RID}))
+    check(describe(vm, bdf)["viommu"], "a virtual device when the TSM makes one")
+
+
+@scenario("igb-vf", start=False, timeout=900)
+def viommu_killed(t):
+    """tdid killed before and after each of the sub-actions: the function is whole or given back."""
+    bdf = t.host.bdf("igb-vf")
+    t.load_tsm([t.host.dsm(bdf)], parent=CCA, fake_viommu=1)
+    for point in [f"prepare.{a}:{v}:{w}" for a in ("viommu", "vdevice") for v in ("do", "undo") for w in ("before", "after")]:
+        t.daemon.start({"TDID_TEST_KILL": point})
+        vm = t.vm()
+        try:
+            vm.attach((bdf, {"guest_rid": RID}))
+            if ":undo:" in point:
+                t.client.tdi(bdf).detach()
+        except Lost:
+            pass
+        eventually(lambda: not t.daemon.alive(), f"the end of tdid at {point}", 5)
+        t.daemon.wait_exit()
+        t.daemon.start()
+        t.free(bdf)
+        t.unchanged(bdf)
+        vm.lease.close()
+        t.gone(vm)
+        equal(t.tsm.count("viommu_init"), t.tsm.count("viommu_destroy"), f"vIOMMUs made and gone after {point}")
+        equal(t.tsm.count("vdevice_init"), t.tsm.count("vdevice_destroy"), f"virtual devices made and gone after {point}")
+        t.daemon.stop()
