@@ -111,7 +111,7 @@ static void on_locked(int r, _unused_ struct json_object *answer, _unused_ struc
                 return;
         if (r < 0)
                 custody_failed(c, ACTION_BIND_LOCK, false, r, r == -EAGAIN ?
-                               "its BARs are still mapped for the VM's other functions, and the kernel does not let go of them" :
+                               "a request of its client is in the kernel still, or its BARs are mapped for the VM's other functions" :
                                "the VM's holder does not keep its client from changing what the TSM locks");
         else
                 custody_ended(c, ACTION_BIND_LOCK, false);
@@ -203,9 +203,14 @@ static uint32_t command_from(Custody *c, enum custody_action a) {
 }
 
 bool custody_run_do(Custody *c, enum custody_action a) {
+        char why[256];
         bool local;
         int r;
 
+        if (custody_table[a].step == TDI_CUSTODY_BIND && !custody_dsm_lets_bind(c, why, sizeof(why))) {
+                custody_failed(c, a, false, -EBUSY, why);
+                return true;
+        }
         r = a == ACTION_PREPARE_VIOMMU ? make_space(c) : 0;
         if (r < 0) {
                 custody_failed(c, a, false, r, "IOMMU_IOAS_ALLOC failed");

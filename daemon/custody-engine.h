@@ -31,6 +31,8 @@ int custody_hold(Custody *c, const char *kind, int fd, holder_done done);
 
 /* A worker for this function; -EWOULDBLOCK while an earlier tdid's is still at it, -EAGAIN when too many are at work. */
 int custody_need_worker(Custody *c);
+/* What a holder was asked for is asked for once more, a little later. */
+void custody_later(Custody *c);
 /* A holder has answered -EAGAIN: is it asked once more? Not for ever. */
 bool custody_ask_again(Custody *c, int r);
 /* Sends the command in c->command, whose sub-actions need no descriptors if they are several. */

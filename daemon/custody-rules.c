@@ -5,6 +5,8 @@
  */
 #include "custody-rules.h"
 
+#include <stdio.h>
+
 #include "device.h"
 #include "handoff.h"
 #include "job.h"
@@ -98,15 +100,29 @@ static bool viommu_is_being_made(const Custody *c) {
         return false;
 }
 
-/* Its DSM is on its way to a VM, and will be reset there. */
-static bool dsm_will_be_reset(const Custody *c) {
+bool custody_dsm_lets_bind(const Custody *c, char *why, size_t size) {
         for (size_t i = 0; i < c->manager->n_custodies; i++) {
                 const Custody *o = c->manager->custodies[i];
 
-                if (is_dsm_of(o, c) && o->goal == GOAL_UP && !custody_is_done(o, ACTION_OPEN_BIND) && !custody_is_stalled(o))
-                        return true;
+                if (!is_dsm_of(o, c) || (o->vm == c->vm && custody_is_bound(o) && o->goal != GOAL_DOWN && o->goal != GOAL_UNBIND))
+                        continue;
+                if (o->vm && o->vm == c->vm)
+                        snprintf(why, size, "%s: its DSM %s is a function of the VM too, which could reset it: bind that first", c->name, o->name);
+                else
+                        snprintf(why, size, "%s: its DSM %s is %s, where it could be reset: it has to be given back first", c->name, o->name,
+                                 o->vm ? "another VM's" : "being given back");
+                return false;
         }
-        return false;
+        return true;
+}
+
+void custody_unbind_under(const Custody *c) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                Custody *o = c->manager->custodies[i];
+
+                if (is_dsm_of(c, o) && !o->quarantine && (o->goal == GOAL_BIND || (o->goal == GOAL_KEEP && custody_touched(o, ACTION_BIND_LOCK))))
+                        custody_set_goal(o, GOAL_UNBIND);
+        }
 }
 
 /* Chooses DSM and TSM for connect, once. */
@@ -144,11 +160,6 @@ bool custody_may_do(Custody *c, enum custody_action a) {
                 return false;
         if (a == ACTION_PREPARE_VIOMMU && vm_nests(c->vm) && viommu_is_being_made(c))
                 return false;
-        if (a == ACTION_BIND_LOCK && dsm_will_be_reset(c))
-                return false;
-        /* Neither by the unbinding of its driver nor by the open. */
-        if ((a == ACTION_CLAIM_REBIND || a == ACTION_OPEN_BIND) && custody_bound_under(c->manager, c->name))
-                return false;
         return true;
 }
 
@@ -163,12 +174,16 @@ static bool keeps_group(const Custody *c, const Custody *o) {
                (custody_is_handed_off(o) && !custody_is_handed_off(c) && custody_touched(o, ACTION_CLAIM_REBIND));
 }
 
+/* A DSM whose undo of these would end TDIs under it: its own is gone, it can be reset, it is reset by the last close. */
+static bool ends_what_is_under(enum custody_action a) {
+        return a == ACTION_BIND_TSM || a == ACTION_BIND_LOCK || a == ACTION_OPEN_CDEV;
+}
+
 bool custody_waits_in_vain(const Custody *c, enum custody_action a) {
-        /* Of another VM, which may have it for long. */
-        if (a == ACTION_OPEN_CDEV) {
+        if (ends_what_is_under(a)) {
                 const Custody *o = custody_bound_under(c->manager, c->name);
 
-                if (o && o->vm != c->vm)
+                if (o && custody_is_stalled(o))
                         return true;
         }
         for (size_t i = 0; a == ACTION_CLAIM_REBIND && i < c->manager->n_custodies; i++) {
@@ -187,8 +202,8 @@ bool custody_may_undo(Custody *c, enum custody_action a) {
                 return false;
         if (a == ACTION_CONNECT_TSM && dsm_is_busy(c))
                 return false;
-        /* The last close resets it. */
-        if (a == ACTION_OPEN_CDEV && custody_bound_under(c->manager, c->name))
+        /* What it speaks for goes first. */
+        if (ends_what_is_under(a) && custody_bound_under(c->manager, c->name))
                 return false;
         if (a == ACTION_CLAIM_REBIND && c->group_kept && custody_group_waits_for_handoff(c))
                 return false;

@@ -14,6 +14,10 @@ bool custody_waits_in_vain(const Custody *c, enum custody_action a);
 const char *custody_dsm(const Custody *c);
 /* A TDI that is bound, or on its way there or back, for which this function speaks; not itself. NULL. */
 Custody *custody_bound_under(Manager *m, const char *dsm);
+/* Is nobody in a position to reset its DSM? Else says who. */
+bool custody_dsm_lets_bind(const Custody *c, char *why, size_t size);
+/* All that it speaks for is to be unbound. */
+void custody_unbind_under(const Custody *c);
 /* Has tdid connected the DSM, for this function among others? */
 bool custody_connected_by_us(const Custody *c);
 /* Does another function in custody use the connection that tdid made? */

@@ -97,7 +97,7 @@ static void on_stopped(int r, struct json_object *answer, _unused_ struct ipc_fd
         /* An earlier tdid's question is being answered still. */
         if (r == -EBUSY) {
                 custody_idle(c);
-                manager_retry(c->manager);
+                custody_later(c);
                 return;
         }
         /* Not served: never begun, or undone before. Not there: the holder has died, and its server with it. */
@@ -131,17 +131,13 @@ static void on_unlocked(int r, _unused_ struct json_object *answer, _unused_ str
 
 static void on_unbound(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
-        struct json_object *drop;
         char key[64];
 
         if (r >= 0) {
                 /* It is unbound: whose copy of the provider's file is closed last does not matter any more. */
                 snprintf(key, sizeof(key), "bind:%s", c->name);
-                drop = json_new();
-                json_set_str(drop, "op", "drop");
-                json_set_str(drop, "key", key);
-                if (!c->vm || !holder_alive(c->vm->holder) || holder_call(c->vm->holder, drop, NULL, 0, NULL, NULL) < 0)
-                        log_debug("%s: no holder has its binding", c->name);
+                if (c->vm)
+                        holder_drop(c->vm->holder, key);
                 c->binding = close_fd(c->binding);
                 json_object_object_del(c->values, "provider");
         }

@@ -282,6 +282,11 @@ int custody_call(Custody *c, bool undo, const int *fds, size_t n_fds, worker_don
         return worker_call_all(c->worker, names, n, verb, args, done, c);
 }
 
+void custody_later(Custody *c) {
+        c->not_before = now_monotonic() + MANAGER_RETRY_USEC;
+        manager_retry(c->manager);
+}
+
 bool custody_ask_again(Custody *c, int r) {
         if (r != -EAGAIN)
                 return false;
@@ -289,7 +294,7 @@ bool custody_ask_again(Custody *c, int r) {
                 c->lock_asked = now_monotonic();
         if (now_monotonic() - c->lock_asked > c->manager->config.bind * 1000000ULL)
                 return false;
-        manager_retry(c->manager);
+        custody_later(c);
         return true;
 }
 

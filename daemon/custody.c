@@ -143,6 +143,9 @@ void custody_set_goal(Custody *c, enum custody_goal goal) {
         if (c->goal == goal)
                 return;
         c->goal = goal;
+        /* What it speaks for as a DSM loses its TDI with it. */
+        if (goal == GOAL_DOWN)
+                custody_unbind_under(c);
         if (goal == GOAL_BIND) {
                 c->error = TDI_ERROR_NONE;
                 free(c->error_text);
@@ -292,9 +295,18 @@ bool custody_kick(Custody *c) {
 
         if (c->busy || c->frozen || c->quarantine)
                 return false;
+        if (c->not_before > now_monotonic()) {
+                manager_retry(c->manager);
+                return false;
+        }
+        c->not_before = 0;
         if (c->goal == GOAL_KEEP)
                 return c->verify ? run_probe(c) : export_kick(c);
-        c->verify = 0;
+        /* To be back to prepared is no change of what there was before: that is looked at afterwards. */
+        if (c->goal != GOAL_UNBIND)
+                c->verify = 0;
+        else
+                c->verify &= CUSTODY_PREPARED;
         a = next_action(c);
         if (a == ACTION_NONE)
                 return reached(c);

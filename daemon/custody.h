@@ -37,6 +37,7 @@ struct Custody {
         int device;                  /* tdid's duplicate of the cdev, or -EBADF */
         int binding;                 /* tdid's duplicate of the bind provider's file, whose last close unbinds; or -EBADF */
         uint64_t bound_round;        /* the reading of tsm/ that first shows that it is bound */
+        uint64_t not_before;         /* CLOCK_MONOTONIC: a holder that was busy is not asked again earlier; 0 */
         uint64_t lock_asked;         /* CLOCK_MONOTONIC since when the holder is asked to lock it; 0: it is not */
         int request;                 /* rings when the host wants the function back; or -EBADF */
         sd_event_source *request_source;
@@ -52,6 +53,7 @@ struct Custody {
         bool locked_out;             /* for so long that it is stuck */
         bool recovered;              /* from the journal: an earlier worker may be at it */
         bool blocked;                /* waits for another function that is stalled */
+        bool damaged;                /* its journal cannot be read: whose it is, nobody has said yet */
         bool frozen;                 /* not ours to touch (a newer tdid's journal) */
         uint64_t deadline;           /* CLOCK_MONOTONIC of the sub-action under way, 0 when idle */
         bool stuck;                  /* past it */

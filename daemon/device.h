@@ -30,6 +30,7 @@ struct Device {
         bool fixed; /* config space has been read */
         char *name, *class_name, *driver;
         char *tsm, *dsm, *bound; /* tsm/connect, tsm/dsm, tsm/bound as last read */
+        bool says_bound;         /* there was the last of them to read */
         char *streams;           /* names separated by spaces */
         uint64_t tsm_read;       /* CLOCK_REALTIME of that */
 };

@@ -206,6 +206,17 @@ int holder_call(Holder *h, struct json_object *request, const int *fds, size_t n
         return 0;
 }
 
+void holder_drop(Holder *h, const char *key) {
+        struct json_object *q;
+
+        if (!holder_alive(h))
+                return;
+        q = json_new();
+        json_set_str(q, "op", "drop");
+        json_set_str(q, "key", key);
+        (void) holder_call(h, q, NULL, 0, NULL, NULL);
+}
+
 static int attach_socket(Holder *h, int fd) {
         struct ucred peer;
         socklen_t len = sizeof(peer);

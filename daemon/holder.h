@@ -26,6 +26,8 @@ void holder_listen(Holder *h, holder_event event);
 
 /* A request with any members; answers to "hello" carry "state" and "keys", to "get" the descriptors. @request is taken. */
 int holder_call(Holder *h, struct json_object *request, const int *fds, size_t n_fds, holder_done done, void *userdata);
+/* It keeps a descriptor no longer; nobody waits for that. */
+void holder_drop(Holder *h, const char *key);
 /* Removes the socket that a dead holder left. */
 void holder_remove_socket(Manager *m, const char *id);
 /* Its process has not ended, as far as we know. */

@@ -432,6 +432,7 @@ static void take_tsm(Manager *m, struct json_object *tsms, struct json_object *f
                 changed |= update_str(&d->tsm, connection(functions, o));
                 changed |= update_str(&d->dsm, json_str_or(o, "dsm", ""));
                 changed |= update_str(&d->bound, json_str_or(o, "bound", ""));
+                d->says_bound = o && json_object_object_get_ex(o, "bound", NULL);
                 changed |= update_str(&d->streams, names);
                 d->tsm_read = o ? now : 0;
                 if (changed)

@@ -195,17 +195,12 @@ bool keeper_settle(VM *vm) {
                 return false;
         for (size_t i = vm->n_keepers; i > 0; i--) {
                 Keeper *k = vm->keepers[i - 1];
-                struct json_object *q;
                 char key[64];
 
                 if (!k->ended || k->storing)
                         continue;
-                if (k->kind != KEEPER_VPCI && holder_alive(vm->holder)) {
-                        q = json_new();
-                        json_set_str(q, "op", "drop");
-                        json_set_str(q, "key", key_of(k, key));
-                        (void) holder_call(vm->holder, q, NULL, 0, NULL, NULL);
-                }
+                if (k->kind != KEEPER_VPCI)
+                        holder_drop(vm->holder, key_of(k, key));
                 keeper_free(k);
                 vm_touch(vm);
                 changed = true;

@@ -15,7 +15,6 @@
 
 /* A round that never comes to rest is a defect of ours: it is left to the next event rather than spinning here. */
 #define ROUNDS_MAX 10000
-#define RETRY_USEC 200000ULL
 
 uint64_t now_realtime(void) {
         struct timespec ts;
@@ -138,7 +137,7 @@ static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *u
 
 void manager_retry(Manager *m) {
         if (!m->retry)
-                (void) sd_event_add_time_relative(m->event, &m->retry, CLOCK_MONOTONIC, RETRY_USEC, 0, on_retry, m);
+                (void) sd_event_add_time_relative(m->event, &m->retry, CLOCK_MONOTONIC, MANAGER_RETRY_USEC, 0, on_retry, m);
 }
 
 int manager_new(Manager **ret) {

@@ -80,6 +80,7 @@ DEFINE_CLEANUP(Manager *, manager_free);
 void manager_touch(Manager *m);
 
 /* The same a little later: for what waits for something that has no event, as a lock or a process table that is full. */
+#define MANAGER_RETRY_USEC 200000ULL
 void manager_retry(Manager *m);
 
 /* Appends to one of the arrays above; ends the process when out of memory. */

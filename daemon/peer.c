@@ -130,6 +130,8 @@ static int store_kvm(VM *vm, int fd) {
                 close_fd(fd); /* the worker still has it */
                 return r;
         }
+        if (vm->kvm >= 0)
+                tdi_unbind_all(vm);
         p->old_kvm = vm->kvm;
         vm->kvm = fd;
         vm->kvm_of_peer = true;
@@ -319,6 +321,9 @@ void peer_resume(VM *vm, uint64_t serial, pid_t pid) {
 
         if (vm->peer && vm->peer->served && vm->peer->serial == serial)
                 return;
+        /* What was found with another one went with it. */
+        if (vm->peer && vm->peer->serial != serial)
+                drop_kvm(vm);
         vm->peer = peer_free(vm->peer);
         pidfd = pidfd_open(pid, 0);
         if (pidfd < 0) {

@@ -48,6 +48,20 @@ static struct json_object *committed(struct json_object *record, const char *bdf
         return NULL;
 }
 
+/* Nothing is missing of it; whether all that is so still is looked at when it is at rest. */
+static void resume_whole(TDI *t, struct json_object *record) {
+        const char *why = custody_is_handed_off(t->custody) ? NULL : vpci_resumed(t);
+
+        t->committed = true;
+        t->stays_unbound = json_bool_or(record, "stays_unbound", false);
+        tdi_set_state(t, TDI_STATE_PREPARED);
+        if (custody_is_bound(t->custody))
+                tdi_set_state(t, TDI_STATE_BOUND);
+        if (why)
+                tdi_failed(t, why);
+        custody_verify(t->custody);
+}
+
 static void resume_function(VM *vm, Custody *c, struct json_object *record) {
         struct json_object *o = committed(record, c->name);
         TDI *t;
@@ -63,21 +77,15 @@ static void resume_function(VM *vm, Custody *c, struct json_object *record) {
         /* Whoever asked for it has lost its job; that the function is prepared is not in question. */
         if (o && custody_is_half_bound(c) && c->device >= 0) {
                 log_notice("VM %s: %s was being bound or unbound when tdid ended: unbinding it", vm->name, c->name);
-                t->committed = true;
-                tdi_set_state(t, TDI_STATE_PREPARED);
+                resume_whole(t, o);
                 custody_set_goal(c, GOAL_UNBIND);
                 return;
         }
         if (o && custody_is_complete(c) && c->device >= 0) {
-                const char *why = custody_is_handed_off(c) ? NULL : vpci_resumed(t);
-
-                t->committed = true;
-                tdi_set_state(t, TDI_STATE_PREPARED);
-                if (custody_is_bound(c))
-                        tdi_bind_ended(t);
-                if (why)
-                        tdi_failed(t, why);
-                custody_verify(c);
+                resume_whole(t, o);
+                /* Its KVM VM has gone while no tdid was there. */
+                if (custody_is_bound(c) && vm->kvm < 0)
+                        custody_set_goal(c, GOAL_UNBIND);
                 return;
         }
         if (c->frozen)

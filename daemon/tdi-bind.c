@@ -26,7 +26,7 @@ enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size) {
         char bdf[TDI_BDF_MAX];
 
         tdi_bdf_format(t->bdf, bdf);
-        if (t->vm->manager->n_tsms == 0) {
+        if (isempty(custody_dsm(t->custody)) && t->vm->manager->n_tsms == 0) {
                 snprintf(why, size, "%s: this host has no TSM that could bind it; everything up to prepare works without", bdf);
                 return TDI_ERROR_NOT_SUPPORTED;
         }
@@ -38,6 +38,8 @@ enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size) {
                 snprintf(why, size, "%s: the TSM has to know it by the guest's requester ID: attach it with guest_rid", bdf);
                 return TDI_ERROR_INVALID_STATE;
         }
+        if (!custody_dsm_lets_bind(t->custody, why, size))
+                return TDI_ERROR_INVALID_STATE;
         if (custody_is_handed_off(t->custody)) {
                 snprintf(why, size, "%s: its descriptors were handed off: who has them could reset it while it is bound", bdf);
                 return TDI_ERROR_INVALID_STATE;
@@ -53,6 +55,7 @@ enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size) {
 
 void tdi_bind(TDI *t) {
         t->bind_tried = true;
+        t->stays_unbound = false;
         json_set_u64(t->custody->values, "tdi_id", t->guest_rid);
         custody_set_goal(t->custody, GOAL_BIND);
 }
@@ -63,6 +66,7 @@ static void say(TDI *t, const char *text) {
 }
 
 void tdi_unbind(TDI *t) {
+        custody_unbind_under(t->custody);
         if (t->custody->goal == GOAL_KEEP || t->custody->goal == GOAL_BIND)
                 custody_set_goal(t->custody, GOAL_UNBIND);
 }
@@ -98,11 +102,14 @@ void tdi_look_at_bindings(Manager *m) {
         for (size_t i = 0; i < m->n_custodies; i++) {
                 Custody *c = m->custodies[i];
                 TDI *t = tdi_of(c);
-                Device *d = device_find(m, c->bdf);
+                Device *d = device_find(m, c->bdf), *dsm;
+                struct tdi_bdf bdf;
 
                 if (!t || !d || !custody_is_bound(c) || c->busy || !inventory_tsm_round_is_done(m, c->bound_round))
                         continue;
-                if (isempty(d->bound))
+                /* Of a function without PCIe capability the TSM core says nothing: its DSM stands for it. */
+                dsm = d->says_bound || tdi_bdf_parse(custody_dsm(c), &bdf) < 0 ? NULL : device_find(m, bdf);
+                if (d->says_bound ? isempty(d->bound) : dsm && isempty(dsm->tsm))
                         tdi_lost_binding(t);
         }
 }
@@ -133,6 +140,21 @@ static bool is_early(const TDI *t) {
         return t->bind == BIND_EARLY && t->committed && (t->state == TDI_STATE_PREPARED || t->state == TDI_STATE_BOUND);
 }
 
+/* At rest, or as good as that: nothing moves it before the kernel does. */
+static bool has_ended(const Custody *c) {
+        return custody_is_stalled(c) || (c->goal == GOAL_KEEP && !c->busy);
+}
+
+bool tdi_waits_for_dsm(const TDI *t) {
+        for (size_t i = 0; i < t->vm->n_tdis; i++) {
+                const TDI *o = t->vm->tdis[i];
+
+                if (o != t && streq(o->custody->name, custody_dsm(t->custody)))
+                        return is_early(o) && o->state != TDI_STATE_BOUND && !o->stays_unbound && !(o->bind_tried && has_ended(o->custody));
+        }
+        return false;
+}
+
 bool tdi_bind_settle(VM *vm) {
         bool changed = false;
         char why[512];
@@ -142,7 +164,9 @@ bool tdi_bind_settle(VM *vm) {
         for (size_t i = 0; i < vm->n_tdis; i++) {
                 TDI *t = vm->tdis[i];
 
-                if (!is_early(t) || t->bind_tried || !custody_is_complete(t->custody) || custody_is_bound(t->custody))
+                if (!is_early(t) || t->bind_tried || t->stays_unbound || !custody_is_complete(t->custody) || custody_is_bound(t->custody))
+                        continue;
+                if (tdi_waits_for_dsm(t))
                         continue;
                 changed = true;
                 if (tdi_may_bind(t, why, sizeof(why)) == TDI_ERROR_NONE) {
@@ -166,7 +190,7 @@ bool tdi_early_are_bound(VM *vm, const TDI **ret_failed) {
 
                 if (!is_early(t) || t->state == TDI_STATE_BOUND)
                         continue;
-                if (t->bind_tried && t->custody->goal == GOAL_KEEP && !t->custody->busy)
+                if (custody_is_stalled(t->custody) || (t->bind_tried && has_ended(t->custody)))
                         *ret_failed = t;
                 else
                         all = false;
@@ -186,11 +210,6 @@ static TDI *of_job(Job *j) {
         return NULL;
 }
 
-/* At rest, or as good as that: nothing will move it. */
-static bool has_ended(const Custody *c) {
-        return c->quarantine || (c->goal == GOAL_KEEP && !c->busy);
-}
-
 bool bind_settle(Job *j) {
         TDI *t = of_job(j);
         Custody *c;
@@ -204,7 +223,7 @@ bool bind_settle(Job *j) {
                 tdi_unbind(t);
         }
         /* What is stuck is undone when it comes back; the caller need not wait for that. */
-        if (!has_ended(c) && !(c->stuck && c->goal == GOAL_UNBIND))
+        if (!has_ended(c))
                 return false;
         if (c->quarantine)
                 job_fail(j, TDI_ERROR_QUARANTINED, "%s is quarantined: %s", c->name, c->quarantine);
@@ -225,6 +244,8 @@ bool unbind_settle(Job *j) {
                 return false;
         if (t->custody->quarantine)
                 job_fail(j, TDI_ERROR_QUARANTINED, "%s is quarantined: %s", t->custody->name, t->custody->quarantine);
+        else if (custody_is_stalled(t->custody))
+                job_fail(j, TDI_ERROR_TIMEOUT, "the unbind of %s did not come back in time; it goes on when it does", t->custody->name);
         job_finish(j);
         return true;
 }

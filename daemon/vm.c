@@ -189,6 +189,8 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
 
                 if (k)
                         json_set_take(o, "connection", connection_record(k));
+                if (t->stays_unbound)
+                        json_set_bool(o, "stays_unbound", true);
                 return o;
         }
         json_set_str(o, "state", tdi_state_to_string(t->state));
@@ -424,6 +426,16 @@ int vm_start(VM *vm, vm_ready ready, void *userdata) {
 
 /* ---- adoption ---- */
 
+/* A damaged journal does not know whose function this is: the descriptor is the proof that it is open. */
+static void adopt_damaged(VM *vm, Custody *c) {
+        if (!isempty(c->vm_id))
+                return;
+        if (free_and_strdup(&c->vm_id, vm->id) < 0)
+                log_oom();
+        c->done |= CUSTODY_PREPARED & ~((1u << ACTION_OPEN_CDEV) - 1);
+        json_set_str(c->values, "uuid", vm->uuid);
+}
+
 static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keepers) {
         struct tdi_bdf bdf;
         Custody *c;
@@ -434,14 +446,8 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                 vm->kvm = fd;
         else if (startswith(key, "cdev:") && tdi_bdf_parse(key + 5, &bdf) >= 0) {
                 c = custody_find(vm->manager, bdf);
-                /* A damaged journal does not know whose function this is: the descriptor is the proof that it is open. */
-                if (c && isempty(c->vm_id)) {
-                        if (free_and_strdup(&c->vm_id, vm->id) < 0)
-                                log_oom();
-                        c->done |= 1u << ACTION_OPEN_CDEV | 1u << ACTION_OPEN_BIND | 1u << ACTION_PREPARE_VIOMMU | 1u << ACTION_PREPARE_VDEVICE |
-                                   1u << ACTION_PREPARE_ATTACH | 1u << ACTION_PREPARE_SOCKET;
-                        json_set_str(c->values, "uuid", vm->uuid);
-                }
+                if (c && c->damaged)
+                        adopt_damaged(vm, c);
                 if (!c || !streq_ptr(c->vm_id, vm->id)) {
                         log_warning("VM %s: its holder has %s, which no journal knows", vm->name, key);
                         close_fd(fd);
@@ -456,13 +462,20 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                 else
                         close_fd(fd);
         } else if (startswith(key, "bind:") && tdi_bdf_parse(key + 5, &bdf) >= 0) {
-                /* Of one that was unbound the holder still has it until it is told. */
                 c = custody_find(vm->manager, bdf);
+                /* As above: as long as the holder has it, it may be bound. */
+                if (c && c->damaged) {
+                        adopt_damaged(vm, c);
+                        c->done |= 1u << ACTION_BIND_LOCK | 1u << ACTION_BIND_TSM;
+                }
                 if (c && streq(c->vm_id, vm->id) && custody_touched(c, ACTION_BIND_TSM)) {
                         close_fd(c->binding);
                         c->binding = fd;
-                } else
+                } else {
+                        /* It was unbound, and the holder has not been told. */
                         close_fd(fd);
+                        holder_drop(vm->holder, key);
+                }
         } else if (!export_adopt(vm, key, fd)) {
                 const char *colon = strchr(key, ':');
 

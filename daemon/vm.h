@@ -30,6 +30,7 @@ struct TDI {
         uint32_t guest_rid; /* UINT32_MAX: none */
         enum bind_when bind;
         bool bind_tried;    /* early: not again before something has changed */
+        bool stays_unbound; /* early: somebody has unbound it; in the record */
         char *bind_error;   /* why it is not bound though somebody wanted it; NULL */
         bool committed;     /* in the record: a later tdid keeps it */
         bool handing_off;   /* its vPCI socket is being shut for that */
@@ -238,6 +239,8 @@ void tdi_unbind_all(VM *vm);
 /* A client waits for that; and it has gone on. An early one is bound again then. */
 void tdi_unbind_for_reset(TDI *t);
 void tdi_was_reset(TDI *t);
+/* Its DSM is an early TDI of the same VM, which is bound first. */
+bool tdi_waits_for_dsm(const TDI *t);
 /* Binds those that are early; true when something changed. */
 bool tdi_bind_settle(VM *vm);
 /* True when all early ones are bound that can be by now, but for one that could not be. */

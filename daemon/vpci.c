@@ -272,9 +272,12 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
                 return;
         if (streq(what, "connected"))
                 connected(t, event, fds);
-        else if (streq(what, "disconnected"))
+        else if (streq(what, "disconnected")) {
+                /* Its interrupts and memory go with it, which no TDI survives. */
+                if (custody_touched(t->custody, ACTION_BIND_LOCK))
+                        tdi_unbind(t);
                 keeper_end_vpci(vm, t->bdf, json_str_or(event, "why", "it has gone"));
-        else if (streq(what, "failed")) {
+        } else if (streq(what, "failed")) {
                 const char *text = json_str_or(event, "text", "its vPCI server has failed");
 
                 vpci_note(t, what, text);

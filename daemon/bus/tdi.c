@@ -109,6 +109,8 @@ static int method_unbind(sd_bus_message *call, void *userdata, sd_bus_error *e) 
         if (r < 0)
                 return r;
         job_add_bdf(j, t->bdf);
+        t->stays_unbound = true;
+        vm_touch(t->vm);
         tdi_unbind(t);
         return bus_job_started(j, call, a.async);
 }

@@ -94,7 +94,7 @@ static int check_seal(VM *vm, sd_bus_error *e) {
                                          bdf, vm->platform->title, vm->platform->viommu, missing);
                 if (vm->tdis[i]->bind != BIND_EARLY)
                         continue;
-                error = tdi_may_bind(vm->tdis[i], why, sizeof(why));
+                error = tdi_waits_for_dsm(vm->tdis[i]) ? TDI_ERROR_NONE : tdi_may_bind(vm->tdis[i], why, sizeof(why));
                 if (error != TDI_ERROR_NONE)
                         return bus_error(e, error, "%s; it was to be bound early: detach it, or attach it with bind late", why);
         }

@@ -7,9 +7,13 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 #include <tdi/bdf.h>
 
 #include "host/tdid_bind.h"
+
+#define UNBOUND_TRIES 100
+#define UNBOUND_PAUSE_USEC 50000
 
 static const char *why_not(int r) {
         switch (r) {
@@ -62,23 +66,38 @@ int bind_tsm_do(struct work *w) {
         return 0;
 }
 
-/* 1: the TSM core says that it is bound. A function that has gone is not, nor one whose TSM has. */
-int bind_tsm_probe(struct work *w) {
+/* 1 or 0 as the TSM core says. -ENOENT: it says nothing of the function (any more), or the function has gone. */
+static int read_bound(struct work *w) {
         char path[PATH_MAX], now[64];
         ssize_t n;
 
         n = host_read_text(w->host, work_path(w, path, sizeof(path), "tsm/bound"), now, sizeof(now));
-        if (n == -ENOENT || n == -ENODEV)
-                return 0;
-        return n < 0 ? (int) n : now[0] != '\0';
+        return n == -ENODEV ? -ENOENT : n < 0 ? (int) n : now[0] != '\0';
 }
 
-/* Without a descriptor the last close has unbound it. */
+/* A function without PCIe capability has no files of the TSM core: it is bound as long as its DSM is connected. */
+int bind_tsm_probe(struct work *w) {
+        int r = read_bound(w);
+
+        return r == -ENOENT ? connect_tsm_probe(w) : r;
+}
+
+/* Without a descriptor the last close has unbound it, or is at it: a worker that was killed, or one that was left with it. */
+static int wait_until_unbound(struct work *w) {
+        int r;
+
+        for (unsigned i = 0; (r = read_bound(w)) > 0 && i < UNBOUND_TRIES; i++)
+                (void) usleep(UNBOUND_PAUSE_USEC);
+        if (r > 0)
+                return work_fail(w, -EBUSY, "the TSM has not let go of it yet", "see %s unbound", w->bdf);
+        return r < 0 && r != -ENOENT ? work_fail(w, r, NULL, "read tsm/bound of %s", w->bdf) : 0;
+}
+
 int bind_tsm_undo(struct work *w) {
         int r;
 
         if (w->fds.n < 1)
-                return 0;
+                return wait_until_unbound(w);
         r = host_ioctl(w->host, w->fds.fd[0], TDID_BIND_IOC_UNBIND, NULL);
         if (r < 0 && r != -ENOTCONN)
                 return work_fail(w, r, NULL, "unbind %s", w->bdf);

@@ -129,9 +129,8 @@ static void read_into(struct work *w, struct json_object *o, const char *key, co
         char path[PATH_MAX], buf[128];
 
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/%s", bdf, attribute);
-        if (host_read_text(w->host, path, buf, sizeof(buf)) < 0)
-                buf[0] = '\0';
-        json_set_str(o, key, buf);
+        if (host_read_text(w->host, path, buf, sizeof(buf)) >= 0)
+                json_set_str(o, key, buf);
 }
 
 static int by_bdf(const void *a, const void *b) {

@@ -91,6 +91,7 @@ static bool unbound_for_reset(struct lane *l) {
         struct timespec until;
         bool may;
 
+        f->unbound_for_reset = true;
         vpci_event(f->vpci, f->bdf, "reset", "its client wants to reset it: it is unbound before");
         until = function_in_msec(patience > RESET_SLACK_MSEC ? patience - RESET_SLACK_MSEC : 0);
         pthread_mutex_lock(&f->lock);
@@ -103,12 +104,11 @@ static bool unbound_for_reset(struct lane *l) {
 
 static int do_reset(struct lane *l, _unused_ const void **body, _unused_ size_t *size) {
         struct function *f = l->function;
-        bool bound = !vconfig_may_reset(f->config);
         int r;
 
         if (!(f->flags & TDI_VFIO_DEVICE_FLAGS_RESET))
                 return -ENOTTY;
-        if (bound && !unbound_for_reset(l)) {
+        if (!vconfig_may_reset(f->config) && !unbound_for_reset(l)) {
                 atomic_fetch_add_explicit(&f->refused, 1, memory_order_relaxed);
                 return -EPERM;
         }
@@ -124,8 +124,10 @@ static int do_reset(struct lane *l, _unused_ const void **body, _unused_ size_t 
         }
         vconfig_was_reset(f->config);
         atomic_store(&f->failed, false);
-        if (bound)
+        /* Also one that was asked for again, because the first time the unbind took too long. */
+        if (f->unbound_for_reset)
                 vpci_event(f->vpci, f->bdf, "was-reset", "the reset that it was unbound for is done");
+        f->unbound_for_reset = false;
         return 0;
 }
 
@@ -259,6 +261,7 @@ typedef int (*command)(struct lane *l, const void **body, size_t *size);
 static const struct {
         command here, away;
         bool takes_fds;
+        bool changes; /* perhaps what a TSM locks: nothing is locked while one is executed */
 } commands[VU_COMMAND_MAX] = {
         [VU_VERSION] = { do_version, do_version, false },
         [VU_DMA_MAP] = { do_dma_map, do_dma_map, true },
@@ -266,17 +269,18 @@ static const struct {
         [VU_DEVICE_GET_INFO] = { do_info, do_info, false },
         [VU_DEVICE_GET_REGION_INFO] = { region_info, region_info, false },
         [VU_DEVICE_GET_IRQ_INFO] = { irq_info, irq_info, false },
-        [VU_DEVICE_SET_IRQS] = { do_irq_set, away_busy, true },
+        [VU_DEVICE_SET_IRQS] = { do_irq_set, away_busy, true, true },
         [VU_REGION_READ] = { region_read, away_read, false },
-        [VU_REGION_WRITE] = { region_write, away_write, false },
-        [VU_REGION_WRITE_MULTI] = { region_write_multi, away_write, false },
-        [VU_DEVICE_RESET] = { do_reset, away_busy, false },
+        [VU_REGION_WRITE] = { region_write, away_write, false, true },
+        [VU_REGION_WRITE_MULTI] = { region_write_multi, away_write, false, true },
+        [VU_DEVICE_RESET] = { do_reset, away_busy, false, true },
         [VU_DEVICE_FEATURE] = { do_feature, do_feature, false },
 };
 
 static int run(struct lane *l, bool away, const void **body, size_t *size) {
         const struct vu_header *h = &l->message.header;
         command c = NULL;
+        int r;
 
         /* We send no commands, so there is no reply to anything; and a client that did not say hello is none. */
         if ((h->flags & VU_FLAGS_TYPE) != VU_TYPE_COMMAND || h->flags & VU_FLAGS_ERROR ||
@@ -289,7 +293,12 @@ static int run(struct lane *l, bool away, const void **body, size_t *size) {
                 return -ENOTSUP;
         if (l->message.n_fds > 0 && !commands[h->command].takes_fds)
                 return -EINVAL;
-        return c(l, body, size);
+        if (away || !commands[h->command].changes)
+                return c(l, body, size);
+        function_begin_change(l->function);
+        r = c(l, body, size);
+        function_end_change(l->function);
+        return r;
 }
 
 int dispatch(struct lane *l, const void **body, size_t *size) {

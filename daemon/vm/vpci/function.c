@@ -59,6 +59,18 @@ void function_leave_dma(struct function *f) {
         pthread_mutex_unlock(&f->lock);
 }
 
+void function_begin_change(struct function *f) {
+        pthread_mutex_lock(&f->lock);
+        f->changing++;
+        pthread_mutex_unlock(&f->lock);
+}
+
+void function_end_change(struct function *f) {
+        pthread_mutex_lock(&f->lock);
+        f->changing--;
+        pthread_mutex_unlock(&f->lock);
+}
+
 void function_drop_memory(struct function *f) {
         (void) function_enter_dma(f, UINT_MAX);
         dma_client_clear(f->dma);

@@ -64,6 +64,7 @@ struct function {
         struct dma_client *dma;
         uint64_t waiting;         /* the supervisor's: since when the next client waits for the one before to be gone; 0: none does */
         int request;              /* the client's eventfd for the request interrupt, or -EBADF */
+        bool unbound_for_reset;   /* the client's reset was asked for while the function was bound, and is not done yet */
         uint64_t memory_told_since; /* CLOCK_MONOTONIC in ns: the first lane has told of memory so often since then */
         unsigned memory_told;
 
@@ -84,6 +85,7 @@ struct function {
         pthread_mutex_t lock;     /* of what follows */
         pthread_cond_t changed;
         int connection;           /* -EBADF: none; only closed by the first lane, or when there is none any more */
+        unsigned changing;        /* requests under way that may change what a TSM locks */
         bool in_dma;              /* a lane is in a dma_ call: those of one client must not overlap */
         bool standing_in;         /* the second lane has the stream */
         bool handed;              /* and has left it, with a message that the first one shall execute */
@@ -123,6 +125,9 @@ void function_hang_up_locked(struct function *f);
 void function_drop_memory(struct function *f);
 /* So many ms from now, for the function's conditions. */
 struct timespec function_in_msec(unsigned msec);
+/* Around a request that may change what a TSM locks. */
+void function_begin_change(struct function *f);
+void function_end_change(struct function *f);
 /* Before and after dma_ calls. Waits so many ms for the other lane, UINT_MAX: as long as it takes; -EBUSY. */
 int function_enter_dma(struct function *f, unsigned msec);
 void function_leave_dma(struct function *f);

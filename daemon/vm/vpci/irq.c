@@ -114,6 +114,9 @@ int irq_set(struct lane *l) {
 }
 
 void irq_disable_all(struct function *f) {
+        /* To switch them off ends a TDI that is bound: whoever unbinds it, or closes the device, does that. */
+        if (!vconfig_may_set_irqs(f->config))
+                return;
         for (uint32_t i = 0; i < f->n_irqs; i++) {
                 struct tdi_vfio_irq_set off = {
                         .argsz = sizeof(off), .flags = TDI_VFIO_IRQ_SET_DATA_NONE | TDI_VFIO_IRQ_SET_ACTION_TRIGGER, .index = i

@@ -518,7 +518,10 @@ static int do_lock(struct vpci *v, struct json_object *request) {
                         /* What may become TEE memory is nobody's peer before it is locked. */
                         if (f->config)
                                 r = dma_client_withhold_bars(f->dma, i != VCONFIG_UNLOCKED);
-                        else /* Not yet there, or gone with the function's end: nobody reaches it then. */
+                        /* A request that was let in before is not over. */
+                        if (f->config && i != VCONFIG_UNLOCKED && f->changing > 0)
+                                r = -EAGAIN;
+                        if (!f->config) /* Not yet there, or gone with the function's end: nobody reaches it then. */
                                 r = i == VCONFIG_UNLOCKED ? 0 : -EAGAIN;
                         /* What has failed has failed. */
                         if (r == -EAGAIN && f->config && i == VCONFIG_ERROR)
