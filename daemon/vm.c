@@ -457,7 +457,7 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                 c->device = fd;
         } else if (startswith(key, "request:") && tdi_bdf_parse(key + 8, &bdf) >= 0) {
                 c = custody_find(vm->manager, bdf);
-                if (c && streq(c->vm_id, vm->id))
+                if (c && streq_ptr(c->vm_id, vm->id))
                         custody_take_request(c, fd);
                 else
                         close_fd(fd);
@@ -468,7 +468,7 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                         adopt_damaged(vm, c);
                         c->done |= 1u << ACTION_BIND_LOCK | 1u << ACTION_BIND_TSM;
                 }
-                if (c && streq(c->vm_id, vm->id) && custody_touched(c, ACTION_BIND_TSM)) {
+                if (c && streq_ptr(c->vm_id, vm->id) && custody_touched(c, ACTION_BIND_TSM)) {
                         close_fd(c->binding);
                         c->binding = fd;
                 } else {
@@ -510,7 +510,7 @@ static void on_got(int r, struct json_object *answer, struct ipc_fds *fds, void 
                         int fd = ipc_fds_take(fds, i);
 
                         if (fd >= 0)
-                                adopt_fd(vm, json_object_get_string(json_object_array_get_idx(keys, i)), fd, keepers);
+                                adopt_fd(vm, strempty(json_object_get_string(json_object_array_get_idx(keys, i))), fd, keepers);
                 }
         }
         if (--vm->adopting_left > 0)

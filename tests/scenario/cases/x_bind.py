@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 
+from cases.q_order import calls, first, in_order, last
 from kit import vfio_user
 from kit.checks import Failure, check, contains, equal, eventually
 from kit.client import Lost, Refused, refused
@@ -315,6 +316,23 @@ def way_out(way):
 
 for NAME, WAY in WAYS.items():
     scenario("igb-vf:2", tsm=("igb",), needs=("bind_module", "kvm"), tags=("quick",), name="bind_end_" + NAME)(way_out(WAY))
+
+
+@scenario("igb-vf", tsm=("igb",), needs=("bind_module", "kvm", "trace"), tags=("quick",))
+def bind_closing_order(t):
+    """Nothing is detached, unmapped or closed before the TSM has let go; the VMM is held back until then."""
+    bdf = t.host.bdf("igb-vf")
+    b = Bound(t, bdf, bind="early")
+    path, begin = t.host.start_trace()
+    b.vm.lease.close()
+    t.gone(b.vm)
+    t.free(bdf)
+    found = calls(path, begin)
+    t.host.end_trace()
+    in_order(t, found, ("unbind", first(found, "unbind", op="tsm.unbind", device=bdf)),
+             ("detach", first(found, "detach", op="ioctl", name="VFIO_DEVICE_DETACH_IOMMUFD_PT", device=bdf)),
+             ("unmap", last(found, "unmap", op="ioctl", name="IOMMU_IOAS_UNMAP")),
+             ("close", first(found, "release of the node", op="release", device=bdf)))
 
 
 @scenario("igb-vf:2", tsm=("igb",), needs=("bind_module", "kvm"), tags=("quick",))

@@ -5,6 +5,7 @@
 
 import errno
 
+from cases.q_order import calls, first, in_order
 from kit.checks import check, contains, equal, eventually
 from kit.client import Lost, refused
 from kit.registry import scenario
@@ -79,6 +80,28 @@ def viommu_prepared(t):
     t.free(first, second, edu)
     equal((t.tsm.count("vdevice_destroy"), t.tsm.count("viommu_destroy")), (3, 1), "virtual devices and vIOMMUs that have gone")
     equal(order(t, "vdevice_destroy", "viommu_destroy")[-1][0], "viommu_destroy", "the last of them")
+
+
+@scenario("igb-vf", needs=("trace",), start=False, tags=("quick",))
+def viommu_order(t):
+    """The virtual device is there before the attach, and gone before the detach; vIOMMU, nest parent and memory go after it."""
+    bdf = t.host.bdf("igb-vf")
+    start(t, t.host.dsm(bdf), fake_viommu=1)
+    path, begin = t.host.start_trace()
+    vm = t.vm()
+    vm.attach((bdf, {"guest_rid": RID}))
+    found = calls(path, begin)
+    in_order(t, found, ("vIOMMU", first(found, "vIOMMU", op="tsm.viommu_init")), ("virtual device", first(found, "virtual device", op="tsm.vdevice_init")),
+             ("attach", first(found, "attach", op="ioctl", name="VFIO_DEVICE_ATTACH_IOMMUFD_PT", device=bdf)))
+    vm.lease.close()
+    t.gone(vm)
+    t.free(bdf)
+    found = calls(path, begin)
+    t.host.end_trace()
+    in_order(t, found, ("virtual device", first(found, "virtual device", op="tsm.vdevice_destroy")),
+             ("detach", first(found, "detach", op="ioctl", name="VFIO_DEVICE_DETACH_IOMMUFD_PT", device=bdf)),
+             ("vIOMMU", first(found, "vIOMMU", op="tsm.viommu_destroy")),
+             ("close", first(found, "release of the node", op="release", device=bdf)))
 
 
 @scenario("igb-vf:2", start=False, tags=("quick",))
