@@ -6,6 +6,7 @@
 import errno
 import os
 import signal
+import time
 
 from cases.q_order import calls, first, in_order, last
 from kit import vfio_user
@@ -195,6 +196,17 @@ def bind_slow(t):
     job.cancel()
     t.tsm.release()
     job.wait("cancelled")
+    b.check()
+    b.bind()
+    t.tsm.rule("unbind", bdf, delay=60000, count=1)
+    job = t.client.tdi(bdf).unbind(async_=True)
+    time.sleep(0.5)
+    begin = time.monotonic()
+    t.client.ping()
+    check(time.monotonic() - begin < 10, "tdid waits for the TSM's unbind")
+    equal((t.client.tdi(bdf).state(), job.state()), ("bound", "running"), "state and job while the TSM unbinds")
+    t.tsm.release()
+    job.wait()
     b.check()
     t.tsm.rule("bind", bdf, delay=60000, count=1)
     job = t.client.tdi(bdf).bind(async_=True)
