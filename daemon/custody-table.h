@@ -23,7 +23,8 @@ enum custody_action {
         ACTION_CONNECT_TSM,
         ACTION_PREPARE_VIOMMU,  /* the I/O address space; the nest parent and the secure vIOMMU over it, where the platform wants them */
         ACTION_PREPARE_VDEVICE, /* the secure world's view of the function; nothing is attached before */
-        ACTION_PREPARE_ATTACH,  /* undone first of the three, and takes the vdevice with it */
+        ACTION_PREPARE_ATTACH,
+        ACTION_PREPARE_WITHDRAW, /* nothing to do; undone, the virtual device is gone, and the journal knows it before the function is detached */
         ACTION_PREPARE_SOCKET, /* undone before what it serves: no client reaches the device while it is being unwound */
         ACTION_BIND_LOCK,      /* its client changes nothing more that the TSM locks; undone after the unbind */
         ACTION_BIND_TSM,

@@ -203,10 +203,10 @@ static bool wants_viommu(Custody *c) {
 
         if (!s || !vm_nests(c->vm))
                 return false;
-        if (isempty(s->iommu))
-                why = "the kernel does not name its IOMMU";
-        else if (!json_object_object_get_ex(c->values, "guest_rid", NULL))
+        if (!json_object_object_get_ex(c->values, "guest_rid", NULL))
                 why = "its requester ID in the guest is not known: attach it with guest_rid";
+        else if (isempty(s->iommu))
+                why = "the kernel does not name its IOMMU";
         else if (s->viommu) {
                 json_set_u64(c->values, "nest", s->nest);
                 json_set_u64(c->values, "viommu", s->viommu);
@@ -226,7 +226,7 @@ bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
                 return isempty(custody_dsm(c));
         if (a == ACTION_PREPARE_VIOMMU && !undo)
                 return !wants_viommu(c);
-        if (a == ACTION_PREPARE_VDEVICE)
+        if (a == ACTION_PREPARE_VDEVICE || (a == ACTION_PREPARE_WITHDRAW && undo))
                 return json_u64_or(c->values, undo ? "vdevice" : "viommu", 0) == 0 || !c->vm;
         if (a == ACTION_CONNECT_TSM && !undo) {
                 if (isempty(custody_dsm(c))) {

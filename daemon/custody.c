@@ -144,7 +144,7 @@ void custody_set_goal(Custody *c, enum custody_goal goal) {
                 return;
         c->goal = goal;
         /* What it speaks for as a DSM loses its TDI with it. */
-        if (goal == GOAL_DOWN)
+        if (goal == GOAL_DOWN || goal == GOAL_UNBIND)
                 custody_unbind_under(c);
         if (goal == GOAL_BIND) {
                 c->error = TDI_ERROR_NONE;
@@ -314,7 +314,7 @@ bool custody_kick(Custody *c) {
         if (c->recovered && custody_need_worker(c) < 0)
                 return false;
         c->recovered = false;
-        set_blocked(c, c->goal == GOAL_DOWN && custody_waits_in_vain(c, a));
+        set_blocked(c, !goes_up(c) && custody_waits_in_vain(c, a));
         if (goes_up(c) ? custody_may_do(c, a) : custody_may_undo(c, a))
                 return goes_up(c) ? custody_run_do(c, a) : custody_run_undo(c, a);
         /* Whoever waits here must not keep a place from those who would go on. */

@@ -91,6 +91,8 @@ int journal_parse(const char *text, size_t size, const char *boot_id, const char
         /* A tdid that had no such rows has attached it, or was at it: there was nothing to do in them. */
         if (version < 3 && (e.done | e.begun) & 1u << ACTION_PREPARE_ATTACH)
                 e.done |= 1u << ACTION_PREPARE_VIOMMU | 1u << ACTION_PREPARE_VDEVICE;
+        if (version < 3 && e.done & 1u << ACTION_PREPARE_ATTACH)
+                e.done |= 1u << ACTION_PREPARE_WITHDRAW;
         e.group = (int32_t) group;
         e.vm_id = strdup(vm);
         if (!e.vm_id) {

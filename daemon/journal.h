@@ -9,7 +9,7 @@
 
 #include "custody.h"
 
-/* 2: prepare.socket; 3: prepare.viommu, prepare.vdevice, bind.lock, bind.tsm */
+/* 2: prepare.socket; 3: prepare.viommu, prepare.vdevice, prepare.withdraw, bind.lock, bind.tsm */
 #define JOURNAL_VERSION 3
 #define JOURNAL_SIZE_MAX (64UL * 1024)
 

@@ -83,8 +83,8 @@ static void resume_function(VM *vm, Custody *c, struct json_object *record) {
         }
         if (o && custody_is_complete(c) && c->device >= 0) {
                 resume_whole(t, o);
-                /* Its KVM VM has gone while no tdid was there. */
-                if (custody_is_bound(c) && vm->kvm < 0)
+                /* Its KVM VM, or its client, has gone while no tdid was there. */
+                if (custody_is_bound(c) && (vm->kvm < 0 || (json_object_object_get_ex(o, "connection", NULL) && !keeper_find_vpci(vm, c->bdf))))
                         custody_set_goal(c, GOAL_UNBIND);
                 return;
         }

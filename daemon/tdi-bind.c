@@ -66,7 +66,6 @@ static void say(TDI *t, const char *text) {
 }
 
 void tdi_unbind(TDI *t) {
-        custody_unbind_under(t->custody);
         if (t->custody->goal == GOAL_KEEP || t->custody->goal == GOAL_BIND)
                 custody_set_goal(t->custody, GOAL_UNBIND);
 }
@@ -132,6 +131,10 @@ void tdi_unbind_for_reset(TDI *t) {
 
 void tdi_was_reset(TDI *t) {
         t->bind_tried = false;
+        /* What it speaks for as a DSM was unbound with it. */
+        for (size_t i = 0; i < t->vm->n_tdis; i++)
+                if (streq(custody_dsm(t->vm->tdis[i]->custody), t->custody->name))
+                        t->vm->tdis[i]->bind_tried = false;
 }
 
 /* ---- early ---- */
@@ -188,7 +191,7 @@ bool tdi_early_are_bound(VM *vm, const TDI **ret_failed) {
         for (size_t i = 0; vm->kvm >= 0 && i < vm->n_tdis; i++) {
                 const TDI *t = vm->tdis[i];
 
-                if (!is_early(t) || t->state == TDI_STATE_BOUND)
+                if (!is_early(t) || t->stays_unbound || t->state == TDI_STATE_BOUND)
                         continue;
                 if (custody_is_stalled(t->custody) || (t->bind_tried && has_ended(t->custody)))
                         *ret_failed = t;

@@ -22,20 +22,40 @@ bool vm_nests(const VM *vm) {
 
 /* The physical IOMMU, "" where none is to be shared. */
 static const char *iommu_of(const VM *vm, const Custody *c) {
-        return vm_nests(vm) ? json_str_or(c->values, "iommu", "") : "";
+        return vm_nests(vm) && json_object_object_get_ex(c->values, "guest_rid", NULL) ? json_str_or(c->values, "iommu", "") : "";
 }
 
+/* Once it has one, that is its own, whatever others there are. */
 static bool is_of(const struct vm_space *s, const VM *vm, const Custody *c) {
         const char *iommu = iommu_of(vm, c);
+        uint64_t ioas = json_u64_or(c->values, "ioas", 0);
 
         if (s->group < 0)
                 return false;
+        if (ioas != 0)
+                return s->ioas == ioas;
         return iommu[0] || s->iommu[0] ? streq(s->iommu, iommu) : s->group == c->group;
 }
 
+/* The holder's table of a space tells so many functions apart (DMA_CLIENTS_MAX); a group has no more than that. */
+#define SHARED_MAX 64
+
+static bool is_full(const struct vm_space *s, const VM *vm) {
+        size_t n = 0;
+
+        for (size_t i = 0; s->iommu[0] && i < vm->manager->n_custodies; i++) {
+                const Custody *c = vm->manager->custodies[i];
+
+                n += c->vm == vm && json_u64_or(c->values, "ioas", 0) == s->ioas;
+        }
+        return n >= SHARED_MAX;
+}
+
 struct vm_space *vm_space_find(const VM *vm, const Custody *c) {
+        bool has = json_u64_or(c->values, "ioas", 0) != 0;
+
         for (size_t i = 0; i < vm->n_spaces; i++)
-                if (is_of(&vm->spaces[i], vm, c))
+                if (is_of(&vm->spaces[i], vm, c) && (has || !is_full(&vm->spaces[i], vm)))
                         return &vm->spaces[i];
         return NULL;
 }

@@ -115,7 +115,7 @@ static int check_free(Manager *m, const struct want *w, sd_bus_error *e) {
 }
 
 /* All functions of an IOMMU group go to one VM, in one transaction. */
-static int check_group(Manager *m, const struct want *wants, size_t n, const struct want *w, sd_bus_error *e) {
+static int check_group(Manager *m, const VM *vm, const struct want *wants, size_t n, const struct want *w, sd_bus_error *e) {
         for (size_t i = 0; i < m->n_devices; i++) {
                 const Device *d = m->devices[i];
                 char bdf[TDI_BDF_MAX];
@@ -123,8 +123,13 @@ static int check_group(Manager *m, const struct want *wants, size_t n, const str
 
                 if (d->group != w->device->group || d == w->device || device_is_bridge(d))
                         continue;
-                for (size_t k = 0; k < n; k++)
+                for (size_t k = 0; k < n; k++) {
                         there |= wants[k].device == d;
+                        /* A group has one page table: the nest parent, or none. */
+                        if (wants[k].device == d && vm_nests(vm) && (wants[k].guest_rid < 0) != (w->guest_rid < 0))
+                                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "%s and %s share IOMMU group %d: give both a guest_rid, or neither", w->text,
+                                                 wants[k].text, d->group);
+                }
                 if (!there)
                         return bus_error(e, TDI_ERROR_INVALID_ARGUMENT,
                                          "%s shares IOMMU group %d with %s: they can only go to a VM together, in one attach", w->text, d->group,
@@ -214,7 +219,7 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = check_free(m, wants + i, e);
         for (size_t i = 0; r >= 0 && i < n; i++)
-                r = check_group(m, wants, n, wants + i, e);
+                r = check_group(m, vm, wants, n, wants + i, e);
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = check_rid(vm, wants, i, e);
         if (r >= 0)

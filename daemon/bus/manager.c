@@ -147,6 +147,9 @@ static int check_create(Manager *m, const char *name, const struct create *c, co
         *ret = !c->platform || streq(c->platform, "auto") ? platform_of_host(m) : platform_find_alias(c->platform);
         if (!*ret)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "platform: \"%.64s\" is none that tdid knows", c->platform);
+        /* In one address space nobody is anybody's peer. */
+        if (c->peer_to_peer && (*ret)->viommu)
+                return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "peer_to_peer: the functions of a VM on %s share address spaces under its vIOMMU", (*ret)->title);
         return 0;
 }
 

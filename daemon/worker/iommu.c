@@ -25,7 +25,9 @@ int prepare_attach_do(struct work *w) {
         r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
         if (r < 0)
                 return work_fail(w, r,
-                                 r == -EADDRINUSE ? "a reserved window of the function meets memory that is mapped already" : NULL,
+                                 r == -EADDRINUSE ? "a reserved window of the function meets memory that is mapped already" :
+                                 r == -EINVAL && json_u64_or(w->args, "nest", 0) != 0 ?
+                                 "it is less coherent than a function that shares the nest parent: attach it first" : NULL,
                                  "VFIO_DEVICE_ATTACH_IOMMUFD_PT of %s", w->bdf);
         json_set_u64(w->values, "hwpt", attach.pt_id);
         return 0;
@@ -68,9 +70,6 @@ int prepare_attach_undo(struct work *w) {
                 return 0; /* never bound */
         if (r < 0 && r != -ENODEV && r != -EIO)
                 return work_fail(w, r, NULL, "switch bus mastering of %s off", w->bdf);
-        r = prepare_vdevice_undo(w);
-        if (r < 0)
-                return r;
         r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
         if (r < 0 && r != -EINVAL && r != -ENODEV)
                 return work_fail(w, r, NULL, "VFIO_DEVICE_DETACH_IOMMUFD_PT of %s", w->bdf);

@@ -49,13 +49,17 @@ int prepare_viommu_do(struct work *w) {
         if (w->fds.n != 2)
                 return work_fail(w, -EINVAL, NULL, "make a vIOMMU for %s", w->bdf);
         r = host_ioctl(w->host, w->fds.fd[1], TDI_IOMMU_HWPT_ALLOC, &nest);
-        if (r < 0)
+        if (r == -EOPNOTSUPP || r == -ENOTTY)
                 return without(w, "IOMMU_HWPT_ALLOC of a nest parent", r);
+        if (r < 0)
+                return work_fail(w, r, NULL, "IOMMU_HWPT_ALLOC of a nest parent for %s", w->bdf);
         viommu.hwpt_id = nest.out_hwpt_id;
         r = host_ioctl(w->host, w->fds.fd[1], TDI_IOMMU_VIOMMU_ALLOC, &viommu);
         if (r < 0) {
                 (void) work_destroy(w, w->fds.fd[1], nest.out_hwpt_id);
-                return without(w, "IOMMU_VIOMMU_ALLOC", r);
+                if (r == -EOPNOTSUPP || r == -ENOTTY)
+                        return without(w, "IOMMU_VIOMMU_ALLOC", r);
+                return work_fail(w, r, "the TSM's driver tells more in dmesg", "IOMMU_VIOMMU_ALLOC for %s", w->bdf);
         }
         json_set_u64(w->values, "nest", nest.out_hwpt_id);
         json_set_u64(w->values, "viommu", viommu.out_viommu_id);

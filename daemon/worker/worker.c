@@ -29,6 +29,7 @@ static const struct work_op ops[] = {
         { "connect.tsm", connect_tsm_do, connect_tsm_undo, connect_tsm_probe },
         { "prepare.viommu", prepare_viommu_do, NULL, NULL },
         { "prepare.vdevice", prepare_vdevice_do, prepare_vdevice_undo, NULL },
+        { "prepare.withdraw", NULL, prepare_vdevice_undo, NULL },
         { "prepare.attach", prepare_attach_do, prepare_attach_undo, NULL },
         { "prepare.socket", prepare_socket_do, prepare_socket_undo, prepare_socket_probe },
         { "bind.tsm", bind_tsm_do, bind_tsm_undo, bind_tsm_probe },

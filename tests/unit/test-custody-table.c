@@ -75,7 +75,7 @@ static void test_order(void) {
         check(ACTION_OPEN_BIND < ACTION_CONNECT_TSM);
         check(ACTION_CONNECT_NOTE < ACTION_CONNECT_TSM);
         /* Guest memory goes first on the way down. */
-        check_int(ACTION_PREPARE_ATTACH, ACTION_BIND_LOCK - 2);
+        check_int(ACTION_PREPARE_ATTACH, ACTION_BIND_LOCK - 3);
         /* But who could reach the device before that. */
         check_int(ACTION_PREPARE_SOCKET, ACTION_BIND_LOCK - 1);
         /* And before all of it the TDI is unbound; until then its client is held back from what would end it. */

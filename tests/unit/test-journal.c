@@ -118,7 +118,7 @@ static void test_good(void) {
         check_int(e.done, 1 << ACTION_CLAIM_CHECK | 1 << ACTION_CLAIM_NOTE | 1 << ACTION_CLAIM_PM);
         journal_entry_clear(&e);
         require(parse(older, strlen(older), &e) == 0);
-        check_int(e.done, 1 << ACTION_PREPARE_VIOMMU | 1 << ACTION_PREPARE_VDEVICE | 1 << ACTION_PREPARE_ATTACH);
+        check_int(e.done, 1 << ACTION_PREPARE_VIOMMU | 1 << ACTION_PREPARE_VDEVICE | 1 << ACTION_PREPARE_ATTACH | 1 << ACTION_PREPARE_WITHDRAW);
         journal_entry_clear(&e);
 
         for (int a = 0; a < ACTION_MAX; a++) {

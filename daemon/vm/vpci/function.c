@@ -227,6 +227,8 @@ static void *serve_all(void *userdata) {
                 pthread_mutex_unlock(&f->send_lock);
                 pthread_mutex_unlock(&f->lock);
 
+                /* What had to stay of an earlier client, because the function was bound. */
+                irq_disable_all(f);
                 why = lane_serve(f);
                 message_close_fds(&l->message);
                 stream_close(&f->stream);

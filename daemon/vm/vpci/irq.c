@@ -114,7 +114,7 @@ int irq_set(struct lane *l) {
 }
 
 void irq_disable_all(struct function *f) {
-        /* To switch them off ends a TDI that is bound: whoever unbinds it, or closes the device, does that. */
+        /* To switch them off ends a TDI that is bound: before the next client is served, or with the device. */
         if (!vconfig_may_set_irqs(f->config))
                 return;
         for (uint32_t i = 0; i < f->n_irqs; i++) {

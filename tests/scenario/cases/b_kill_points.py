@@ -264,7 +264,7 @@ def failing_do(t):
             failed.append(action)
         except Failure as error:
             # A sub-action without any work of a worker cannot fail.
-            if "was accepted" not in str(error) or action not in ("guard.on",):
+            if "was accepted" not in str(error) or action not in ("guard.on", "prepare.viommu", "prepare.vdevice", "prepare.withdraw"):
                 raise Failure(f"{action}: {error}") from None
             vm.destroy()
         t.free(first, second)

@@ -440,6 +440,18 @@ def bind_dsm_stays(t):
     b.check(vf)
 
 
+@scenario("group-nvme", "group-edu", tsm=("group-nvme",), needs=("bind_module", "kvm"), tags=("quick",))
+def bind_dsm_reset(t):
+    """A guest's reset of the DSM, as at a reboot, unbinds what it speaks for too; afterwards both are bound again."""
+    dsm, other = t.host.bdf("group-nvme"), t.host.bdf("group-edu")
+    b = Bound(t, dsm, other, bind="early")
+    b.check(dsm, other)
+    connect(t, b.vm, dsm).reset()
+    eventually(lambda: t.tsm.count("bind") == 4 and t.client.tdi(other).state() == "bound", "both are bound again")
+    b.check(dsm, other)
+    equal([c.bdf for c in t.tsm.calls("unbind")], [other, dsm], "unbinds in their order")
+
+
 @scenario("igb-vf:2", tsm=("igb",), needs=("bind_module", "kvm"), tags=("quick",))
 def bind_vmm_replaced(t):
     """The VMM ends while no tdid is there: the next tdid unbinds what was bound to its KVM VM, also when another VMM has come."""
