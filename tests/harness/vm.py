@@ -32,6 +32,7 @@ SAMPLED_SCENARIOS = ("access_*", "bad_*", "journal_*", "names_*", "tdictl_*", "s
                      "killed_*", "stopped_*", "peer_*", "pinned_*", "describe_*", "kvm_of_peer_several", "guest_*", "qemu_*",
                      "tdid_killed_under_load", "in_use_*", "force_*", "all_or_none_*", "stuck_*", "quarantine*", "workers_*", "many_vms",
                      "limits", "keepers", "lease_*", "told_to_all", "churn", "absent_function", "newer_*", "restore_unplugged", "replugged", "bind_*", "viommu_*",
+                     "kill_points_group", "kill_points_socket", "kill_points_foreign", "cycles_nvme", "tsm_slow", "group_left_behind", "group_member_*",
                      "tsm_two_slow", "stop_*", "bus_gone")
 # But these always: what only the kernel can say of functions that are served.
 ALWAYS = ("vu_edu", "vu_irqs", "vu_stuck_close", "p2p_edu", "peer_memory", "dmabuf_decode", "guest_drives_edu", "bind_late", "bind_end_both",

@@ -143,7 +143,7 @@ def viommu_killed(t):
     """tdid killed before and after each of the sub-actions: the function is whole or given back."""
     bdf = t.host.bdf("igb-vf")
     t.load_tsm([t.host.dsm(bdf)], parent=CCA, fake_viommu=1)
-    for point in [f"prepare.{a}:{v}:{w}" for a in ("viommu", "vdevice") for v in ("do", "undo") for w in ("before", "after")]:
+    for point in [f"prepare.{a}:{v}:{w}" for a in ("viommu", "vdevice", "withdraw") for v in ("do", "undo") for w in ("before", "after")]:
         t.daemon.start({"TDID_TEST_KILL": point})
         vm = t.vm()
         try:
