@@ -6,7 +6,7 @@
  *
  * An open file of the device is one binding, or none yet. It keeps the VFIO file and the VM's file for as long as it is bound, and
  * its last close unbinds: whoever dies, a TDI is unbound before the function can be reset and closed.
- * Every struct begins with its size; flags are zero, and what is unknown is refused with EINVAL. Root only.
+ * Every struct begins with its exact size; flags are zero, and what is unknown is refused with EINVAL. Root only.
  */
 #ifndef TDID_BIND_H
 #define TDID_BIND_H
@@ -49,7 +49,8 @@ struct tdid_bind_bind {
  * `tsm_code`, the TSM's own word for the guest, on failure too.
  *
  * EINVAL: flags, scope. EMSGSIZE: longer than request_max. ENOTCONN: the file is not bound. ENXIO: the TSM has unbound it
- * meanwhile, as when it is disconnected. EOPNOTSUPP: its TSM takes no requests. EINTR. Else what the TSM says.
+ * meanwhile, as when it is disconnected. EOPNOTSUPP: its TSM takes no requests. EIO: the
+ * TSM's driver gave an impossible length. EINTR. Else what the TSM says.
  */
 struct tdid_bind_request {
 	__u32 argsz;

@@ -530,6 +530,43 @@ def bind_vmm(t):
     b.check()
 
 
+@scenario("igb-vf", tsm=("igb",), needs=("bind_module", "kvm", "faults", "trace"), tags=("quick",))
+def bind_waits_for_request(t):
+    """A reset that was let in before the bind is over before the TSM binds: it would end the TDI."""
+    bdf = t.host.bdf("igb-vf")
+    b = Bound(t, bdf)
+    client = connect(t, b.vm, bdf)
+    rule = t.host.client.control("fault", rule={"call": "reset", "device": bdf, "delay_ms": 1500, "times": 1})["id"]
+    t.defer(lambda: t.host.client.control("clear", id=rule))
+    path, begin = t.host.start_trace()
+    reset = client.ask(vfio_user.RESET)
+    eventually(lambda: [c for c in t.host.client.control("open")["calls"] if c["name"] == "VFIO_DEVICE_RESET"], "the reset is under way")
+    b.bind()
+    client.wait(reset)
+    found = calls(path, begin)
+    t.host.end_trace()
+    in_order(t, found, ("reset", first(found, "reset", op="ioctl", name="VFIO_DEVICE_RESET", device=bdf)),
+             ("bind", first(found, "bind", op="tsm.bind", device=bdf)))
+    b.check(bdf)
+
+
+@scenario("igb-vf", tsm=("igb",), needs=("bind_module", "kvm"), tags=("quick",))
+def bind_client_missed(t):
+    """A client hangs up while no tdid is there: the next tdid unbinds what lost its interrupts and memory."""
+    bdf = t.host.bdf("igb-vf")
+    b = Bound(t, bdf)
+    client = connect(t, b.vm, bdf)
+    eventually(lambda: len(b.vm.describe()["keepers"]) == 2, "the connection is known")
+    b.bind()
+    t.daemon.restart()
+    b.check(bdf)
+    t.daemon.kill()
+    client.close()
+    t.daemon.start()
+    eventually(lambda: t.client.tdi(bdf).state() == "prepared" and t.device(bdf).text("Custody") == "prepare", "it is unbound")
+    b.check()
+
+
 @scenario("igb-vf", tsm=("igb",), needs=("bind_module", "kvm"))
 def bind_vmm_gone(t):
     """The VMM whose KVM VM it is ends: the TDI is unbound and the KVM VM let go, though a lease keeps the VM; the next VMM's is bound anew."""

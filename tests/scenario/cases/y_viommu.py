@@ -138,6 +138,18 @@ def viommu_refused(t):
     check(describe(vm, bdf)["viommu"], "a virtual device when the TSM makes one")
 
 
+@scenario("group-nvme", "group-edu", start=False, tags=("quick",))
+def viommu_group(t):
+    """A group has one page table: all of it is in the vIOMMU or none, which is said before anything is begun."""
+    first, second = t.host.bdf("group-nvme"), t.host.bdf("group-edu")
+    start(t, first, fake_viommu=1)
+    vm = t.vm()
+    contains(refused("InvalidArgument", vm.attach, (first, {"guest_rid": RID}), second), "guest_rid", "what is missing")
+    t.unchanged(first, second)
+    vm.attach((first, {"guest_rid": RID}), (second, {"guest_rid": RID + 1}))
+    check(all(describe(vm, b)["viommu"] for b in (first, second)), "both have a virtual device")
+
+
 @scenario("igb-vf", start=False, timeout=900)
 def viommu_killed(t):
     """tdid killed before and after each of the sub-actions: the function is whole or given back."""
