@@ -25,6 +25,10 @@ DEFINE_NAMES(tdi_job_state, enum tdi_job_state, TDI_JOB_STATE_MAX, TDI_JOB_STATE
 DEFINE_NAMES(tdi_dmabuf_state, enum tdi_dmabuf_state, TDI_DMABUF_STATE_MAX, TDI_DMABUF_STATE_INVALID,
              [TDI_DMABUF_EXPORTED] = "exported", [TDI_DMABUF_REVOKED] = "revoked", [TDI_DMABUF_CLOSED] = "closed")
 
+DEFINE_NAMES(tdi_tdisp, enum tdi_tdisp, TDI_TDISP_MAX, TDI_TDISP_INVALID,
+             [TDI_TDISP_UNLOCKED] = "unlocked", [TDI_TDISP_LOCKED] = "locked", [TDI_TDISP_RUN] = "run",
+             [TDI_TDISP_ERROR] = "error", [TDI_TDISP_UNKNOWN] = "unknown", [TDI_TDISP_NONE] = "none")
+
 #define BIT(n) (1u << (n))
 
 static const unsigned vm_next[TDI_VM_PHASE_MAX] = {
@@ -53,6 +57,16 @@ static const unsigned dmabuf_next[TDI_DMABUF_STATE_MAX] = {
         [TDI_DMABUF_REVOKED] = BIT(TDI_DMABUF_EXPORTED) | BIT(TDI_DMABUF_CLOSED),
 };
 
+/* LOCK_INTERFACE, START_INTERFACE, STOP_INTERFACE, and errors (PCIe 6, figure 11-5). NONE ends with a TSM, and comes with its end. */
+static const unsigned tdisp_next[TDI_TDISP_MAX] = {
+        [TDI_TDISP_UNLOCKED] = BIT(TDI_TDISP_LOCKED) | BIT(TDI_TDISP_ERROR) | BIT(TDI_TDISP_UNKNOWN) | BIT(TDI_TDISP_NONE),
+        [TDI_TDISP_LOCKED] = BIT(TDI_TDISP_UNLOCKED) | BIT(TDI_TDISP_RUN) | BIT(TDI_TDISP_ERROR) | BIT(TDI_TDISP_UNKNOWN) | BIT(TDI_TDISP_NONE),
+        [TDI_TDISP_RUN] = BIT(TDI_TDISP_UNLOCKED) | BIT(TDI_TDISP_ERROR) | BIT(TDI_TDISP_UNKNOWN) | BIT(TDI_TDISP_NONE),
+        [TDI_TDISP_ERROR] = BIT(TDI_TDISP_UNLOCKED) | BIT(TDI_TDISP_UNKNOWN) | BIT(TDI_TDISP_NONE),
+        [TDI_TDISP_UNKNOWN] = BIT(TDI_TDISP_UNLOCKED) | BIT(TDI_TDISP_LOCKED) | BIT(TDI_TDISP_RUN) | BIT(TDI_TDISP_ERROR) | BIT(TDI_TDISP_NONE),
+        [TDI_TDISP_NONE] = BIT(TDI_TDISP_UNLOCKED) | BIT(TDI_TDISP_UNKNOWN),
+};
+
 static bool may(const unsigned *next, int max, int from, int to) {
         return from >= 0 && from < max && to >= 0 && to < max && (next[from] & BIT(to));
 }
@@ -71,4 +85,8 @@ bool tdi_job_state_may_follow(enum tdi_job_state from, enum tdi_job_state to) {
 
 bool tdi_dmabuf_state_may_follow(enum tdi_dmabuf_state from, enum tdi_dmabuf_state to) {
         return may(dmabuf_next, TDI_DMABUF_STATE_MAX, from, to);
+}
+
+bool tdi_tdisp_may_follow(enum tdi_tdisp from, enum tdi_tdisp to) {
+        return may(tdisp_next, TDI_TDISP_MAX, from, to);
 }

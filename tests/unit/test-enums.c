@@ -2,6 +2,7 @@
 /* The states: names both ways, and every pair of every transition table against the pairs listed here. */
 #include <limits.h>
 #include <tdi/enums.h>
+#include <tdi/request.h>
 
 #include "test.h"
 
@@ -35,6 +36,8 @@ static void test_names(void) {
         CHECK_NAMES(tdi_state, TDI_STATE_MAX, TDI_STATE_INVALID, "attaching", "prepared", "bound", "running", "detaching", "failed", "gone");
         CHECK_NAMES(tdi_custody, TDI_CUSTODY_MAX, TDI_CUSTODY_INVALID, "none", "claim", "guard", "open", "connect", "prepare", "bind", "run");
         CHECK_NAMES(tdi_job_state, TDI_JOB_STATE_MAX, TDI_JOB_STATE_INVALID, "running", "stuck", "done", "failed", "cancelled");
+        CHECK_NAMES(tdi_tdisp, TDI_TDISP_MAX, TDI_TDISP_INVALID, "unlocked", "locked", "run", "error", "unknown", "none");
+        CHECK_NAMES(tdi_request_kind, TDI_REQUEST_KIND_MAX, TDI_REQUEST_KIND_INVALID, "info", "report", "state-change", "lock", "start", "stop");
         CHECK_NAMES(tdi_dmabuf_state, TDI_DMABUF_STATE_MAX, TDI_DMABUF_STATE_INVALID, "exported", "revoked", "closed");
 }
 
@@ -99,10 +102,49 @@ static void test_moves(void) {
                     { TDI_DMABUF_EXPORTED, TDI_DMABUF_CLOSED },
                     { TDI_DMABUF_REVOKED, TDI_DMABUF_EXPORTED },
                     { TDI_DMABUF_REVOKED, TDI_DMABUF_CLOSED });
+
+        /* PCIe 6, 11.2.4; tdid cannot always follow. */
+        CHECK_MOVES(tdi_tdisp, TDI_TDISP_MAX, TDI_TDISP_INVALID,
+                    { TDI_TDISP_UNLOCKED, TDI_TDISP_LOCKED },
+                    { TDI_TDISP_UNLOCKED, TDI_TDISP_ERROR },
+                    { TDI_TDISP_UNLOCKED, TDI_TDISP_UNKNOWN },
+                    { TDI_TDISP_UNLOCKED, TDI_TDISP_NONE },
+                    { TDI_TDISP_LOCKED, TDI_TDISP_UNLOCKED },
+                    { TDI_TDISP_LOCKED, TDI_TDISP_RUN },
+                    { TDI_TDISP_LOCKED, TDI_TDISP_ERROR },
+                    { TDI_TDISP_LOCKED, TDI_TDISP_UNKNOWN },
+                    { TDI_TDISP_LOCKED, TDI_TDISP_NONE },
+                    { TDI_TDISP_RUN, TDI_TDISP_UNLOCKED },
+                    { TDI_TDISP_RUN, TDI_TDISP_ERROR },
+                    { TDI_TDISP_RUN, TDI_TDISP_UNKNOWN },
+                    { TDI_TDISP_RUN, TDI_TDISP_NONE },
+                    { TDI_TDISP_ERROR, TDI_TDISP_UNLOCKED },
+                    { TDI_TDISP_ERROR, TDI_TDISP_UNKNOWN },
+                    { TDI_TDISP_ERROR, TDI_TDISP_NONE },
+                    { TDI_TDISP_UNKNOWN, TDI_TDISP_UNLOCKED },
+                    { TDI_TDISP_UNKNOWN, TDI_TDISP_LOCKED },
+                    { TDI_TDISP_UNKNOWN, TDI_TDISP_RUN },
+                    { TDI_TDISP_UNKNOWN, TDI_TDISP_ERROR },
+                    { TDI_TDISP_UNKNOWN, TDI_TDISP_NONE },
+                    { TDI_TDISP_NONE, TDI_TDISP_UNLOCKED },
+                    { TDI_TDISP_NONE, TDI_TDISP_UNKNOWN });
+}
+
+static void test_requests(void) {
+        test_about("%s", "what requests are for");
+        check_int(tdi_request_target(TDI_REQUEST_INFO), TDI_TDISP_INVALID);
+        check_int(tdi_request_target(TDI_REQUEST_REPORT), TDI_TDISP_INVALID);
+        check_int(tdi_request_target(TDI_REQUEST_STATE_CHANGE), TDI_TDISP_UNKNOWN);
+        check_int(tdi_request_target(TDI_REQUEST_LOCK), TDI_TDISP_LOCKED);
+        check_int(tdi_request_target(TDI_REQUEST_START), TDI_TDISP_RUN);
+        check_int(tdi_request_target(TDI_REQUEST_STOP), TDI_TDISP_UNLOCKED);
+        check_int(tdi_request_target(TDI_REQUEST_KIND_MAX), TDI_TDISP_INVALID);
+        check_int(tdi_request_target(TDI_REQUEST_KIND_INVALID), TDI_TDISP_INVALID);
 }
 
 int main(void) {
         test_names();
         test_moves();
+        test_requests();
         return test_end();
 }

@@ -21,6 +21,7 @@ EXPECTED = """
 {include}/tdi/dmabuf.h
 {include}/tdi/enums.h
 {include}/tdi/error.h
+{include}/tdi/request.h
 {include}/tdi/runs.h
 {libexec}/tdid/tdid
 {libexec}/tdid/tdid-vm

@@ -67,12 +67,28 @@ enum tdi_dmabuf_state {
         TDI_DMABUF_STATE_INVALID = -22
 };
 
+/*
+ * The TDISP state of a TDI (PCIe 6, 11.2.4), by the numbers of the specification; then what tdid cannot ask of the device. Nobody tells the
+ * host: it follows from the bind, from what guests ask for and their TSM grants, and from errors of the device.
+ */
+enum tdi_tdisp {
+        TDI_TDISP_UNLOCKED, /* CONFIG_UNLOCKED, whether bound or not */
+        TDI_TDISP_LOCKED,   /* CONFIG_LOCKED */
+        TDI_TDISP_RUN,
+        TDI_TDISP_ERROR,
+        TDI_TDISP_UNKNOWN, /* a request may have changed it, and did not say to what */
+        TDI_TDISP_NONE,    /* no TSM knows of the function */
+        TDI_TDISP_MAX,
+        TDI_TDISP_INVALID = -22
+};
+
 /* Names on the bus, as "preparing"; NULL out of range. All functions here are thread-safe. */
 const char *tdi_vm_phase_to_string(enum tdi_vm_phase phase);
 const char *tdi_state_to_string(enum tdi_state state);
 const char *tdi_custody_to_string(enum tdi_custody step);
 const char *tdi_job_state_to_string(enum tdi_job_state state);
 const char *tdi_dmabuf_state_to_string(enum tdi_dmabuf_state state);
+const char *tdi_tdisp_to_string(enum tdi_tdisp state);
 
 /* The value of a name, or the enum's _INVALID; NULL is no name. */
 enum tdi_vm_phase tdi_vm_phase_from_string(const char *name);
@@ -80,12 +96,15 @@ enum tdi_state tdi_state_from_string(const char *name);
 enum tdi_custody tdi_custody_from_string(const char *name);
 enum tdi_job_state tdi_job_state_from_string(const char *name);
 enum tdi_dmabuf_state tdi_dmabuf_state_from_string(const char *name);
+enum tdi_tdisp tdi_tdisp_from_string(const char *name);
 
 /* May `to` follow `from`? Staying is no transition: false. Out of range: false. */
 bool tdi_vm_phase_may_follow(enum tdi_vm_phase from, enum tdi_vm_phase to);
 bool tdi_state_may_follow(enum tdi_state from, enum tdi_state to);
 bool tdi_job_state_may_follow(enum tdi_job_state from, enum tdi_job_state to);
 bool tdi_dmabuf_state_may_follow(enum tdi_dmabuf_state from, enum tdi_dmabuf_state to);
+/* As TDISP has it; what is unknown may be anything, and become anything. */
+bool tdi_tdisp_may_follow(enum tdi_tdisp from, enum tdi_tdisp to);
 
 #ifdef __cplusplus
 }
