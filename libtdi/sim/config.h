@@ -93,6 +93,7 @@
 #define IDE_BLOCKS 12 /* after CTL: link blocks of 8, then selective ones */
 #define IDE_SEL_CTL 4
 #define IDE_SEL_STS 8
+#define IDE_STS_FAILED 0x80000000u
 #define IDE_SEL_RID1 12
 #define IDE_SEL_RID2 16
 #define IDE_SEL_SIZE(addresses) (20u + 12u * (addresses))

@@ -179,6 +179,30 @@ static int do_stats(struct command *x) {
         return 0;
 }
 
+static int do_tree(struct command *x) {
+        struct json_object *entries;
+        const char *path;
+        int r = get_str(x, "path", &path);
+
+        if (r >= 0)
+                r = look_tree(x->c->sim, path, &entries);
+        if (r >= 0)
+                json_set_take(x->out, "entries", entries);
+        return r;
+}
+
+static int do_read(struct command *x) {
+        struct json_object *paths, *contents;
+        int r;
+
+        if (json_get_array(x->in, "paths", &paths) < 0)
+                return say(x, -EINVAL, "\"paths\" is missing or not an array");
+        r = look_read(x->c, paths, &contents);
+        if (r >= 0)
+                json_set_take(x->out, "contents", contents);
+        return r;
+}
+
 /* ---- faults and the log ---- */
 
 static int do_faults(struct command *x) {
@@ -264,6 +288,15 @@ static int do_aer(struct command *x) {
         int r = get_function(x, &fn);
 
         return r < 0 ? r : sim_error(x->c, fn, json_bool_or(x->in, "fatal", false));
+}
+
+static int do_ide_fail(struct command *x) {
+        struct sim_function *fn;
+        int r = get_function(x, &fn);
+
+        if (r >= 0)
+                r = sim_tsm_ide_fail(x->c, fn);
+        return r == -ENOTCONN ? say(x, r, "the function has no IDE stream") : r;
 }
 
 static int do_tsm_unload(struct command *x) {
@@ -360,6 +393,8 @@ static const struct {
 } commands[] = {
         { "open", do_open, false, "" },
         { "stats", do_stats, false, "" },
+        { "tree", do_tree, false, " path " },
+        { "read", do_read, false, " paths " },
         { "faults", do_faults, false, "" },
         { "fault", do_fault, false, " rule " },
         { "clear", do_clear, false, " id " },
@@ -370,6 +405,7 @@ static const struct {
         { "unplug", do_unplug, true, " device " },
         { "plug", do_plug, true, " device " },
         { "aer", do_aer, true, " device fatal " },
+        { "ide-fail", do_ide_fail, true, " device " },
         { "tsm-load", do_tsm_load, true, " name options " },
         { "tsm-unload", do_tsm_unload, true, " name " },
         { "tsm-bind", do_tsm_bind, true, " device kvm tdi " },

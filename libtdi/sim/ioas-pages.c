@@ -323,6 +323,23 @@ static int map_file(struct ioas_pages *p) {
         return 0;
 }
 
+/* Memory of a process, ours included, that may go at any moment. Kernels without CROSS_MEMORY_ATTACH, and qemu-user, have its file only. */
+static ssize_t access_memory(pid_t pid, const struct iovec *here, const struct iovec *there, bool write) {
+        _cleanup_close_ int fd = -EBADF;
+        char path[32];
+        ssize_t n;
+
+        n = write ? process_vm_writev(pid, here, 1, there, 1, 0) : process_vm_readv(pid, here, 1, there, 1, 0);
+        if (n >= 0 || errno != ENOSYS)
+                return n;
+        snprintf(path, sizeof(path), "/proc/%d/mem", (int) pid);
+        fd = open(path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+        if (fd < 0)
+                return -1;
+        return write ? pwrite(fd, here->iov_base, here->iov_len, (off_t) (uintptr_t) there->iov_base)
+                     : pread(fd, here->iov_base, here->iov_len, (off_t) (uintptr_t) there->iov_base);
+}
+
 int ioas_pages_access(struct ioas_pages *p, uint64_t offset, uint8_t *buf, size_t size, bool write) {
         struct iovec here = { buf, size }, there = { .iov_len = size };
         pid_t pid = p->pid;
@@ -342,7 +359,5 @@ int ioas_pages_access(struct ioas_pages *p, uint64_t offset, uint8_t *buf, size_
                 pid = getpid();
         } else
                 there.iov_base = (void *) (uintptr_t) (p->user + offset);
-        if ((write ? process_vm_writev(pid, &here, 1, &there, 1, 0) : process_vm_readv(pid, &here, 1, &there, 1, 0)) != (ssize_t) size)
-                return -EFAULT;
-        return 0;
+        return access_memory(pid, &here, &there, write) == (ssize_t) size ? 0 : -EFAULT;
 }

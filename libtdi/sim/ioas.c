@@ -3,6 +3,7 @@
  * Address spaces: what is reserved, what is allowed, how things are aligned, which page tables they have, and DMA through them
  * (drivers/iommu/iommufd/{ioas,io_pagetable}.c). What is mapped is ioas-map.c's.
  */
+#include "host/abi/vfio.h"
 #include "sim/iommufd.h"
 
 int iommufd_ioas_alloc(struct iommufd_ctx *x, struct sim_ioctl *io) {
@@ -271,6 +272,53 @@ int iommufd_ioas_option(struct iommufd_ctx *x, struct sim_ioctl *io) {
         a->no_large_pages = true;
         a->alignment = IOMMUFD_PAGE;
         return 0;
+}
+
+/* ---- the calls of VFIO containers (vfio_compat.c) ---- */
+
+int iommufd_vfio_ioas(struct iommufd_ctx *x, struct sim_ioctl *io) {
+        struct tdi_iommu_vfio_ioas *cmd = (void *) io->arg;
+        struct ioas *a;
+
+        if (cmd->__reserved)
+                return -EOPNOTSUPP;
+        switch (cmd->op) {
+        case TDI_IOMMU_VFIO_IOAS_GET:
+                if (!x->vfio_ioas)
+                        return -ENODEV;
+                cmd->ioas_id = x->vfio_ioas->object.id;
+                return 0;
+        case TDI_IOMMU_VFIO_IOAS_SET:
+                a = iommufd_find(x, cmd->ioas_id, IOMMUFD_IOAS);
+                if (!a)
+                        return -ENOENT;
+                x->vfio_ioas = a;
+                return 0;
+        case TDI_IOMMU_VFIO_IOAS_CLEAR:
+                x->vfio_ioas = NULL;
+                return 0;
+        default:
+                return -EOPNOTSUPP;
+        }
+}
+
+/* iommufd_vfio_check_extension(), iommufd_vfio_cc_iommu() */
+int iommufd_vfio_check_extension(const struct iommufd_ctx *x, uint64_t what) {
+        switch (what) {
+        case TDI_VFIO_TYPE1_IOMMU:
+        case TDI_VFIO_TYPE1v2_IOMMU:
+        case TDI_VFIO_UNMAP_ALL:
+                return 1;
+        case TDI_VFIO_DMA_CC_IOMMU:
+                if (!x->vfio_ioas)
+                        return -ENODEV;
+                for (size_t i = 0; i < x->vfio_ioas->n_hwpts; i++)
+                        if (!x->vfio_ioas->hwpts[i]->enforce_coherency)
+                                return 0;
+                return 1;
+        default:
+                return 0;
+        }
 }
 
 /* ---- DMA ---- */

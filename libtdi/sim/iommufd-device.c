@@ -249,6 +249,7 @@ bool iommufd_device_knows(const struct iommufd_device *d, uint32_t id) {
 /* The registers of an IOMMU as the platform's machines have: no nesting but on Arm. */
 static const struct tdi_iommu_hw_info_vtd vtd = { .flags = TDI_IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17,
                                                   .cap_reg = 0x00d2008c222f0686, .ecap_reg = 0x0000000000f00f4e };
+#define VTD_ECAP_SC (UINT64_C(1) << 7)
 static const struct tdi_iommu_hw_info_amd amd = { .efr = 0x00000000246577ef, .efr2 = 0 };
 static const struct tdi_iommu_hw_info_arm_smmuv3 smmu = {
         /* IDR0: both stages, AArch64 tables, coherent, ATS, 16-bit ASID and VMID, two-level stream table, terminate.
@@ -267,6 +268,7 @@ static const struct tdi_iommu_hw_info_arm_smmuv3 smmu_stage1 = {
 int iommufd_get_hw_info(struct iommufd_ctx *x, struct sim_ioctl *io) {
         struct tdi_iommu_hw_info *cmd = (void *) io->arg;
         const char *platform = sim_machine(x->sim)->platform;
+        struct tdi_iommu_hw_info_vtd intel = vtd;
         const void *data;
         uint32_t size, type, asked = cmd->in_data_type;
         struct iommufd_device *d;
@@ -288,8 +290,11 @@ int iommufd_get_hw_info(struct iommufd_ctx *x, struct sim_ioctl *io) {
                 size = sizeof(amd);
         } else {
                 type = TDI_IOMMU_HW_INFO_TYPE_INTEL_VTD;
-                data = &vtd;
-                size = sizeof(vtd);
+                /* ecap_sc_support() is what intel_iommu_capable() goes by. */
+                if (!d->fn->group->no_coherency)
+                        intel.ecap_reg |= VTD_ECAP_SC;
+                data = &intel;
+                size = sizeof(intel);
         }
         if (asked != TDI_IOMMU_HW_INFO_TYPE_DEFAULT && asked != type)
                 return -EOPNOTSUPP;

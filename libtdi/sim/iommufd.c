@@ -2,6 +2,7 @@
 /*
  * /dev/iommu: contexts, their objects and their numbers, and what is common to all calls (drivers/iommu/iommufd/main.c).
  */
+#include "host/abi/vfio.h"
 #include "sim/iommufd.h"
 
 static struct iommufd_object tombstone; /* XA_ZERO_ENTRY left by iommufd_object_tombstone_user() */
@@ -65,6 +66,8 @@ static void free_object(struct sim_call *c, struct iommufd_ctx *x, struct iommuf
         switch (o->type) {
         case IOMMUFD_IOAS:
                 iommufd_remove(x, o, false);
+                if (x->vfio_ioas == (struct ioas *) o)
+                        x->vfio_ioas = NULL;
                 ioas_free(c, (struct ioas *) o);
                 break;
         case IOMMUFD_HWPT_PAGING:
@@ -155,6 +158,7 @@ static const struct {
         { TDI_IOMMU_OPTION, END_OF(tdi_iommu_option, val64), sizeof(struct tdi_iommu_option) },
         { TDI_IOMMU_VDEVICE_ALLOC, END_OF(tdi_iommu_vdevice_alloc, virt_id), sizeof(struct tdi_iommu_vdevice_alloc) },
         { TDI_IOMMU_VEVENTQ_ALLOC, END_OF(tdi_iommu_veventq_alloc, out_veventq_fd), sizeof(struct tdi_iommu_veventq_alloc) },
+        { TDI_IOMMU_VFIO_IOAS, END_OF(tdi_iommu_vfio_ioas, __reserved), sizeof(struct tdi_iommu_vfio_ioas) },
         { TDI_IOMMU_VIOMMU_ALLOC, END_OF(tdi_iommu_viommu_alloc, out_viommu_id), sizeof(struct tdi_iommu_viommu_alloc) },
 };
 
@@ -177,6 +181,8 @@ static int iommufd_ioctl(struct sim_call *c, struct sim_file *f, struct sim_ioct
         struct iommufd_ctx *x = f->data;
         int r;
 
+        if (io->request == TDI_VFIO_CHECK_EXTENSION)
+                return iommufd_vfio_check_extension(x, io->value);
         r = check_size(io);
         if (r < 0)
                 return r;
@@ -213,6 +219,8 @@ static int iommufd_ioctl(struct sim_call *c, struct sim_file *f, struct sim_ioct
                 return iommufd_vdevice_alloc(c, x, io);
         case TDI_IOMMU_VEVENTQ_ALLOC:
                 return iommufd_veventq_alloc(c, x, io);
+        case TDI_IOMMU_VFIO_IOAS:
+                return iommufd_vfio_ioas(x, io);
         case TDI_IOMMU_VIOMMU_ALLOC:
                 return iommufd_viommu_alloc(c, x, io);
         default:

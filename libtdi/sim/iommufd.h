@@ -138,6 +138,7 @@ struct iommufd_ctx {
         struct iommufd_object **objects; /* by id; iommufd_tombstone for an id that stays taken */
         size_t room;
         bool mm_accounting;
+        struct ioas *vfio_ioas;          /* what the calls of VFIO containers mean */
 };
 
 /* ---- iommufd.c: contexts, objects, calls ---- */
@@ -181,6 +182,8 @@ void iommufd_event_object_free(struct iommufd_object *o);
 int iommufd_ioas_alloc(struct iommufd_ctx *x, struct sim_ioctl *io);
 int iommufd_ioas_iova_ranges(struct iommufd_ctx *x, struct sim_ioctl *io);
 int iommufd_ioas_allow_iovas(struct iommufd_ctx *x, struct sim_ioctl *io);
+int iommufd_vfio_ioas(struct iommufd_ctx *x, struct sim_ioctl *io);
+int iommufd_vfio_check_extension(const struct iommufd_ctx *x, uint64_t what);
 int iommufd_ioas_option(struct iommufd_ctx *x, struct sim_ioctl *io);
 void ioas_free(struct sim_call *c, struct ioas *a);
 int ioas_reserve(struct ioas *a, uint64_t start, uint64_t last, const void *owner); /* iopt_reserve_iova(): -EADDRINUSE */

@@ -21,6 +21,7 @@
 static const struct sim_row rows[] = {
         /* ---- VFIO ---- */
         { CALL(VFIO_GROUP_GET_STATUS), SIM_ARG_ARGSZ, SIZE(vfio_group_status) },
+        { CALL(VFIO_CHECK_EXTENSION), SIM_ARG_VALUE },
         { CALL(VFIO_DEVICE_GET_INFO), SIM_ARG_ARGSZ, SIZE(vfio_device_info), .chain_at = AT(vfio_device_info, cap_offset) },
         { CALL(VFIO_DEVICE_GET_REGION_INFO), SIM_ARG_ARGSZ, SIZE(vfio_region_info), .chain_at = AT(vfio_region_info, cap_offset) },
         { CALL(VFIO_DEVICE_GET_IRQ_INFO), SIM_ARG_ARGSZ, SIZE(vfio_irq_info) },
@@ -66,6 +67,7 @@ static const struct sim_row rows[] = {
         { CALL(IOMMU_IOAS_UNMAP), SIM_ARG_SIZED, SIZE(iommu_ioas_unmap) },
         { CALL(IOMMU_IOAS_CHANGE_PROCESS), SIM_ARG_SIZED, SIZE(iommu_ioas_change_process) },
         { CALL(IOMMU_OPTION), SIM_ARG_SIZED, SIZE(iommu_option) },
+        { CALL(IOMMU_VFIO_IOAS), SIM_ARG_SIZED, SIZE(iommu_vfio_ioas) },
         { CALL(IOMMU_HWPT_ALLOC), SIM_ARG_SIZED, SIZE(iommu_hwpt_alloc),
           .pointer = { { AT(iommu_hwpt_alloc, data_uptr), 1, .length_at = AT(iommu_hwpt_alloc, data_len), .in = true } } },
         { CALL(IOMMU_HWPT_INVALIDATE), SIM_ARG_SIZED, SIZE(iommu_hwpt_invalidate),

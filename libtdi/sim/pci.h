@@ -196,12 +196,13 @@ void sim_tsm_function_added(struct sim_call *c, struct sim_function *fn); /* pci
 void sim_tsm_function_removed(struct sim_call *c, struct sim_function *fn);
 int sim_tsm_unload(struct sim_call *c, const char *name);
 int sim_tsm_load(struct sim_call *c, const char *name);
-/* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "bind", "requests", "connect_ms", "parent", "streams";
+/* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "bind", "requests", "bind_locks", "connect_ms", "parent", "streams";
  * and "fake_viommu": while it is loaded the IOMMU nests, as with the test module of that option. */
 int sim_tsm_load_with(struct sim_call *c, const char *name, struct json_object *options);
 /* pci_tsm_bind() and pci_tsm_unbind(): what no file of sysfs does. kvm tells VMs apart. */
 int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, uint32_t tdi_id);
 int sim_tsm_unbind(struct sim_call *c, struct sim_function *fn); /* -ENXIO when it is not bound */
+int sim_tsm_ide_fail(struct sim_call *c, struct sim_function *fn); /* -ENOTCONN when it has no IDE stream */
 int sim_tsm_can_bind(const struct sim_function *fn); /* -ENOTCONN, -EOPNOTSUPP, -EBUSY */
 /* tsm-request.c: pci_tsm_guest_req(). The code is set on failure too, by the TSM; -ENXIO when it is not bound. */
 struct sim_tsm_request {

@@ -25,6 +25,8 @@
 #define SIM_UEVENT_LOST "LOST=1" /* a packet of these bytes among the uevents: some were dropped here, the client answers -ENOBUFS once */
 #define SIM_TRANSFER_MAX 32768u /* of one pread or pwrite: a longer one is cut short */
 
+#define SIM_STAT_FOLLOW 1u
+
 enum sim_op {
         /* On a connection. Payload: a path, not terminated. */
         SIM_OPEN = 1,       /* a: flags of open(2). Answer: one descriptor */
@@ -35,7 +37,8 @@ enum sim_op {
         SIM_UEVENTS,        /* answer: one descriptor, on which packets of "ACTION=..\0DEVPATH=..\0SUBSYSTEM=..\0" come */
         SIM_CONTROL,        /* payload: a command as JSON. Answer: JSON; r: its whole size, or a negative errno with the reason as JSON.
                          * What does not fit into the first answer is asked for with a: its offset, on the same connection; nothing is done again */
-        SIM_STAT,           /* r: st_mode (type and permission bits), links not followed */
+        SIM_STAT,           /* a: 0, or SIM_STAT_FOLLOW. r: st_mode (type and permission bits). Links are followed, and the answer is the path without
+                             * them, only if asked for */
         SIM_FDINFO,         /* a: inode number of a socket; no payload. Answer: one descriptor, of what /proc/PID/fdinfo would show; -ENOENT for a
                              * socket that is none of ours, and for a file of which it would show no more than of any */
 

@@ -94,15 +94,23 @@ static int64_t do_list(struct call *k, struct answer *a) {
         return (int64_t) (n->n_children - k->a);
 }
 
-static int64_t do_stat(struct call *k) {
-        static const mode_t types[] = { [SIM_DIR] = S_IFDIR, [SIM_FILE] = S_IFREG, [SIM_LINK] = S_IFLNK, [SIM_DEVICE_NODE] = S_IFCHR };
+static int64_t do_stat(struct call *k, struct answer *a) {
         struct sim_node *n;
         int r = check_path(k);
 
         if (r < 0)
                 return r;
-        n = sim_lookup(k->c.sim, (const char *) k->payload, false, &r);
-        return n ? (int64_t) (types[n->type] | (n->mode & 07777)) : r;
+        n = sim_lookup(k->c.sim, (const char *) k->payload, k->a == SIM_STAT_FOLLOW, &r);
+        if (!n)
+                return r;
+        if (k->a == SIM_STAT_FOLLOW) {
+                r = answer_room(a, PATH_MAX);
+                if (r < 0)
+                        return r;
+                node_path(n, (char *) a->data, PATH_MAX);
+                a->size = strlen((char *) a->data);
+        }
+        return (int64_t) node_mode(n);
 }
 
 /* ---- other calls on a connection ---- */
@@ -292,7 +300,7 @@ static int64_t perform(struct call *k, struct answer *a) {
         case SIM_CONTROL:
                 return do_control(k, a);
         case SIM_STAT:
-                return do_stat(k);
+                return do_stat(k, a);
         case SIM_FDINFO:
                 return do_fdinfo(k, a);
         case SIM_CLOSE:

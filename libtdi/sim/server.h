@@ -9,7 +9,7 @@
  *      serve.c      what each call does
  *      stuck.c      processes that cannot die
  *      fault.c      rules; trace.c: the log of calls
- *      control.c    commands; ask.c: the client's side of them
+ *      control.c    commands; ask.c: the client's side of them; look.c: those that show much of the tree at once
  */
 #ifndef TDI_SIM_SERVER_H
 #define TDI_SIM_SERVER_H
@@ -303,6 +303,13 @@ int trace_start(struct sim *sim, const char *path); /* NULL: stops */
 int trace_mark(struct sim *sim, const char *text);
 struct json_object *trace_ring(struct sim *sim);
 bool trace_on(struct sim *sim);
+
+/* ---- look.c ---- */
+
+mode_t node_mode(const struct sim_node *n); /* st_mode */
+/* Everything below a folder, and what files say. What is returned is the caller's; look_read() may sleep, as reads do. -E2BIG: too many paths. */
+int look_tree(struct sim *sim, const char *path, struct json_object **ret);
+int look_read(struct sim_call *c, struct json_object *paths, struct json_object **ret);
 
 /* ---- control.c ---- */
 /* Executes a command; the answer as text, the caller's. 0 or a negative errno, with the reason in the answer. */

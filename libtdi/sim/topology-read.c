@@ -52,7 +52,7 @@ static int read_tsm(const struct value *v, struct topology_tsm *tsm) {
         char *end;
         int r;
 
-        *tsm = (struct topology_tsm){ .parent = "tsm_host", .bind = true, .requests = true, .loaded = true, .streams = 64 };
+        *tsm = (struct topology_tsm){ .parent = "tsm_host", .bind = true, .requests = true, .bind_locks = true, .loaded = true, .streams = 64 };
         r = value_object(v, SECTION_TSM);
         if (r < 0)
                 return r;
@@ -79,6 +79,8 @@ static int read_tsm(const struct value *v, struct topology_tsm *tsm) {
                 r = member_bool(v, "bind", &tsm->bind);
         if (r >= 0)
                 r = member_bool(v, "requests", &tsm->requests);
+        if (r >= 0)
+                r = member_bool(v, "bind_locks", &tsm->bind_locks);
         if (r >= 0)
                 r = member_bool(v, "loaded", &tsm->loaded);
         if (r >= 0)

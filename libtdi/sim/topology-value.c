@@ -16,7 +16,7 @@ const struct value_section value_sections[] = {
                                "tsms", "drivers", "disks", "nets",
                 "ports", "functions", "faults" } },
         [SECTION_BUS] = { "buses", { "bus", "end", "numa_node", "streams" } },
-        [SECTION_TSM] = { "tsms", { "name", "parent", "driver", "accepts", "marks", "bind", "requests", "loaded", "connect_ms",
+        [SECTION_TSM] = { "tsms", { "name", "parent", "driver", "accepts", "marks", "bind", "requests", "bind_locks", "loaded", "connect_ms",
                                    "streams" } },
         [SECTION_DRIVER] = { "drivers", { "name", "any", "sriov", "loaded", "power" } },
         [SECTION_DISK] = { "disks", { "size", "multipath", "mount", "swap", "holder", "partitions" } },

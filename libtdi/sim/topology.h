@@ -95,7 +95,7 @@ struct topology_bus { /* a host bridge */
 struct topology_tsm {
         const char *name, *parent, *driver;
         struct topology_names accepts; /* BDFs; all: every function */
-        bool all, marks, bind, requests, loaded;
+        bool all, marks, bind, requests, bind_locks, loaded;
         unsigned connect_ms, streams;
 };
 

@@ -18,6 +18,16 @@
 #define TDI_TEST_TSM_OP_STATE 1u /* information: the TDISP state, a u32 */
 #define TDI_TEST_TSM_OP_START 2u /* state change: locked to run */
 #define TDI_TEST_TSM_OP_STOP 3u  /* state change: locked or run to unlocked; stays bound */
+#define TDI_TEST_TSM_OP_LOCK 5u  /* state change: unlocked to locked */
+/*
+ * Information: a device interface report of TDISP, made of the BARs that the function has: the first one is trusted memory, the others
+ * are not. The data, a u32, may ask for what is not so.
+ */
+#define TDI_TEST_TSM_OP_REPORT 6u
+#define TDI_TEST_TSM_REPORT_SHIFT 1u  /* an offset is added to all addresses; legitimate */
+#define TDI_TEST_TSM_REPORT_ATS 2u    /* it was locked with ATS */
+#define TDI_TEST_TSM_REPORT_BEYOND 4u /* the first range is longer than its BAR */
+#define TDI_TEST_TSM_REPORT_SHORT 8u  /* it ends in the middle */
 
 /* TDISP states, by the numbers of the PCIe specification. */
 #define TDI_TEST_TSM_UNLOCKED 0u

@@ -6,9 +6,50 @@
 #include "sim/tsm-abi.h"
 #include "sim/tsm.h"
 
+/* Fits into REPORT_ROOM. */
+#define REPORT_BARS 6
+#define REPORT_ROOM (16 + REPORT_BARS * 16 + 4 + 4)
+
+static uint8_t *put_le(uint8_t *p, uint64_t v, size_t size) {
+        for (size_t i = 0; i < size; i++)
+                *p++ = (uint8_t) (v >> 8 * i);
+        return p;
+}
+
+/* make_report() */
+static ssize_t make_report(const struct sim_function *fn, uint32_t flags, uint8_t *buf) {
+        uint64_t shift = flags & TDI_TEST_TSM_REPORT_SHIFT ? 0x100000 : 0;
+        uint8_t *p = buf, *count;
+        uint32_t n = 0;
+
+        p = put_le(p, 2 | (flags & TDI_TEST_TSM_REPORT_ATS ? 8 : 0), 2);
+        p = put_le(p, 0, 2 + 2 + 2);
+        p = put_le(p, 0, 4);
+        count = p;
+        p = put_le(p, 0, 4);
+        for (unsigned i = 0; i < REPORT_BARS; i++) {
+                const struct sim_bar *b = &fn->bar[i];
+                uint64_t pages = (b->size + 4095) / 4096;
+
+                if (pages == 0 || b->io)
+                        continue;
+                if (n == 0 && flags & TDI_TEST_TSM_REPORT_BEYOND)
+                        pages++;
+                p = put_le(p, (b->address >> 12) + shift, 8);
+                p = put_le(p, pages, 4);
+                p = put_le(p, n ? 4 : 0, 2);
+                p = put_le(p, i, 2);
+                n++;
+        }
+        (void) put_le(count, n, 4);
+        p = put_le(p, 4, 4);
+        p = put_le(p, 0x74736574, 4);
+        return (p - buf) - (flags & TDI_TEST_TSM_REPORT_SHORT ? 8 : 0);
+}
+
 /* run_request(): the answer to where the request is; its length, or a negative errno. */
 static ssize_t run_request(struct sim_tsm_context *x, uint32_t scope, uint8_t *buf, size_t len, uint64_t *code) {
-        uint32_t op;
+        uint32_t op, flags = 0;
 
         *code = TDI_TEST_TSM_CODE_INVALID;
         if (len < sizeof(op))
@@ -17,6 +58,7 @@ static ssize_t run_request(struct sim_tsm_context *x, uint32_t scope, uint8_t *b
         switch (op) {
         case TDI_TEST_TSM_OP_ECHO:
         case TDI_TEST_TSM_OP_STATE:
+        case TDI_TEST_TSM_OP_REPORT:
                 if (scope != TDI_TEST_TSM_SCOPE_INFO) {
                         *code = TDI_TEST_TSM_CODE_WRONG_SCOPE;
                         return -EPERM;
@@ -26,21 +68,27 @@ static ssize_t run_request(struct sim_tsm_context *x, uint32_t scope, uint8_t *b
                         memcpy(buf, &x->tdisp, sizeof(x->tdisp));
                         return sizeof(x->tdisp);
                 }
+                if (op == TDI_TEST_TSM_OP_REPORT) {
+                        if (len >= sizeof(op) + sizeof(flags))
+                                memcpy(&flags, buf + sizeof(op), sizeof(flags));
+                        return make_report(x->fn, flags, buf);
+                }
                 for (size_t i = sizeof(op); i < len; i++)
                         buf[i - sizeof(op)] = (uint8_t) ~buf[i];
                 return (ssize_t) (len - sizeof(op));
+        case TDI_TEST_TSM_OP_LOCK:
         case TDI_TEST_TSM_OP_START:
         case TDI_TEST_TSM_OP_STOP:
                 if (scope != TDI_TEST_TSM_SCOPE_STATE_CHANGE) {
                         *code = TDI_TEST_TSM_CODE_WRONG_SCOPE;
                         return -EPERM;
                 }
-                if (x->tdisp == TDI_TEST_TSM_UNLOCKED || (op == TDI_TEST_TSM_OP_START && x->tdisp != TDI_TEST_TSM_LOCKED)) {
+                if ((op == TDI_TEST_TSM_OP_LOCK) != (x->tdisp == TDI_TEST_TSM_UNLOCKED) || (op == TDI_TEST_TSM_OP_START && x->tdisp != TDI_TEST_TSM_LOCKED)) {
                         *code = TDI_TEST_TSM_CODE_WRONG_STATE;
                         return -EINVAL;
                 }
                 *code = TDI_TEST_TSM_CODE_OK;
-                x->tdisp = op == TDI_TEST_TSM_OP_START ? TDI_TEST_TSM_RUN : TDI_TEST_TSM_UNLOCKED;
+                x->tdisp = op == TDI_TEST_TSM_OP_START ? TDI_TEST_TSM_RUN : op == TDI_TEST_TSM_OP_LOCK ? TDI_TEST_TSM_LOCKED : TDI_TEST_TSM_UNLOCKED;
                 return 0;
         default:
                 return -EINVAL;
@@ -60,8 +108,8 @@ static int guest_req(struct sim_call *c, struct sim_tsm_context *x, struct sim_t
         q->code = TDI_TEST_TSM_CODE_INVALID;
         if (q->in_len > TDI_TEST_TSM_REQ_MAX)
                 return -EMSGSIZE;
-        /* Whatever there is to ask, the answer may be a state. */
-        buf = machine_alloc(q->in_len + sizeof(x->tdisp));
+        /* Whatever there is to ask, the answer may be a report. */
+        buf = machine_alloc(q->in_len + REPORT_ROOM);
         if (q->in_len > 0 && !q->in)
                 return -EFAULT;
         if (q->in_len > 0)
@@ -98,6 +146,8 @@ int sim_tsm_guest_req(struct sim_call *c, struct sim_function *fn, struct sim_ts
         if (r >= 0) {
                 /* Without the call a real kernel falls over NULL: whoever asks has to look first. */
                 r = !x->bound ? -ENXIO : !x->tsm->requests ? -EOPNOTSUPP : guest_req(c, x, q);
+                if (x->bound && x->tsm->requests)
+                        sim_trace(c, "tsm.guest_req", fn->bdf, r);
                 sim_up_write(c, lock);
         }
         sim_up_read(c, &m->tsm_lock);

@@ -182,6 +182,36 @@ static int stream_start(struct sim_call *c, struct sim_tsm_context *x) {
         return 0;
 }
 
+/* One end of a stream loses its keys: status follows when what was in the control register is written again. */
+static int drop_keys(struct sim_call *c, struct sim_function *fn, unsigned index, bool told) {
+        unsigned block = cfg_ide_block(fn->config, fn->pci->ide, index);
+        uint8_t v[4];
+
+        if (!block)
+                return -ENXIO;
+        fn->pci->ide_keys &= ~(1ULL << index);
+        if (told)
+                cfg_put32(fn->config + block + IDE_SEL_STS, cfg_get32(fn->config + block + IDE_SEL_STS) | IDE_STS_FAILED);
+        memcpy(v, fn->config + block + IDE_SEL_CTL, sizeof(v));
+        sim_config_write(c, fn, block + IDE_SEL_CTL, v, sizeof(v));
+        return 0;
+}
+
+/* An integrity check fails at the function: it says so to the port, and both leave the secure state. */
+int sim_tsm_ide_fail(struct sim_call *c, struct sim_function *fn) {
+        struct sim_machine *m = sim_machine(c->sim);
+        struct sim_tsm_context *x;
+        int r;
+
+        sim_down_read(c, &m->tsm_lock);
+        x = fn->tsm;
+        r = x && x->has_stream ? drop_keys(c, root_port(fn), x->root_index, true) : -ENOTCONN;
+        if (r >= 0)
+                r = drop_keys(c, fn, x->index, false);
+        sim_up_read(c, &m->tsm_lock);
+        return r;
+}
+
 /* pci_ide_stream_release() */
 static void stream_stop(struct sim_call *c, struct sim_tsm_context *x) {
         struct sim_function *fn = x->fn, *root = root_port(fn);
@@ -438,7 +468,7 @@ int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, u
                         x->bound = true;
                         x->kvm = kvm;
                         x->tdi_id = tdi_id;
-                        x->tdisp = TDI_TEST_TSM_LOCKED;
+                        x->tdisp = x->tsm->bind_locks ? TDI_TEST_TSM_LOCKED : TDI_TEST_TSM_UNLOCKED;
                 }
                 sim_trace(c, "tsm.bind", fn->bdf, r);
         }
@@ -538,6 +568,7 @@ static void take_plan(struct sim_tsm *tsm) {
         tsm->marks = p->marks;
         tsm->bind = p->bind;
         tsm->requests = p->requests;
+        tsm->bind_locks = p->bind_locks;
         tsm->connect_ms = p->connect_ms;
         tsm->streams = p->streams;
         set_accepts(tsm, p->accepts.names, p->accepts.n);
@@ -547,7 +578,7 @@ static int take_options(struct sim_machine *m, struct sim_tsm *tsm, struct json_
         struct json_object *list = NULL;
         const char *parent = tsm->parent;
         uint64_t connect_ms = tsm->connect_ms, streams = tsm->streams;
-        bool marks = tsm->marks, bind = tsm->bind, requests = tsm->requests, viommu = false;
+        bool marks = tsm->marks, bind = tsm->bind, requests = tsm->requests, locks = tsm->bind_locks, viommu = false;
         int r;
 
         r = json_get_str(options, "parent", &parent);
@@ -556,7 +587,7 @@ static int take_options(struct sim_machine *m, struct sim_tsm *tsm, struct json_
         if (json_get_u64(options, "connect_ms", &connect_ms) == -EBADMSG || connect_ms > 3600000 || json_get_u64(options, "streams",
                                                                                                                  &streams) == -EBADMSG ||
             streams > 255 || json_get_bool(options, "marks", &marks) == -EBADMSG || json_get_bool(options, "bind", &bind) == -EBADMSG ||
-            json_get_bool(options, "requests", &requests) == -EBADMSG ||
+            json_get_bool(options, "requests", &requests) == -EBADMSG || json_get_bool(options, "bind_locks", &locks) == -EBADMSG ||
             json_get_bool(options, "fake_viommu", &viommu) == -EBADMSG)
                 return -EINVAL;
         r = json_get_array(options, "accepts", &list);
@@ -585,6 +616,7 @@ static int take_options(struct sim_machine *m, struct sim_tsm *tsm, struct json_
         tsm->marks = marks;
         tsm->bind = bind;
         tsm->requests = requests;
+        tsm->bind_locks = locks;
         m->fake_viommu = viommu;
         return 0;
 }

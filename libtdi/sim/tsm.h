@@ -10,7 +10,7 @@
 struct sim_tsm {
         const struct topology_tsm *plan;
         char parent[56];
-        bool registered, all, marks, bind, requests;
+        bool registered, all, marks, bind, requests, bind_locks;
         unsigned connect_ms, streams, streams_used;
         char **accepts; /* BDFs; owned */
         size_t n_accepts;

@@ -44,8 +44,14 @@ void vfio_event_signal(int fd) {
 static bool take_event(int fd) {
         uint64_t n;
         struct iovec iov = { &n, sizeof(n) };
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+        ssize_t r;
 
-        return preadv2(fd, &iov, 1, -1, RWF_NOWAIT) == (ssize_t) sizeof(n);
+        r = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
+        /* qemu-user has no such call. */
+        if (r < 0 && (errno == ENOSYS || errno == EOPNOTSUPP) && poll(&p, 1, 0) == 1 && p.revents & POLLIN)
+                r = read(fd, &n, sizeof(n));
+        return r == (ssize_t) sizeof(n);
 }
 
 /* One thread for all of a machine, as long as there is something to listen to. */

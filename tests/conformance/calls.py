@@ -18,8 +18,8 @@ from kit.simhost import Edu  # noqa: E402
 NAMED = re.compile(r"/sys/class/(block|net)/([^/]+)")
 VFIO_DEVICE_BIND_IOMMUFD = 0x3B76
 # Where in a struct an iommufd object's id is, given or made.
-ID_IN = {"VFIO_DEVICE_ATTACH_IOMMUFD_PT": 8, "IOMMU_DESTROY": 4, "IOMMU_IOAS_UNMAP": 4, "IOMMU_IOAS_MAP_FILE": 8}
-ID_OUT = {"VFIO_DEVICE_BIND_IOMMUFD": 12, "IOMMU_IOAS_ALLOC": 8, "VFIO_DEVICE_ATTACH_IOMMUFD_PT": 8}
+ID_IN = {"VFIO_DEVICE_ATTACH_IOMMUFD_PT": 8, "IOMMU_VFIO_IOAS": 4, "IOMMU_DESTROY": 4, "IOMMU_IOAS_UNMAP": 4, "IOMMU_IOAS_MAP_FILE": 8}
+ID_OUT = {"VFIO_DEVICE_BIND_IOMMUFD": 12, "IOMMU_VFIO_IOAS": 4, "IOMMU_IOAS_ALLOC": 8, "VFIO_DEVICE_ATTACH_IOMMUFD_PT": 8}
 
 
 def reference(new, made):

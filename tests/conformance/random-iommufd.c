@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "host/abi/iommufd.h"
+#include "host/abi/vfio.h"
 #include "random.h"
 
 #define PAGE 4096ULL
@@ -233,6 +234,25 @@ static void hw_info(struct run *r, int fd) {
         (void) host_ioctl(r->host, fd, TDI_IOMMU_GET_HW_INFO, &u);
 }
 
+/* The calls of VFIO containers that iommufd knows. */
+static void container(struct run *r, int fd) {
+        static const unsigned what[] = { TDI_VFIO_DMA_CC_IOMMU, TDI_VFIO_DMA_CC_IOMMU, TDI_VFIO_TYPE1_IOMMU, TDI_VFIO_TYPE1v2_IOMMU, TDI_VFIO_UNMAP_ALL, 100 };
+        union {
+                struct tdi_iommu_vfio_ioas ioas;
+                uint8_t room[128];
+        } u = {};
+
+        if (chance(r, 50)) {
+                (void) host_ioctl(r->host, fd, TDI_VFIO_CHECK_EXTENSION, (void *) (uintptr_t) what[dice(r, ARRAY_SIZE(what))]);
+                return;
+        }
+        u.ioas.ioas_id = ioas(r);
+        u.ioas.op = (uint16_t) (chance(r, 60) ? TDI_IOMMU_VFIO_IOAS_SET : dice(r, 4));
+        u.ioas.__reserved = chance(r, 92) ? 0 : 1;
+        u.ioas.size = size_of(r, sizeof(u.ioas), u.room, sizeof(u.room));
+        (void) host_ioctl(r->host, fd, TDI_IOMMU_VFIO_IOAS, &u);
+}
+
 static void other(struct run *r, int fd) {
         uint8_t data[16] = {};
         union {
@@ -278,7 +298,7 @@ static void other(struct run *r, int fd) {
 void iommufd_call(struct run *r, int fd) {
         static void (*const calls[])(struct run *r, int fd) = {
                 ioas_alloc, ioas_alloc, ioas_alloc, destroy, destroy, map_file, map_file, map_file, map_file, unmap, unmap, copy, copy, ranges, ranges,
-                hwpt_alloc, hwpt_alloc, viommu, hw_info, other, other,
+                hwpt_alloc, hwpt_alloc, viommu, hw_info, other, other, container, container,
         };
 
         calls[dice(r, ARRAY_SIZE(calls))](r, fd);

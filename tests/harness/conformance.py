@@ -2,6 +2,7 @@
 """Conformance of the simulation: calls recorded on the real kernel are made on tdi-sim, and both answers compared. The corpus in the
 tree needs no VM; conformance-vm records anew in the VM, where the kernel must still answer as in the corpus, and replays that as well."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -34,7 +35,7 @@ def simulation(report, builds, suite):
     if ended.code != 0:
         report.failed("*", 0, f"not run: {builds.folder(DEFAULT)} does not build", log)
         return None
-    return ["--sim", builds.folder(DEFAULT) / "libtdi/sim/tdi-sim"]
+    return ["--sim", builds.folder(DEFAULT) / "libtdi/sim/tdi-sim", "--jobs", 2 * os.cpu_count()]
 
 
 def run_corpus(report, builds, **_):

@@ -448,6 +448,7 @@ def bind_request_unbind():
             equal(tsm.request(first, 1, 2), (0, b"", 0), "start")
             equal(tsm.request(first, 1, 2)[::2], (code("EINVAL"), 4), "start again")
             equal(tsm.request(first, 0, 1), (0, struct.pack("=I", 2), 0), "run")
+            equal([tsm.request(first, 1, op)[0] for op in (5, 3, 5, 5, 2)], [code("EINVAL"), 0, 0, code("EINVAL"), 0], "stop, lock, start")
             equal(tsm.request(first, 0, 0, b"x" * 100, room=10)[0], code("EMSGSIZE"), "no room")
             equal(tsm.request(first, 2, 0)[0], code("EINVAL"), "debug scope never gets through")
             rule(f"guest_req {first} err=5")

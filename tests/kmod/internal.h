@@ -60,6 +60,9 @@ void tt_rules_init(struct dentry *dir);
 void tt_rules_exit(void);
 void tt_rules_release(void);
 
+/* tsm_main.c */
+extern bool tt_bind_locks;
+
 /* tsm_ops.c */
 extern struct pci_tsm_ops tt_ops;
 void tt_state_show(struct seq_file *m);

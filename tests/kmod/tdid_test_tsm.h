@@ -65,6 +65,16 @@ struct tdid_test_tsm_req {
 #define TDID_TEST_TSM_OP_STOP 3	 /* state change: locked or run to unlocked; stays bound */
 /* any: the data, 64 bits, is what the driver returns to the core, whether it makes sense or not */
 #define TDID_TEST_TSM_OP_RETURN 4
+#define TDID_TEST_TSM_OP_LOCK 5	  /* state change: unlocked to locked */
+/*
+ * information: a device interface report of TDISP, made of the BARs that the function has: the first
+ * one is trusted memory, the others are not. The data, 32 bits, may ask for what is not so.
+ */
+#define TDID_TEST_TSM_OP_REPORT 6
+#define TDID_TEST_TSM_REPORT_SHIFT 1  /* an offset is added to all addresses; legitimate */
+#define TDID_TEST_TSM_REPORT_ATS 2    /* it was locked with ATS */
+#define TDID_TEST_TSM_REPORT_BEYOND 4 /* the first range is longer than its BAR */
+#define TDID_TEST_TSM_REPORT_SHORT 8  /* it ends in the middle */
 
 #define TDID_TEST_TSM_CODE_OK 0
 #define TDID_TEST_TSM_CODE_INVALID 1	  /* unknown or too short */

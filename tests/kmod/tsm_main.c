@@ -11,6 +11,7 @@
  *	fake_viommu=1	see tsm_viommu.c
  *	no_bind=1	no operations bind and unbind, as the first TSMs had
  *	no_guest_req=1	no operation guest_req
+ *	bind_locks=0	a TDI is CONFIG_UNLOCKED after bind, and the guest asks for the lock
  *
  * Files in debugfs, folder tdid_test_tsm: `log` (tsm_log.c), `rules` (tsm_rules.c), and `state`,
  * what there is now. It says nothing about real hardware: no SPDM, no IDE, no TDISP message is
@@ -45,6 +46,9 @@ MODULE_PARM_DESC(fake_viommu, "add a vIOMMU to the IOMMUs of the marked function
 static bool no_bind;
 module_param(no_bind, bool, 0444);
 MODULE_PARM_DESC(no_bind, "the TSMs cannot bind");
+bool tt_bind_locks = true;
+module_param_named(bind_locks, tt_bind_locks, bool, 0444);
+MODULE_PARM_DESC(bind_locks, "a TDI is locked after bind");
 static bool no_guest_req;
 module_param(no_guest_req, bool, 0444);
 MODULE_PARM_DESC(no_guest_req, "the TSMs take no requests of guests");

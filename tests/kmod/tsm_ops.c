@@ -181,7 +181,7 @@ static struct pci_tdi *tt_bind(struct pci_dev *pdev, struct kvm *kvm, u32 tdi_id
 		return ERR_PTR(tt_leave(&call, -EEXIST));
 	kvm_get_kvm(kvm);
 	pci_tsm_tdi_constructor(pdev, &tdi->base, kvm, tdi_id);
-	tdi->tdisp = TT_LOCKED;
+	tdi->tdisp = tt_bind_locks ? TT_LOCKED : TT_UNLOCKED;
 	to_fn(pdev->tsm)->tdi = tdi;
 	tt_leave(&call, 0);
 	return &no_free_ptr(tdi)->base;
@@ -205,14 +205,55 @@ static void tt_unbind(struct pci_tdi *base)
 	kfree(tdi);
 }
 
+static u8 *put_le(u8 *p, u64 v, size_t size)
+{
+	__le64 le = cpu_to_le64(v);
+
+	memcpy(p, &le, size);
+	return p + size;
+}
+
+/* PCIe 6, 11.3.11. Fits into REPORT_ROOM. */
+#define REPORT_ROOM (16 + PCI_STD_NUM_BARS * 16 + 4 + 4)
+static ssize_t make_report(struct pci_dev *pdev, u32 flags, u8 *buf)
+{
+	u64 shift = flags & TDID_TEST_TSM_REPORT_SHIFT ? 0x100000 : 0;
+	u8 *p = buf, *count;
+	u32 n = 0;
+	int i;
+
+	p = put_le(p, 2 | (flags & TDID_TEST_TSM_REPORT_ATS ? 8 : 0), 2);
+	p = put_le(p, 0, 2 + 2 + 2);
+	p = put_le(p, 0, 4);
+	count = p;
+	p = put_le(p, 0, 4);
+	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+		u64 pages = DIV_ROUND_UP_ULL(pci_resource_len(pdev, i), 4096);
+
+		if (!pages || !(pci_resource_flags(pdev, i) & IORESOURCE_MEM))
+			continue;
+		if (!n && flags & TDID_TEST_TSM_REPORT_BEYOND)
+			pages++;
+		p = put_le(p, (pci_resource_start(pdev, i) >> 12) + shift, 8);
+		p = put_le(p, pages, 4);
+		p = put_le(p, n ? 4 : 0, 2);
+		p = put_le(p, i, 2);
+		n++;
+	}
+	put_le(count, n, 4);
+	p = put_le(p, 4, 4);
+	p = put_le(p, 0x74736574, 4);
+	return (p - buf) - (flags & TDID_TEST_TSM_REPORT_SHORT ? 8 : 0);
+}
+
 /*
  * Runs one request, @buf holds @len bytes of it and has room for as many of the answer, and for a
- * state. Returns the length of the answer.
+ * report. Returns the length of the answer.
  */
 static ssize_t run_request(struct tt_tdi *tdi, enum pci_tsm_req_scope scope, u8 *buf, size_t len,
 			   u64 *code)
 {
-	u32 op, state;
+	u32 op, state, flags = 0;
 	size_t i;
 
 	*code = TDID_TEST_TSM_CODE_INVALID;
@@ -223,6 +264,7 @@ static ssize_t run_request(struct tt_tdi *tdi, enum pci_tsm_req_scope scope, u8 
 	switch (op) {
 	case TDID_TEST_TSM_OP_ECHO:
 	case TDID_TEST_TSM_OP_STATE:
+	case TDID_TEST_TSM_OP_REPORT:
 		if (scope != PCI_TSM_REQ_INFO) {
 			*code = TDID_TEST_TSM_CODE_WRONG_SCOPE;
 			return -EPERM;
@@ -233,22 +275,29 @@ static ssize_t run_request(struct tt_tdi *tdi, enum pci_tsm_req_scope scope, u8 
 			memcpy(buf, &state, sizeof(state));
 			return sizeof(state);
 		}
+		if (op == TDID_TEST_TSM_OP_REPORT) {
+			if (len >= sizeof(op) + sizeof(flags))
+				memcpy(&flags, buf + sizeof(op), sizeof(flags));
+			return make_report(tdi->base.pdev, flags, buf);
+		}
 		for (i = sizeof(op); i < len; i++)
 			buf[i - sizeof(op)] = ~buf[i];
 		return len - sizeof(op);
+	case TDID_TEST_TSM_OP_LOCK:
 	case TDID_TEST_TSM_OP_START:
 	case TDID_TEST_TSM_OP_STOP:
 		if (scope != PCI_TSM_REQ_STATE_CHANGE) {
 			*code = TDID_TEST_TSM_CODE_WRONG_SCOPE;
 			return -EPERM;
 		}
-		if (tdi->tdisp == TT_UNLOCKED ||
+		if ((op == TDID_TEST_TSM_OP_LOCK) != (tdi->tdisp == TT_UNLOCKED) ||
 		    (op == TDID_TEST_TSM_OP_START && tdi->tdisp != TT_LOCKED)) {
 			*code = TDID_TEST_TSM_CODE_WRONG_STATE;
 			return -EINVAL;
 		}
 		*code = TDID_TEST_TSM_CODE_OK;
-		tdi->tdisp = op == TDID_TEST_TSM_OP_START ? TT_RUN : TT_UNLOCKED;
+		tdi->tdisp = op == TDID_TEST_TSM_OP_START ? TT_RUN :
+			     op == TDID_TEST_TSM_OP_LOCK ? TT_LOCKED : TT_UNLOCKED;
 		return 0;
 	default:
 		return -EINVAL;
@@ -276,7 +325,7 @@ static ssize_t tt_guest_req(struct pci_tdi *base, enum pci_tsm_req_scope scope, 
 	if (in_len > TDID_TEST_TSM_REQ_MAX)
 		goto out;
 	rc = -ENOMEM;
-	buf = kvzalloc(in_len + sizeof(u32), GFP_KERNEL);
+	buf = kvzalloc(in_len + REPORT_ROOM, GFP_KERNEL);
 	if (!buf)
 		goto out;
 	rc = -EFAULT;

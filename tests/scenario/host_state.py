@@ -12,6 +12,7 @@
 # HOST is linux, or sim:SOCKET for a kernel in a process.
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -35,7 +36,7 @@ LINUX = OsFiles()
 UNTOUCHED = re.compile(r"^(resource\d+(_wc)?|rom|vpd)$")
 
 # Present or absent counts, the content does not: it changes by itself, or with every bind of any driver.
-VOLATILE = [re.compile(p) for p in (
+VOLATILE = re.compile("|".join((
     r"(^|/)power/runtime_(active|suspended)_time$",      # runtime-PM counters: they run
     r"(^|/)power/wakeup_(count|active_count|abort_count|expire_count|total_time_ms|max_time_ms|last_time_ms|prevent_sleep_time_ms)$",
     r"(^|/)wakeup/wakeup@\d+/(active|total|max|last|prevent)[a-z_]*$|(^|/)wakeup/wakeup@\d+/[a-z]+_count$",
@@ -53,7 +54,7 @@ VOLATILE = [re.compile(p) for p in (
     r"^irq$",                                            # number of the interrupt line or first vector
     r"^msi_irqs/",                                       # each vector's number (how many there are is kept)
     r"(^|/)cpu\d+/cpu_list$|(^|/)mq/\d+/cpu_list$",      # the kernel spreads queues as vectors come
-)]
+)))
 
 # Not even looked for: the driver core removes the first for good once any driver has been bound.
 IGNORED = re.compile(r"^waiting_for_supplier$")
@@ -69,19 +70,19 @@ def failure(error):
     return f"<{errno.errorcode.get(error.errno, error.errno)}>"
 
 
-def attribute(files, path, mode=None):
-    """Content of a sysfs file as text; "<EIO>" and the like where reading fails; hex where it is no text."""
-    try:
-        if not (files.mode(path) if mode is None else mode) & 0o444:
-            return "<write-only>"
-        data = files.read(path)
-    except OSError as error:
-        return failure(error)
+def as_text(data):
+    """Content of a sysfs file, or the OSError that its reading was, as text; "<EIO>" and the like where that failed; hex where it is no text."""
+    if isinstance(data, OSError):
+        return failure(data)
     try:
         text = data.decode()
         return text.rstrip("\n") if "\0" not in text else data.hex()
     except UnicodeDecodeError:
         return data.hex()
+
+
+def attribute(files, path):
+    return as_text(files.read_all([path])[0])
 
 
 def link_name(files, path):
@@ -113,46 +114,37 @@ class Names:
 
 
 def list_tree(files, top):
-    """Files (with their modes) and links below a function's folder, relative, without the functions behind a bridge."""
-    found, links, folders = {}, [], []
-    stack = [""]
-    while stack:
-        rel = stack.pop()
-        try:
-            entries = files.scan(os.path.join(top, rel))
-        except OSError:
-            continue
-        for name, mode in entries:
-            path = os.path.join(rel, name)
-            if stat.S_ISLNK(mode):
-                links.append(path)
-            elif stat.S_ISDIR(mode):
-                # Devices behind a bridge stand below it: they are walked by themselves.
-                if not BDF.fullmatch(name) and not name.startswith("pci_bus"):
-                    folders.append(path)
-                    stack.append(path)
-            elif stat.S_ISREG(mode):
-                found[path] = mode
+    """Files (with their modes), links (with their targets) and folders below a function's, relative, without the functions behind a bridge."""
+    found, links, folders = {}, {}, []
+    # Devices behind a bridge stand below it: they are walked by themselves.
+    for path, mode, target in files.tree(top, lambda name: not BDF.fullmatch(name) and not name.startswith("pci_bus")):
+        if stat.S_ISLNK(mode):
+            links[path] = target
+        elif stat.S_ISDIR(mode):
+            folders.append(path)
+        elif stat.S_ISREG(mode):
+            found[path] = mode
     return found, links, folders
 
 
-def random_address(files, folder):
-    """Whether the MAC address of an interface was made up by the kernel, as that of a VF is at every probe."""
-    return attribute(files, os.path.join(folder, "addr_assign_type")) == "1"
-
-
-def content(files, top, path, mode, canonical):
-    """The canonical content of one file, and None when only its presence counts."""
-    name = os.path.basename(path)
+@functools.lru_cache(maxsize=None)
+def unread(canonical, mode):
+    """What stands for the content of a file that is not read; None for one that is."""
     if UNTOUCHED.match(canonical):
         return "<not read>"
-    if any(p.search(canonical) for p in VOLATILE):
+    if VOLATILE.search(canonical):
         return "<volatile>"
+    return None if mode & 0o444 else "<write-only>"
+
+
+def content(path, canonical, data, random_address):
+    """The canonical content of one file from what was read of it."""
+    name = os.path.basename(path)
     if name == "config" and "/" not in path:
-        return canonical_config(raw_config(files, os.path.join(top, path)))
-    if name == "address" and random_address(files, os.path.join(top, os.path.dirname(path))):
+        return canonical_config(bytearray() if isinstance(data, OSError) else bytearray(data[:4096]))
+    if name == "address" and random_address:
         return "<random>"
-    text = attribute(files, os.path.join(top, path), mode)
+    text = as_text(data)
     if name == "uevent":
         text = "\n".join(line for line in text.splitlines() if not line.startswith(VOLATILE_UEVENT))
     if canonical == "power_state" and text == "unknown":
@@ -164,13 +156,6 @@ def content(files, top, path, mode, canonical):
 
 
 # ---- config space: bits that hardware changes by itself are masked, each by name ----
-
-def raw_config(files, path):
-    try:
-        return bytearray(files.read(path, 4096))
-    except OSError:
-        return bytearray()
-
 
 def mask(data, offset, size, keep=0):
     """Keeps only the bits of `keep` of a little-endian field."""
@@ -237,23 +222,29 @@ def walk_function(kernel, bdf):
         return {"present": False}
     files, links, folders = list_tree(kernel, top)
     names = Names(os.path.basename(p) for p in folders)
-    attributes = {}
+    attributes, wanted = {}, {}
     for path, mode in files.items():
         canonical = names(path)
         if canonical.startswith("msi_irqs/") or IGNORED.match(canonical):
             continue
-        attributes[canonical] = names(content(kernel, top, path, mode, canonical))
-    for path in links:
-        target = "<volatile>" if path.endswith("/bdi") else names(link_name(kernel, os.path.join(top, path)) or "")
-        attributes[names(path)] = "-> " + target
+        attributes[canonical] = unread(canonical, mode)
+        if attributes[canonical] is None:
+            wanted[path] = canonical
+    said = dict(zip(wanted, kernel.read_all([f"{top}/{path}" for path in wanted])))
+    for path, canonical in wanted.items():
+        # The MAC address of an interface may have been made up by the kernel, as that of a VF is at every probe.
+        kind = said.get(os.path.join(os.path.dirname(path), "addr_assign_type"), b"")
+        attributes[canonical] = names(content(path, canonical, said[path], not isinstance(kind, OSError) and kind.strip() == b"1"))
+    for path, target in links.items():
+        attributes[names(path)] = "-> " + ("<volatile>" if path.endswith("/bdi") else names(os.path.basename(target or "")))
     for path in folders:
         attributes.setdefault(names(path) + "/", "")
     irqs = [p for p in files if p.startswith("msi_irqs/")]
     attributes["msi_irqs"] = f"{len(irqs)} vectors"
-    group = link_name(kernel, os.path.join(top, "iommu_group"))
+    group = os.path.basename(links.get("iommu_group") or "") or None
     return {
         "present": True,
-        "driver": link_name(kernel, os.path.join(top, "driver")),
+        "driver": os.path.basename(links.get("driver") or "") or None,
         "override": attributes.get("driver_override"),
         "power_control": attributes.get("power/control"),
         "enable": attributes.get("enable"),

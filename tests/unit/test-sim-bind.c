@@ -16,6 +16,12 @@ SAME(OP_ECHO);
 SAME(OP_STATE);
 SAME(OP_START);
 SAME(OP_STOP);
+SAME(OP_LOCK);
+SAME(OP_REPORT);
+SAME(REPORT_SHIFT);
+SAME(REPORT_ATS);
+SAME(REPORT_BEYOND);
+SAME(REPORT_SHORT);
 SAME(CODE_OK);
 SAME(CODE_INVALID);
 SAME(CODE_WRONG_STATE);
@@ -393,6 +399,9 @@ static void test_states(int fd) {
         check_state(fd, TDI_TEST_TSM_UNLOCKED);
         check_request(fd, change, TDI_TEST_TSM_OP_STOP, 0, -EINVAL, TDI_TEST_TSM_CODE_WRONG_STATE, 0);
         check_request(fd, change, TDI_TEST_TSM_OP_START, 0, -EINVAL, TDI_TEST_TSM_CODE_WRONG_STATE, 0);
+        check_request(fd, change, TDI_TEST_TSM_OP_LOCK, 0, 0, TDI_TEST_TSM_CODE_OK, 0);
+        check_state(fd, TDI_TEST_TSM_LOCKED);
+        check_request(fd, change, TDI_TEST_TSM_OP_LOCK, 0, -EINVAL, TDI_TEST_TSM_CODE_WRONG_STATE, 0);
         check_bound(EDU, "tsm0");
         check_request(fd, info, 9, 0, -EINVAL, TDI_TEST_TSM_CODE_INVALID, 0);
         /* A new binding begins anew. */

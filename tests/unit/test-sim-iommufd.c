@@ -11,11 +11,12 @@
         "  {\"bdf\": \"0000:01:00.0\", \"model\": \"edu\", \"flr\": true, \"driver\": \"vfio-pci\", \"group\": \"a\"}," \
         "  {\"bdf\": \"0000:01:00.1\", \"model\": \"edu\", \"flr\": true, \"driver\": \"vfio-pci\", \"group\": \"a\"}," \
         "  {\"bdf\": \"0000:02:00.0\", \"model\": \"memory\", \"ids\": \"1234:0001\", \"flr\": true, \"driver\": \"vfio-pci\"," \
-        "   \"bars\": [{\"size\": \"64K\"}]}]}"
+        "   \"no_coherency\": true, \"bars\": [{\"size\": \"64K\"}]}]}"
 
 #define A "0000:01:00.0"
 #define A1 "0000:01:00.1"
 #define B "0000:02:00.0"
+#define VALUE(n) ((void *) (uintptr_t) (n))
 #define FIXED (TDI_IOMMU_IOAS_MAP_FIXED_IOVA | TDI_IOMMU_IOAS_MAP_READABLE | TDI_IOMMU_IOAS_MAP_WRITEABLE)
 
 static int open_iommu(void) {
@@ -256,6 +257,61 @@ static void test_attach(void) {
 }
 
 /* What is mapped is kept, whatever it is: a device in an address space without page tables is not closed before it is unmapped. */
+static int vfio_ioas(int iommufd, uint16_t op, uint32_t *ioas) {
+        struct tdi_iommu_vfio_ioas cmd = { .size = sizeof(cmd), .ioas_id = *ioas, .op = op };
+        int r = CALL(iommufd, IOMMU_VFIO_IOAS, &cmd);
+
+        *ioas = cmd.ioas_id;
+        return r;
+}
+
+/* What iommufd knows of the calls of VFIO containers: iommufd_vfio_ioas(), iommufd_vfio_check_extension(). */
+static void test_coherency(void) {
+        struct tdi_iommu_vfio_ioas cmd = { .size = sizeof(cmd), .op = 3 };
+        int iommufd = open_iommu(), a = open_vfio(A), b = open_vfio(B);
+        uint32_t first = new_ioas(iommufd), second = new_ioas(iommufd), id = 0, pt;
+
+        require(a >= 0 && b >= 0);
+        check_int(CALL(iommufd, IOMMU_VFIO_IOAS, &cmd), -EOPNOTSUPP);
+        cmd.op = TDI_IOMMU_VFIO_IOAS_CLEAR;
+        cmd.__reserved = 1;
+        check_int(CALL(iommufd, IOMMU_VFIO_IOAS, &cmd), -EOPNOTSUPP);
+        cmd.size = 8;
+        check_int(CALL(iommufd, IOMMU_VFIO_IOAS, &cmd), -EINVAL);
+        check_int(vfio_ioas(iommufd, TDI_IOMMU_VFIO_IOAS_GET, &id), -ENODEV);
+        check_int(CALL(iommufd, VFIO_CHECK_EXTENSION, VALUE(TDI_VFIO_DMA_CC_IOMMU)), -ENODEV);
+        check_int(CALL(iommufd, VFIO_CHECK_EXTENSION, VALUE(TDI_VFIO_TYPE1v2_IOMMU)), 1);
+        check_int(CALL(iommufd, VFIO_CHECK_EXTENSION, VALUE(1000)), 0);
+        id = 1000;
+        check_int(vfio_ioas(iommufd, TDI_IOMMU_VFIO_IOAS_SET, &id), -ENOENT);
+        check_int(vfio_ioas(iommufd, TDI_IOMMU_VFIO_IOAS_SET, &first), 0);
+        check_int(vfio_ioas(iommufd, TDI_IOMMU_VFIO_IOAS_GET, &id), 0);
+        check_int(id, first);
+        /* Nothing is there that would not. */
+        check_int(CALL(iommufd, VFIO_CHECK_EXTENSION, VALUE(TDI_VFIO_DMA_CC_IOMMU)), 1);
+        check_int(bind_vfio(a, iommufd, NULL), 0);
+        check_int(bind_vfio(b, iommufd, NULL), 0);
+        pt = first;
+        check_int(attach_vfio(a, &pt), 0);
+        check_int(CALL(iommufd, VFIO_CHECK_EXTENSION, VALUE(TDI_VFIO_DMA_CC_IOMMU)), 1);
+        pt = second;
+        check_int(attach_vfio(b, &pt), 0);
+        check_int(CALL(iommufd, VFIO_CHECK_EXTENSION, VALUE(TDI_VFIO_DMA_CC_IOMMU)), 1);
+        check_int(vfio_ioas(iommufd, TDI_IOMMU_VFIO_IOAS_SET, &second), 0);
+        check_int(CALL(iommufd, VFIO_CHECK_EXTENSION, VALUE(TDI_VFIO_DMA_CC_IOMMU)), 0);
+        check_int(detach_vfio(b), 0);
+        check_int(CALL(iommufd, VFIO_CHECK_EXTENSION, VALUE(TDI_VFIO_DMA_CC_IOMMU)), 1);
+        /* It goes with the address space. */
+        check_int(destroy(iommufd, second), 0);
+        check_int(vfio_ioas(iommufd, TDI_IOMMU_VFIO_IOAS_GET, &id), -ENODEV);
+        check_int(vfio_ioas(iommufd, TDI_IOMMU_VFIO_IOAS_SET, &first), 0);
+        check_int(vfio_ioas(iommufd, TDI_IOMMU_VFIO_IOAS_CLEAR, &id), 0);
+        check_int(vfio_ioas(iommufd, TDI_IOMMU_VFIO_IOAS_GET, &id), -ENODEV);
+        check_int(host_close(host, a), 0);
+        check_int(host_close(host, b), 0);
+        check_int(host_close(host, iommufd), 0);
+}
+
 static void test_kept(void) {
         int iommufd = open_iommu(), device = open_vfio(B), again;
         uint32_t a = new_ioas(iommufd);
@@ -441,6 +497,7 @@ int main(void) {
         test_sizes();
         test_maps();
         test_attach();
+        test_coherency();
         test_kept();
         test_hw_info(TDI_IOMMU_HW_INFO_TYPE_INTEL_VTD);
         test_dma();

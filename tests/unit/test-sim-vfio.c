@@ -619,24 +619,23 @@ static void *reset_device(void *data) {
 static void test_slow_reset(void) {
         int device = open_bound(EDU), other = open_bound(MEM);
         pthread_t thread;
-        double start;
+        double start = now();
 
         add_fault("{\"call\": \"reset\", \"device\": \"" EDU "\", \"nth\": 1, \"delay_ms\": 400}");
         require(pthread_create(&thread, NULL, reset_device, &device) == 0);
         (void) usleep(100000);
-        start = now();
         check_int(read32(device, CONFIG), 0x11e81234);
         check_int(read32(other, BAR(0)), 0);
-        check(now() - start < 0.1);
         check_int(read32(device, BAR(0)), 0x010000ed);
-        check(now() - start > 0.2);
+        /* The reset takes as long at least. */
+        check(now() - start > 0.4);
         require(pthread_join(thread, NULL) == 0);
         add_fault("{\"call\": \"reset\", \"device\": \"" EDU "\", \"nth\": 1, \"delay_ms\": 400}");
+        start = now();
         require(pthread_create(&thread, NULL, reset_device, &device) == 0);
         (void) usleep(100000);
-        start = now();
         check(read16(device, CONFIG + PCI_COMMAND) & PCI_COMMAND_MEMORY);
-        check(now() - start > 0.2);
+        check(now() - start > 0.4);
         require(pthread_join(thread, NULL) == 0);
         /* One that fails is not there for the user: the device opens without a reset. */
         check_int(host_close(host, device), 0);

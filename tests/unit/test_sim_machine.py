@@ -19,6 +19,7 @@ import unittest
 BINARY, ROOT = sys.argv[1:3]
 sys.path.insert(0, os.path.join(ROOT, "tests/scenario"))
 
+from kit.files import SimFiles  # noqa: E402
 from kit.simclient import SimClient  # noqa: E402  pylint: disable=wrong-import-position
 
 PCI = "/sys/bus/pci/devices"
@@ -196,27 +197,42 @@ class Machine(unittest.TestCase):
 
 class Tree(Machine):
     def test_every_file_can_be_read_and_every_link_leads_somewhere(self):
-        seen, stack = 0, ["/sys", "/proc"]
+        seen, said, stack = {}, {}, ["/sys", "/proc"]
         while stack:
             folder = stack.pop()
             for name in self.c.list(folder):
                 path = f"{folder}/{name}"
                 mode = self.c.mode(path)
-                seen += 1
+                seen[path] = mode, None
                 if stat.S_ISDIR(mode):
                     stack.append(path)
                 elif stat.S_ISLNK(mode):
                     self.c.list(path)
+                    seen[path] = mode, self.c.readlink(path)
                 elif mode & 0o444:
                     try:
-                        self.raw(path, 4096)
+                        said[path] = self.raw(path, 4096)
                     except OSError as error:
+                        said[path] = error.errno
                         self.assertIn((name, error.errno), [("autosuspend_delay_ms", code("EIO")), ("carrier", code("EINVAL")),
                                                             ("speed", code("EINVAL")),
                                                             ("duplex", code("EINVAL"))] + [(f"resource{n}{s}",
                                                                                             e) for n in range(6) for s in ("", "_wc")
                                                                                            for e in (code("EIO"), code("EINVAL"))])
-        self.assertGreater(seen, 2000)
+        self.assertGreater(len(seen), 2000)
+        files = SimFiles(self.c)
+        self.assertEqual({f"{top}/{path}": (mode, target) for top in ("/sys", "/proc") for path, mode, target in files.tree(top)}, seen)
+        # What changes by itself, and what is longer than a page.
+        steady = [path for path in said if not path.endswith(("_time", "/uptime")) and len(said[path] if isinstance(said[path], bytes) else "") < 4096]
+        self.assertGreater(len(steady), 1000)
+        now = [data.errno if isinstance(data, OSError) else data for data in files.read_all(steady)]
+        self.assertEqual([(path, data) for path, data in zip(steady, now) if data != said[path]], [])
+        self.assertEqual([type(e) for e in files.read_all(["/sys/absent", "/sys/bus/pci/rescan"])], [FileNotFoundError, PermissionError])
+        self.assertEqual([files.tree(path) for path in ("/sys/absent", "/sys/bus/pci/rescan")], [[], []])
+        self.assertRaises(OSError, self.c.control, "read", paths=["/sys"] * 4097)
+        self.assertRaises(OSError, self.c.control, "read", paths=[7])
+        self.assertEqual(files.realpath(f"{PCI}/{NVME}/tsm"), f"{files.realpath(f'{PCI}/{NVME}')}/tsm")
+        self.assertEqual((files.isdir(f"{PCI}/{NVME}"), files.isdir(f"{PCI}/{NVME}/class"), files.exists(f"{PCI}/{NVME}/x")), (True, False, False))
 
     def test_is_the_twin_of_the_vm(self):
         with open(os.path.join(ROOT, "tests/vm/topology.json"), encoding="utf-8") as file:
@@ -508,6 +524,16 @@ class Secure(Machine):
         self.assertEqual(([v & 0xF for v in self.status(self.gpu)[:2]], self.status(self.root)[1] & 0xF), ([0, 0], 2),
                          "a reset restores no IDE register")
         self.assertEqual(self.disconnect(self.gpu), 0)
+        self.assertEqual(self.connect(self.gpu), 0)
+        self.c.control("ide-fail", device=self.gpu)
+        self.assertEqual([self.status(b)[1] for b in (self.gpu, self.root)], [0, 0x80000000], "a failed integrity check ends it at both ends")
+        self.assertEqual([self.disconnect(self.gpu), self.connect(self.gpu)], [0, 0])
+        self.assertEqual([self.status(b)[1] for b in (self.gpu, self.root)], [2, 0x80000002], "new keys; the port remembers")
+        with self.assertRaises(OSError):
+            self.c.control("ide-fail", device=self.root)
+        self.assertEqual(self.disconnect(self.gpu), 0)
+        at = self.extended(self.root, 0x30)
+        self.poke(self.root, at + 12 + 8, (1 << 31).to_bytes(4, "little"))
         self.assertEqual((self.status(self.root), [n for n in self.names(host) if n.startswith("stream")]), ([0, 0, 0, 0], []))
         self.rule("tsm.ide", self.gpu, errno="ENXIO")
         self.assertEqual(self.connect(self.gpu), 0, "a stream that is not secure is no error")

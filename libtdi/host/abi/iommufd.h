@@ -5,8 +5,8 @@
  * Every call takes one struct that starts with its own size; a kernel that is older than the struct accepts it as long as what
  * it does not know is zero (E2BIG otherwise). ENOTTY means the call is unknown, EOPNOTSUPP that a value in it is.
  *
- * Not here: dirty tracking, what page faults look like, the compatibility layer for VFIO containers, and the TSM calls that are only
- * proposed for later kernels.
+ * Not here: dirty tracking, what page faults look like, the compatibility layer for VFIO containers but for one question, and the TSM
+ * calls that are only proposed for later kernels.
  */
 #pragma once
 
@@ -81,6 +81,21 @@ struct tdi_iommu_ioas_allow_iovas {
         tdi_aligned_u64 allowed_iovas;
 };
 #define TDI_IOMMU_IOAS_ALLOW_IOVAS _IO(TDI_IOMMUFD_TYPE, TDI_IOMMUFD_CMD_IOAS_ALLOW_IOVAS)
+
+/*
+ * Which address space the calls of VFIO containers mean on this iommufd (vfio_compat.c): TDI_VFIO_CHECK_EXTENSION of vfio.h is one. An
+ * iommufd has one such, whoever sets it. ENODEV: none is set.
+ */
+#define TDI_IOMMU_VFIO_IOAS_GET 0
+#define TDI_IOMMU_VFIO_IOAS_SET 1
+#define TDI_IOMMU_VFIO_IOAS_CLEAR 2
+struct tdi_iommu_vfio_ioas {
+        uint32_t size;
+        uint32_t ioas_id;
+        uint16_t op;
+        uint16_t __reserved;
+};
+#define TDI_IOMMU_VFIO_IOAS _IO(TDI_IOMMUFD_TYPE, TDI_IOMMUFD_CMD_VFIO_IOAS)
 
 #define TDI_IOMMU_IOAS_MAP_FIXED_IOVA (1 << 0)
 #define TDI_IOMMU_IOAS_MAP_WRITEABLE (1 << 1)

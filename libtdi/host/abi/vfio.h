@@ -34,6 +34,16 @@ struct tdi_vfio_group_status {
 #define TDI_VFIO_GROUP_FLAGS_CONTAINER_SET (1 << 1)
 #define TDI_VFIO_GROUP_GET_STATUS _IO(TDI_VFIO_TYPE, TDI_VFIO_BASE + 3)
 
+/* ---- containers: one question, which an iommufd answers too (TDI_IOMMU_VFIO_IOAS) ---- */
+
+/* The argument is a number, of what is asked for; 1 or 0. */
+#define TDI_VFIO_CHECK_EXTENSION _IO(TDI_VFIO_TYPE, TDI_VFIO_BASE + 1)
+#define TDI_VFIO_TYPE1_IOMMU 1
+#define TDI_VFIO_TYPE1v2_IOMMU 3
+/* Do all page tables of the address space make DMA snoop the caches whatever the device asks for? 1 where there is none yet. */
+#define TDI_VFIO_DMA_CC_IOMMU 4
+#define TDI_VFIO_UNMAP_ALL 9
+
 /* ---- device ---- */
 
 struct tdi_vfio_device_info {

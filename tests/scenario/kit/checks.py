@@ -35,7 +35,7 @@ def contains(text, part, what=""):
 def eventually(func, what, timeout=PATIENCE, step=0.05):
     """Calls func until it returns something true, which is returned. An error in it counts as "not yet"."""
     until = time.monotonic() + timeout
-    last = None
+    last, pause = None, min(step, 0.002)
     while True:
         try:
             value = func()
@@ -46,4 +46,6 @@ def eventually(func, what, timeout=PATIENCE, step=0.05):
             last = error
         if time.monotonic() >= until:
             raise Failure(f"not within {timeout:g} s: {what} (last: {last!r})")
-        time.sleep(step)
+        # Most of what is waited for comes within milliseconds, and there are thousands of waits.
+        time.sleep(pause)
+        pause = min(2 * pause, step)

@@ -7,6 +7,8 @@ import fnmatch
 import os
 import stat
 
+from kit.simclient import SimGone
+
 
 class OsFiles:
     """The kernel that runs this program."""
@@ -42,10 +44,33 @@ class OsFiles:
     def isdir(self, path):
         return os.path.isdir(path)
 
-    def scan(self, path):
-        """The entries of a folder: (name, st_mode), links not followed."""
-        with os.scandir(path) as entries:
-            return [(e.name, e.stat(follow_symlinks=False).st_mode) for e in entries]
+    def tree(self, top, enter=lambda name: True):
+        """Everything below a folder: (path relative to it, st_mode, target of a link), links not followed; only folders of names to enter."""
+        found, stack = [], [""]
+        while stack:
+            folder = stack.pop()
+            try:
+                with os.scandir(f"{top}/{folder}") as entries:
+                    for entry in entries:
+                        path, mode = folder + entry.name, entry.stat(follow_symlinks=False).st_mode
+                        if stat.S_ISDIR(mode):
+                            if not enter(entry.name):
+                                continue
+                            stack.append(path + "/")
+                        found.append((path, mode, os.readlink(f"{top}/{path}") if stat.S_ISLNK(mode) else None))
+            except OSError:
+                continue  # it went meanwhile
+        return found
+
+    def read_all(self, paths):
+        """What read() says of each: the bytes, or the OSError."""
+        out = []
+        for path in paths:
+            try:
+                out.append(self.read(path))
+            except OSError as error:
+                out.append(error)
+        return out
 
     # ---- what is made of them ----
 
@@ -87,6 +112,7 @@ class SimFiles(OsFiles):
     """A kernel in a process: kit/simclient.py's."""
 
     LINKS_MAX = 40
+    READ_MAX = 500  # paths in one command
 
     def __init__(self, client):
         self.client = client
@@ -112,17 +138,38 @@ class SimFiles(OsFiles):
     def mode(self, path):
         return self.client.mode(path)
 
-    def scan(self, path):
-        out = []
-        for name in self.listdir(path):
-            try:
-                out.append((name, self.mode(f"{path.rstrip('/')}/{name}")))
-            except OSError:
-                pass  # it went meanwhile
-        return out
+    def tree(self, top, enter=lambda name: True):
+        try:
+            entries = self.client.control("tree", path=top)["entries"]
+        except SimGone:
+            raise
+        except OSError:
+            return []
+        found, stack = [], [("", entries)]
+        while stack:
+            folder, entries = stack.pop()
+            for name, mode, more in entries:
+                if stat.S_ISDIR(mode):
+                    if not enter(name):
+                        continue
+                    stack.append((f"{folder}{name}/", more))
+                found.append((folder + name, mode, more if stat.S_ISLNK(mode) else None))
+        return found
+
+    def read_all(self, paths):
+        contents = []
+        for i in range(0, len(paths), self.READ_MAX):
+            contents += self.client.control("read", paths=paths[i:i + self.READ_MAX])["contents"]
+        return [bytes.fromhex(said) if isinstance(said, str) else OSError(-said, os.strerror(-said), path) for path, said in zip(paths, contents)]
 
     def realpath(self, path):
         """The path without links; what is not there stays as it is, as os.path.realpath() has it."""
+        try:
+            return self.client.followed(path)[1]
+        except SimGone:
+            raise
+        except OSError:
+            pass
         done, left, links = "", [p for p in path.split("/") if p], 0
         while left:
             part = left.pop(0)
@@ -144,7 +191,9 @@ class SimFiles(OsFiles):
 
     def _followed(self, path):
         try:
-            return self.mode(self.realpath(path))
+            return self.client.followed(path)[0]
+        except SimGone:
+            raise
         except OSError:
             return 0
 

@@ -164,7 +164,11 @@ class Host:
 
     def start_remove(self, bdf):
         """The same, not waited for: the kernel lets nobody go on before all descriptors are closed. Returns what tells whether it has ended."""
-        process = subprocess.Popen(["sh", "-c", f"echo 1 >{self.path(bdf, 'remove')}"])
+        return self.start_write(bdf, "remove", "1")
+
+    def start_write(self, bdf, attribute, text):
+        """A write that may wait for others, not waited for. Returns what tells whether it has ended."""
+        process = subprocess.Popen(["sh", "-c", f"echo {text} >{self.path(bdf, attribute)}"])
         return lambda: process.poll() is not None
 
     def rescan(self):
@@ -309,8 +313,13 @@ class Host:
 
     def signature(self):
         """What a function left in the wrong hands would show first, of all functions; cheap."""
-        return {bdf: {"driver": self.driver(bdf), "override": self.read(bdf, "driver_override"),
-                      "power_control": self.power_control(bdf), "enable": self.read(bdf, "enable")} for bdf in self.all_functions()}
+        keys = {"override": "driver_override", "power_control": "power/control", "enable": "enable"}
+        functions = self.all_functions()
+        said = iter(self.files.read_all([self.path(bdf, name) for bdf in functions for name in keys.values()]))
+
+        def text(data):
+            return None if isinstance(data, OSError) else data.decode(errors="replace").rstrip("\n")
+        return {bdf: {"driver": self.driver(bdf), **{key: text(next(said)) for key in keys}} for bdf in functions}
 
     def differences(self, baseline, bdfs=None):
         """What differs from the baseline: of some functions everything, of the others the signature; or of all everything."""
@@ -327,12 +336,13 @@ class Host:
 
     def settled(self, baseline, bdfs=None, seconds=5.0):
         """Differences from the baseline that remain after some seconds: a list of lines, empty when there are none."""
-        until = time.monotonic() + seconds
+        until, pause = time.monotonic() + seconds, 0.02
         while True:
             lines = self.differences(baseline, bdfs)
             if not lines or time.monotonic() >= until:
                 return lines
-            time.sleep(0.2)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
 
     def force_clean(self, baseline):
         """Brings every function back by hand after a scenario that did not. Nothing of ours may run any more."""

@@ -12,6 +12,7 @@ import struct
 
 MAGIC = 0x74646901
 OPEN, READLINK, LIST, IDENTIFY, ADDRESS, UEVENTS, CONTROL, STAT, FDINFO = range(1, 10)
+STAT_FOLLOW = 1
 CLOSE, PREAD, PWRITE, IOCTL = range(32, 36)
 
 REQUEST = struct.Struct("=IIQQII")
@@ -115,6 +116,11 @@ class SimClient:
     def mode(self, path):
         """st_mode of a path; a link is not followed."""
         return self._named(STAT, path)[0]
+
+    def followed(self, path):
+        """(st_mode, path without links) of what a path leads to."""
+        mode, payload, _ = self._named(STAT, path, a=STAT_FOLLOW)
+        return mode, os.fsdecode(payload)
 
     def identify(self, inode):
         """What a socket of this inode number is as a simulated descriptor; None when it is none."""

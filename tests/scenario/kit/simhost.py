@@ -56,6 +56,7 @@ class Simulation:
         """Ends it; what was wrong with it, as lines."""
         problems = []
         if self.process and self.process.poll() is None:
+            self._settle()
             self.client.disconnect()
             self.process.terminate()
             try:
@@ -67,6 +68,13 @@ class Simulation:
         if self.process and self.process.returncode:
             problems.append(f"tdi-sim ended with {self.process.returncode}:\n" + "\n".join(self.log()[-20:]))
         return problems + self.reports()
+
+    def _settle(self):
+        """Calls and files of processes that were killed are over when these have ended, a moment later."""
+        try:
+            eventually(lambda: not (now := self.client.control("open"))["calls"] and not now["open"], "nothing is open", 3)
+        except (Failure, OSError):
+            pass # it says so itself
 
     def reports(self):
         """What sanitizers had to say since the last call."""
@@ -137,8 +145,8 @@ class SimHost(Host):
         """Whether a process is in a call that nothing ends: in the simulation it only waits for an answer."""
         return any(c["pid"] == pid and c["state"] == "uninterruptible" for c in self.client.control("open")["calls"])
 
-    def start_remove(self, bdf):
-        thread = threading.Thread(target=self.remove, args=(bdf,), daemon=True)
+    def start_write(self, bdf, attribute, text):
+        thread = threading.Thread(target=self.write, args=(bdf, attribute, text), daemon=True)
         thread.start()
         return lambda: not thread.is_alive()
 
@@ -184,6 +192,10 @@ class SimHost(Host):
         return self.client.ioctl(vm, KVM_CREATE_DEVICE, struct.pack("=III", KVM_DEV_TYPE_VFIO, 0, 0))[3][0]
 
     # ---- what the simulation says ----
+
+    def device_error(self, bdf):
+        """The device reports an error, which is not fatal."""
+        self.client.control("aer", device=bdf, fatal=False)
 
     def start_trace(self):
         """Has every call written down from now on: in which file, and from where there."""

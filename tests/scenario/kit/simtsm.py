@@ -54,9 +54,9 @@ class SimTsm:
         self.loaded = False
         self.begin = 0
 
-    def load(self, devs=(), parent="tdid_test_tsm", fake_viommu=0):
+    def load(self, devs=(), parent="tdid_test_tsm", fake_viommu=0, bind_locks=1):
         self.log, self.begin = self.host.start_trace()
-        self.client.control("tsm-load", name=self.name, options={"accepts": list(devs), "marks": True, "parent": parent, "fake_viommu": bool(fake_viommu)})
+        self.client.control("tsm-load", name=self.name, options={"accepts": list(devs), "marks": True, "parent": parent, "fake_viommu": bool(fake_viommu), "bind_locks": bool(bind_locks)})
         self.loaded = True
         eventually(self.host.tsms, "a TSM in /sys/class/tsm")
         return self.host.tsms()[0]
@@ -103,7 +103,8 @@ class SimTsm:
 
     def running(self, op, bdf=None):
         calls = self.client.control("open")["calls"]
-        if op in ("bind", "request"):
+        op = {"guest_req": "request"}.get(op, op)
+        if op in ("bind", "unbind", "request"):
             return [c for c in calls if c["op"] == "ioctl" and c["name"] == "TDID_BIND_IOC_" + op.upper()]
         return [c for c in calls if c["op"] == "pwrite" and c["name"].endswith("/tsm/" + op) and bdf in (None, c["device"])]
 
