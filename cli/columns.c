@@ -146,7 +146,9 @@ const struct section tsm_view[] = {
         { .list = "host", .nested = "platform", .heading = "Platform" },
         { .list = "host", .nested = "kernel", .heading = "Kernel" },
         { .list = "host", .nested = "provider", .heading = "Bind provider" },
+        { .list = "host", .nested = "suspend", .heading = "Suspend" },
         { .list = "host", .nested = "lacks", .heading = "Lacking" },
+        { .list = "host", .nested = "ide", .heading = "IDE" },
         { .list = "tsms", .heading = "TSM" },
         {},
 };

@@ -16,17 +16,24 @@ static int not_found(struct tdictl *t, const char *bdf) {
                     "There is no PCI function %s. See 'tdictl device list'.", bdf);
 }
 
-/* Why it is quarantined, in full where tdid lets this user know. */
-static int add_reason(struct tdictl *t, struct tdi_bdf bdf, json_object *device) {
+/* What tdid tells this user besides: why it is quarantined, in full, and what its IDE streams are like. */
+static int add_description(struct tdictl *t, struct tdi_bdf bdf, json_object *device) {
         _cleanup_(json_object_putp) json_object *description = NULL;
+        bool quarantined = json_string(device, "quarantine");
+        json_object *streams = json_member(device, "streams");
         _cleanup_free_ char *text = NULL;
         const char *reason;
 
-        if (!json_string(device, "quarantine") || tdi_client_describe_device(t->client, bdf, &text) < 0)
+        if (!quarantined && (!json_object_is_type(streams, json_type_array) || json_object_array_length(streams) == 0))
+                return 0;
+        if (tdi_client_describe_device(t->client, bdf, &text) < 0)
                 return 0;
         description = json_tokener_parse(text);
         reason = json_string(json_member(description, "device"), "quarantine");
-        return isempty(reason) || json_put_string(device, "quarantine", reason) >= 0 ? 0 : fail_oom(t);
+        if (quarantined && !isempty(reason) && json_put_string(device, "quarantine", reason) < 0)
+                return fail_oom(t);
+        streams = json_member(json_member(description, "device"), "streams");
+        return !streams || json_put(device, "ide", json_object_get(streams)) >= 0 ? 0 : fail_oom(t);
 }
 
 /* Shows the named functions as they are now; one that is not there is left out where `may_be_gone`. */
@@ -59,7 +66,7 @@ static int show(struct tdictl *t, const struct section *view, bool may_be_gone) 
                         continue;
                 if (!device)
                         return not_found(t, text);
-                r = add_reason(t, bdf, device);
+                r = add_description(t, bdf, device);
                 if (r >= 0)
                         r = model_add(t, model, "devices", device);
         }

@@ -26,10 +26,14 @@ static const struct {
         FIELD("limits", pinned_mib, 1, MIB_MAX), FIELD("limits", pinned_mib_per_user, 1, MIB_MAX), FIELD("limits", maps, 1, 1U << 30),
         FIELD("limits", exports, 1, 32),      FIELD("limits", export_mib, 1, 1U << 31), FIELD("limits", buffer_mib, 1, 1U << 31),
         FIELD("limits", exports_per_user, 1, 4096), FIELD("limits", export_mib_per_user, 1, 1U << 31),
-        FIELD("limits", buffer_mib_per_user, 1, 1U << 31),
+        FIELD("limits", buffer_mib_per_user, 1, 1U << 31), FIELD("limits", guest_requests_per_second, 1, 1000000),
         FIELD("deadlines", claim, 1, 3600),   FIELD("deadlines", open, 1, 3600),      FIELD("deadlines", connect, 1, 3600),
         FIELD("deadlines", prepare, 1, 3600), FIELD("deadlines", bind, 1, 3600),      FIELD("deadlines", close, 1, 3600),
-        SWITCH("policy", handoff),            SWITCH("policy", peer_to_peer),
+        FIELD("deadlines", associate, 1, 3600),
+        SWITCH("policy", associate_kvm),      SWITCH("policy", handoff),            SWITCH("policy", peer_to_peer),
+        SWITCH("policy", guest_requests),     SWITCH("policy", guest_state_changes),
+        SWITCH("policy", unbind_on_mismatch),
+        FIELD("ide", reserved_streams, 0, 256), SWITCH("ide", require_secure),
 };
 
 /* More than there is cannot be pinned: what a VMM really may have is its memory cgroup's to say. */
@@ -58,6 +62,10 @@ void config_default(struct config *c) {
                 .exports_per_user = 256,
                 .export_mib_per_user = 64U << 20,
                 .buffer_mib_per_user = 4096,
+                /* Each may be a message to the device, over a link that takes milliseconds. */
+                .guest_requests_per_second = 2000,
+                .guest_requests = 1,
+                .guest_state_changes = 1,
                 /* A function-level reset polls for up to 60 s (pci_dev_wait); a handshake takes seconds. */
                 .claim = 30,
                 .open = 75,
@@ -65,6 +73,9 @@ void config_default(struct config *c) {
                 .prepare = 30,
                 .bind = 30,
                 .close = 75,
+                /* A TDI behind a link that is not encrypted is none that a guest asked for. */
+                .require_secure = 1,
+                .associate = 10,
         };
 }
 
@@ -107,7 +118,7 @@ int config_parse(const char *text, size_t size, const char *path, struct config 
         if (!json_object_is_type(o, json_type_object))
                 return complain(ret_text, path, "", NULL, "the file must hold one object");
         json_object_object_foreach(o, section, body) {
-                if (!streq(section, "limits") && !streq(section, "deadlines") && !streq(section, "policy"))
+                if (!streq(section, "limits") && !streq(section, "deadlines") && !streq(section, "policy") && !streq(section, "ide"))
                         return complain(ret_text, path, section, NULL, "unknown key");
                 if (!json_object_is_type(body, json_type_object))
                         return complain(ret_text, path, section, NULL, "not an object");

@@ -24,11 +24,20 @@ struct config {
         unsigned export_mib, buffer_mib;
         unsigned exports_per_user; /* the same for all VMs of an owner */
         unsigned export_mib_per_user, buffer_mib_per_user;
+        unsigned guest_requests_per_second; /* per VM, of all its functions; what is beyond waits */
         /* deadlines, in seconds: a step that takes longer is shown as stuck */
         unsigned claim, open, connect, prepare, bind, close;
+        unsigned associate; /* what a VMM that is asked to associate a function has for each of its two answers, before the attach fails */
         /* policy: 1 where it says true */
         unsigned handoff; /* a VM's owner may have the descriptors of its functions themselves */
+        unsigned guest_requests; /* a guest's requests to its TSM are passed on: for information, */
+        unsigned guest_state_changes; /* and to change the TDISP state. Scopes for debugging never are */
+        unsigned unbind_on_mismatch; /* a TDI whose interface report does not fit to the host is unbound */
+        unsigned associate_kvm; /* a VM's owner may have its functions associated with its KVM VM, for which the VMM gets their VFIO nodes */
         unsigned peer_to_peer; /* functions of a VM that asks for it may reach each other's BARs */
+        /* ide */
+        unsigned reserved_streams; /* of each host bridge, which tdid's connects leave */
+        unsigned require_secure;   /* 1: nothing is bound whose IDE stream is not secure */
 };
 
 void config_default(struct config *c);

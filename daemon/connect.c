@@ -4,6 +4,7 @@
  * connected, only an operator disconnects.
  */
 #include "device.h"
+#include "ide.h"
 #include "job.h"
 #include "worker.h"
 
@@ -12,7 +13,7 @@ static void on_connected(_unused_ Worker *w, int r, const char *text, _unused_ s
         Job *j = userdata;
 
         if (r < 0)
-                job_fail(j, TDI_ERROR_KERNEL, "%s", text);
+                job_fail(j, r == -EDQUOT ? TDI_ERROR_LIMIT : TDI_ERROR_KERNEL, "%s", text);
         j->committing = true;
         j->sequence = inventory_refresh_tsm(j->manager);
 }
@@ -24,6 +25,8 @@ int connect_start(Job *j, const char *verb) {
         json_set_str(args, "dsm", j->objects[0]);
         json_set_str(args, "bdf", j->objects[0]);
         json_set_str(args, "tsm", j->tsm);
+        json_set_str(args, "state", j->manager->state_dir);
+        json_set_u64(args, "reserved_streams", j->manager->config.reserved_streams);
         r = worker_new(j->manager, -EBADF, &j->worker);
         if (r >= 0)
                 r = worker_call(j->worker, "connect.tsm", verb, args, NULL, 0, on_connected, j);
@@ -32,7 +35,7 @@ int connect_start(Job *j, const char *verb) {
 
 bool connect_settle(Job *j) {
         /* Who hears that it is done shall also see it: the answer waits for the reading. */
-        if (!j->committing || !inventory_tsm_round_is_done(j->manager, j->sequence))
+        if (!j->committing || !inventory_tsm_round_is_done(j->manager, j->sequence) || ide_is_reading(j->manager))
                 return false;
         job_finish(j);
         return true;

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "association.h"
 #include "custody-rules.h"
 #include "fault.h"
 #include "journal.h"
@@ -117,6 +118,58 @@ static void on_locked(int r, _unused_ struct json_object *answer, _unused_ struc
                 custody_ended(c, ACTION_BIND_LOCK, false);
 }
 
+static void on_requests(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        if (r < 0)
+                custody_failed(c, ACTION_BIND_REQUESTS, false, r, "the VM's holder does not pass requests of the guest on");
+        else
+                custody_ended(c, ACTION_BIND_REQUESTS, false);
+}
+
+static void on_done(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata);
+
+static void on_associated(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        if (r < 0) {
+                /* The worker's copy is the last, and its close ends the association. */
+                if (c->vm)
+                        c->vm->association.device = close_fd(c->vm->association.device);
+                c->worker = worker_free(c->worker);
+                custody_failed(c, ACTION_OPEN_ASSOCIATE, false, r, "could not give the kvm-vfio device to the VM's holder");
+                return;
+        }
+        fault_point(custody_table[ACTION_OPEN_ASSOCIATE].name, "do", "held");
+        if (c->worker)
+                (void) worker_acknowledge(c->worker);
+        custody_ended(c, ACTION_OPEN_ASSOCIATE, false);
+}
+
+/* The VM's kvm-vfio device, which the VMM has made for its first function. */
+static void hold_association(Custody *c, int device) {
+        int r;
+
+        close_fd(c->vm->association.device);
+        c->vm->association.device = device;
+        r = custody_hold_as(c, "kvm-vfio", device, on_associated);
+        if (r < 0)
+                on_associated(r, NULL, NULL, c);
+}
+
+/* From here on its VMM may have the node: that is in the journal before it is asked. */
+static int associate(Custody *c) {
+        int fds[3];
+        size_t n;
+
+        if (c->vm->association.channel < 0)
+                return -ENOTCONN;
+        n = association_fds(c, fds);
+        return custody_call(c, false, fds, n, on_done);
+}
+
 static void on_done(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
         enum custody_action a = custody_highest(c->command);
@@ -150,6 +203,10 @@ static void on_done(Worker *w, int r, const char *text, struct json_object *valu
                 hand_over_socket(c, values, fds->fd[0]);
                 return;
         }
+        if (r >= 0 && a == ACTION_OPEN_ASSOCIATE && fds->n == 1 && c->vm) {
+                hold_association(c, ipc_fds_take(fds, 0));
+                return;
+        }
         if (r >= 0 && a == ACTION_BIND_TSM && fds->n == 1) {
                 hold_binding(c, values, ipc_fds_take(fds, 0));
                 return;
@@ -158,8 +215,14 @@ static void on_done(Worker *w, int r, const char *text, struct json_object *valu
                 json_object_object_del(values, "serve");
         custody_idle(c);
         custody_merge(c, values);
+        json_object_object_del(c->values, "answered");
         if (r >= 0 && a == ACTION_CONNECT_TSM)
                 json_set_str(c->values, "connected_by", "tdid");
+        if (r >= 0 && a == ACTION_BIND_CONNECT)
+                custody_connected_again(c);
+        /* Where it was not answered, that may come yet, on this channel. */
+        if (r < 0 && a == ACTION_OPEN_ASSOCIATE && c->vm && !json_bool_or(values, "answered", false))
+                association_hang_up(c->vm);
         if (r == -ECONNRESET) {
                 c->worker = worker_free(c->worker);
                 custody_failed(c, a, false, r, text);
@@ -179,6 +242,15 @@ static void name_socket(Custody *c) {
         json_set_str(c->values, "uuid", c->vm->uuid);
         json_set_u64(c->values, "vmm_uid", c->vm->vmm_uid);
         json_set_u64(c->values, "vmm_gid", c->vm->vmm_gid);
+}
+
+/* The token of a VF's PF, which is ours to know where we opened that, and wanted only while it is on vfio-pci. */
+static void pass_token(Custody *c) {
+        const Custody *pf = custody_of_pf(c);
+        const char *token = pf && custody_is_done(pf, ACTION_OPEN_BIND) ? json_str_or(pf->values, "vf_token", "") : "";
+
+        if (*token && isempty(json_str_or(c->values, "vf_token", "")))
+                json_set_str(c->values, "vf_token", token);
 }
 
 static int make_space(Custody *c) {
@@ -226,6 +298,12 @@ bool custody_run_do(Custody *c, enum custody_action a) {
         }
         if (a == ACTION_PREPARE_SOCKET)
                 name_socket(c);
+        if (a == ACTION_OPEN_BIND)
+                pass_token(c);
+        if (a == ACTION_BIND_CONNECT && !local)
+                custody_choose_again(c);
+        if (a == ACTION_OPEN_ASSOCIATE && !local)
+                json_set_bool(c->values, "associated", c->vm->association.channel >= 0);
         c->begun = c->command = local ? BIT(a) : command_from(c, a);
         r = custody_needs_journal(c, a, local) ? journal_write(c) : 0;
         if (r < 0) {
@@ -242,9 +320,17 @@ bool custody_run_do(Custody *c, enum custody_action a) {
                 custody_ended(c, a, false);
                 return true;
         }
-        if (custody_table[a].do_ == RUNS_HOLDER)
+        if (a == ACTION_BIND_LOCK)
                 r = vpci_lock(c, true, on_locked);
-        else
+        else if (a == ACTION_BIND_REQUESTS)
+                r = vpci_pass_requests(c, true, on_requests);
+        else if (a == ACTION_OPEN_ASSOCIATE) {
+                r = associate(c);
+                if (r == -ENOTCONN) {
+                        custody_failed(c, a, false, r, "the VM's VMM has closed the channel of its KVM association: it has to open another");
+                        return true;
+                }
+        } else
                 r = custody_call(c, false, (int[]){ c->device, a == ACTION_BIND_TSM ? c->vm->kvm : c->vm->iommufd }, custody_table[a].fds, on_done);
         if (r < 0)
                 return custody_call_failed(c, a, false, r);

@@ -22,6 +22,8 @@ bool custody_run_undo(Custody *c, enum custody_action a);
 /* The highest of the set, or ACTION_NONE. */
 enum custody_action custody_highest(uint32_t actions);
 /* Does this sub-action need the kernel at all, as things stand? On the way up, writes down what comes of that. */
+/* The holder does it, and may say -EAGAIN. */
+bool custody_runs_in_holder(enum custody_action a);
 bool custody_is_local(Custody *c, enum custody_action a, bool undo);
 /* Is there anything in it that a later tdid has to know? Not of a sub-action that does nothing. */
 bool custody_needs_journal(const Custody *c, enum custody_action a, bool local);
@@ -29,6 +31,8 @@ bool custody_needs_journal(const Custody *c, enum custody_action a, bool local);
 /* Takes a descriptor's place with the holder, under "KIND:BDF"; -ENOTCONN without one. */
 int custody_hold(Custody *c, const char *kind, int fd, holder_done done);
 
+/* The same under a key that is the VM's. */
+int custody_hold_as(Custody *c, const char *key, int fd, holder_done done);
 /* A worker for this function; -EWOULDBLOCK while an earlier tdid's is still at it, -EAGAIN when too many are at work. */
 int custody_need_worker(Custody *c);
 /* What a holder was asked for is asked for once more, a little later. */

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include "association.h"
 #include "device.h"
 #include "handoff.h"
 #include "job.h"
@@ -43,7 +44,7 @@ static bool dsm_is_busy(const Custody *c) {
 
                 if (o == c || !same_dsm(c, o))
                         continue;
-                if (o->busy && (o->begun & (1u << ACTION_CONNECT_NOTE | 1u << ACTION_CONNECT_TSM)))
+                if (o->busy && (o->begun & (1u << ACTION_CONNECT_NOTE | 1u << ACTION_CONNECT_TSM | 1u << ACTION_BIND_CONNECT)))
                         return true;
                 if (custody_is_done(o, ACTION_CONNECT_NOTE) && !custody_is_done(o, ACTION_CONNECT_TSM) && o->goal == GOAL_UP &&
                     !custody_is_done(c, ACTION_CONNECT_NOTE))
@@ -57,16 +58,22 @@ static bool connection_is_in_doubt(const Custody *c) {
         for (size_t i = 0; i < c->manager->n_custodies; i++) {
                 Custody *o = c->manager->custodies[i];
 
-                if (o != c && same_dsm(c, o) && (o->begun & 1u << ACTION_CONNECT_TSM) && !custody_is_stalled(o))
+                if (o != c && same_dsm(c, o) && (o->begun & (1u << ACTION_CONNECT_TSM | 1u << ACTION_BIND_CONNECT)) && !custody_is_stalled(o))
                         return true;
         }
         return false;
 }
 
 Custody *custody_using_dsm(Manager *m, const char *dsm) {
-        for (size_t i = 0; i < m->n_custodies; i++)
-                if (custody_touched(m->custodies[i], ACTION_CONNECT_NOTE) && streq(custody_dsm(m->custodies[i]), dsm))
-                        return m->custodies[i];
+        for (size_t i = 0; i < m->n_custodies; i++) {
+                Custody *c = m->custodies[i];
+
+                /* What was lost under it is no longer used, unless it is being made again. */
+                if (custody_connection_is_lost(c) && !(c->begun & 1u << ACTION_BIND_CONNECT))
+                        continue;
+                if (custody_touched(c, ACTION_CONNECT_NOTE) && streq(custody_dsm(c), dsm))
+                        return c;
+        }
         return NULL;
 }
 
@@ -100,6 +107,18 @@ static bool viommu_is_being_made(const Custody *c) {
         return false;
 }
 
+/* Of this VM: its iommufd has one setting for all of its address spaces, which an attach needs for a moment (worker/iommu.c). */
+static bool another_is_attached(const Custody *c) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                const Custody *o = c->manager->custodies[i];
+
+                if (o != c && o->vm == c->vm && o->busy && !o->stuck && !(o->done & 1u << ACTION_PREPARE_ATTACH) &&
+                    (o->begun & 1u << ACTION_PREPARE_ATTACH))
+                        return true;
+        }
+        return false;
+}
+
 bool custody_dsm_lets_bind(const Custody *c, char *why, size_t size) {
         for (size_t i = 0; i < c->manager->n_custodies; i++) {
                 const Custody *o = c->manager->custodies[i];
@@ -123,6 +142,19 @@ void custody_unbind_under(const Custody *c) {
                 if (is_dsm_of(c, o) && !o->quarantine && (o->goal == GOAL_BIND || (o->goal == GOAL_KEEP && custody_touched(o, ACTION_BIND_LOCK))))
                         custody_set_goal(o, GOAL_UNBIND);
         }
+}
+
+Custody *custody_of_pf(const Custody *c) {
+        const Device *d = device_find(c->manager, c->bdf), *pf = d && d->phys_fn != UINT32_MAX ? device_find_number(c->manager, d->phys_fn) : NULL;
+
+        return pf ? custody_find(c->manager, pf->bdf) : NULL;
+}
+
+/* A VF that is opened needs the token that its PF gets when that is (open.bind). */
+static bool pf_is_being_opened(const Custody *c) {
+        const Custody *pf = custody_of_pf(c);
+
+        return pf && pf->goal == GOAL_UP && !custody_is_done(pf, ACTION_OPEN_BIND);
 }
 
 /* Chooses DSM and TSM for connect, once. */
@@ -150,13 +182,19 @@ bool custody_may_do(Custody *c, enum custody_action a) {
                 if (a == ACTION_OPEN_BIND && o->group == c->group && c->group >= 0 && !custody_is_done(o, ACTION_CLAIM_REBIND))
                         return false;
         }
+        if (a == ACTION_OPEN_BIND && pf_is_being_opened(c))
+                return false;
         if (a == ACTION_CONNECT_NOTE && tsm_is_unknown(c))
                 return false;
         if (a == ACTION_CONNECT_NOTE)
                 choose_tsm(c);
         if (a == ACTION_CONNECT_NOTE && connection_is_in_doubt(c))
                 return false;
-        if ((a == ACTION_CONNECT_NOTE || a == ACTION_CONNECT_TSM) && dsm_is_busy(c))
+        if ((a == ACTION_CONNECT_NOTE || a == ACTION_CONNECT_TSM || a == ACTION_BIND_CONNECT) && dsm_is_busy(c))
+                return false;
+        if (a == ACTION_OPEN_ASSOCIATE && association_is_busy(c))
+                return false;
+        if (a == ACTION_PREPARE_ATTACH && another_is_attached(c))
                 return false;
         if (a == ACTION_PREPARE_VIOMMU && vm_nests(c->vm) && viommu_is_being_made(c))
                 return false;
@@ -201,6 +239,8 @@ bool custody_may_undo(Custody *c, enum custody_action a) {
             a >= ACTION_OPEN_CDEV)
                 return false;
         if (a == ACTION_CONNECT_TSM && dsm_is_busy(c))
+                return false;
+        if (a == ACTION_OPEN_ASSOCIATE && (association_is_busy(c) || (custody_is_associated(c) && association_is_needed(c))))
                 return false;
         /* What it speaks for goes first. */
         if (ends_what_is_under(a) && custody_bound_under(c->manager, c->name))

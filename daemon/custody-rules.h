@@ -10,6 +10,8 @@ bool custody_may_do(Custody *c, enum custody_action a);
 bool custody_may_undo(Custody *c, enum custody_action a);
 /* Does its undo wait for a member of its group that will not move by itself? */
 bool custody_waits_in_vain(const Custody *c, enum custody_action a);
+/* The custody of a VF's physical function; NULL: it is no VF, or nobody has that. */
+Custody *custody_of_pf(const Custody *c);
 /* The DSM that was chosen for the function, "" for none or not yet. */
 const char *custody_dsm(const Custody *c);
 /* A TDI that is bound, or on its way there or back, for which this function speaks; not itself. NULL. */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "association.h"
 #include "custody-rules.h"
 #include "fault.h"
 #include "handoff.h"
@@ -11,8 +12,11 @@
 #include "vpci.h"
 
 static void undo_failed(Custody *c, enum custody_action a, int r, const char *text) {
-        c->worker = worker_free(c->worker);
-        c->given_to_worker = false;
+        /* What keeps a function bound that its VM has left behind is with that worker: see custody_leave(). */
+        if (a != ACTION_BIND_TSM || r == -ECONNRESET || !c->given_to_worker) {
+                c->worker = worker_free(c->worker);
+                c->given_to_worker = false;
+        }
         /* A worker that was killed has failed at nothing: the undo is idempotent, so another one goes on. */
         if (r == -ECONNRESET && !c->retried) {
                 c->retried = true;
@@ -37,6 +41,8 @@ static void on_undone(Worker *w, int r, const char *text, struct json_object *va
                 c->request_source = sd_event_source_disable_unref(c->request_source);
                 c->request = close_fd(c->request);
         }
+        if (r >= 0 && a == ACTION_BIND_CONNECT)
+                custody_connected_again(c);
         if (r != -ECONNRESET)
                 a = custody_command_ended(c, true, worker_ran(w));
         if (r < 0)
@@ -69,7 +75,6 @@ static void on_dropped(_unused_ int result, _unused_ struct json_object *answer,
 static void on_taken(_unused_ Worker *w, int r, const char *text, _unused_ struct json_object *values, _unused_ struct ipc_fds *fds,
                      void *userdata) {
         Custody *c = userdata;
-        struct json_object *drop;
         char key[64], also[64];
 
         if (r < 0) {
@@ -77,17 +82,9 @@ static void on_taken(_unused_ Worker *w, int r, const char *text, _unused_ struc
                 return;
         }
         c->given_to_worker = true;
-        if (c->vm && holder_alive(c->vm->holder)) {
-                snprintf(key, sizeof(key), "cdev:%s", c->name);
-                snprintf(also, sizeof(also), "request:%s", c->name);
-                drop = json_new();
-                json_set_str(drop, "op", "drop");
-                json_set_str(drop, "key", key);
-                json_set_str(drop, "also", also);
-                if (holder_call(c->vm->holder, drop, NULL, 0, on_dropped, c) >= 0)
-                        return;
-        }
-        on_dropped(0, NULL, NULL, c);
+        snprintf(key, sizeof(key), "cdev:%s", c->name);
+        snprintf(also, sizeof(also), "request:%s", c->name);
+        holder_drop(c->vm ? c->vm->holder : NULL, key, also, on_dropped, c);
 }
 
 /* Nobody reaches the device by way of the holder any more: now the socket's file may go. */
@@ -129,6 +126,19 @@ static void on_unlocked(int r, _unused_ struct json_object *answer, _unused_ str
         custody_ended(c, ACTION_BIND_LOCK, true);
 }
 
+static void on_no_requests(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        custody_idle(c);
+        if (r < 0 && r != -ENOENT && r != -ENOTCONN) {
+                if (!custody_ask_again(c, r))
+                        custody_failed(c, ACTION_BIND_REQUESTS, true, r, r == -EAGAIN ? "a request of the guest has not come back from the TSM" :
+                                       "the VM's holder does not stop passing requests of the guest on");
+                return;
+        }
+        custody_ended(c, ACTION_BIND_REQUESTS, true);
+}
+
 static void on_unbound(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
         char key[64];
@@ -137,11 +147,66 @@ static void on_unbound(Worker *w, int r, const char *text, struct json_object *v
                 /* It is unbound: whose copy of the provider's file is closed last does not matter any more. */
                 snprintf(key, sizeof(key), "bind:%s", c->name);
                 if (c->vm)
-                        holder_drop(c->vm->holder, key);
+                        holder_drop(c->vm->holder, key, NULL, NULL, NULL);
                 c->binding = close_fd(c->binding);
                 json_object_object_del(c->values, "provider");
         }
         on_undone(w, r, text, values, fds, c);
+}
+
+/* ---- the association with KVM ---- */
+
+static void on_device_dropped(_unused_ int result, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+        int r;
+
+        if (!worker_alive(c->worker)) {
+                not_undone(c, -ECONNRESET, "the worker process died");
+                return;
+        }
+        /* Now the worker's copy is the last; with it go the references of all nodes, of which none is the last one yet. */
+        if (c->vm) {
+                association_lost(c->vm, c);
+                c->vm->association.device = close_fd(c->vm->association.device);
+        }
+        fault_point(custody_table[ACTION_OPEN_ASSOCIATE].name, "undo", "dropped");
+        r = worker_call(c->worker, "vm.close", "do", NULL, NULL, 0, on_undone, c);
+        if (r < 0)
+                not_undone(c, r, "could not talk to the worker");
+}
+
+static void on_device_taken(_unused_ Worker *w, int r, const char *text, _unused_ struct json_object *values, _unused_ struct ipc_fds *fds,
+                            void *userdata) {
+        Custody *c = userdata;
+
+        if (r < 0) {
+                not_undone(c, r, text);
+                return;
+        }
+        holder_drop(c->vm ? c->vm->holder : NULL, "kvm-vfio", NULL, on_device_dropped, c);
+}
+
+static void on_dissociated(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
+        Custody *c = userdata;
+
+        if (r < 0 && c->vm) {
+                /* The other way needs nobody's help, and costs others what they have of it. */
+                log_notice("VM %s: %s; closing its kvm-vfio device", c->vm->name, text);
+                association_hang_up(c->vm);
+                custody_idle(c);
+                c->worker = worker_free(c->worker);
+                return;
+        }
+        on_undone(w, r, text, values, fds, c);
+}
+
+static int dissociate(Custody *c) {
+        int fds[3];
+        size_t n = association_fds(c, fds);
+
+        if (c->device >= 0 && association_is_shared(c) && association_is_open(c->vm))
+                return custody_call(c, true, fds, n, on_dissociated);
+        return worker_call(c->worker, "vm.take", "do", NULL, &fds[2], 1, on_device_taken, c);
 }
 
 static void write_down(Custody *c) {
@@ -172,8 +237,12 @@ static unsigned fds_for_undo(const Custody *c, enum custody_action a) {
 }
 
 bool custody_run_undo(Custody *c, enum custody_action a) {
-        bool local = custody_is_local(c, a, true);
+        bool local;
         int r;
+
+        if (a == ACTION_CONNECT_TSM)
+                custody_bequeath_connection(c);
+        local = custody_is_local(c, a, true);
 
         r = local || custody_table[a].undo == RUNS_HOLDER ? 0 : custody_need_worker(c);
         if (r == -EWOULDBLOCK)
@@ -200,14 +269,18 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
                         vpci_stopped(c, false);
                         r = custody_call(c, true, NULL, 0, on_undone);
                 }
-        } else if (a == ACTION_BIND_LOCK) {
-                r = vpci_lock(c, false, on_unlocked);
+        } else if (custody_runs_in_holder(a)) {
+                holder_done done = a == ACTION_BIND_LOCK ? on_unlocked : on_no_requests;
+
+                r = a == ACTION_BIND_LOCK ? vpci_lock(c, false, done) : vpci_pass_requests(c, false, done);
                 if (r == -ENOTCONN) {
-                        on_unlocked(r, NULL, NULL, c);
+                        done(r, NULL, NULL, c);
                         return true;
                 }
         } else if (a == ACTION_BIND_TSM)
-                r = custody_call(c, true, &c->binding, c->binding >= 0 ? custody_table[a].fds_undo : 0, on_unbound);
+                r = custody_call(c, true, (int[]){ c->binding, c->device }, c->binding < 0 ? 0 : c->device < 0 ? 1 : custody_table[a].fds_undo, on_unbound);
+        else if (a == ACTION_OPEN_ASSOCIATE)
+                r = dissociate(c);
         else if (a != ACTION_OPEN_CDEV)
                 r = custody_call(c, true, (int[]){ c->device, c->vm ? c->vm->iommufd : -EBADF }, fds_for_undo(c, a), on_undone);
         else if (c->given_to_worker)
@@ -233,14 +306,19 @@ static void on_left(_unused_ Worker *w, int r, _unused_ const char *text, _unuse
                 c->device = close_fd(c->device);
 }
 
+/*
+ * With the device goes what keeps the function bound, where the TSM has refused to unbind it: that worker does not end before it is
+ * unbound, not even when tdid does.
+ */
 void custody_leave(Custody *c) {
         _cleanup_json_ struct json_object *args = NULL;
 
         custody_set_vm(c, NULL);
-        worker_close_fd(c->manager, TAKE_FD(c->binding));
+        if (!custody_touched(c, ACTION_BIND_TSM))
+                worker_close_fd(c->manager, TAKE_FD(c->binding));
         if (c->device < 0 || c->busy || c->frozen || custody_need_worker(c) < 0)
                 return;
         args = custody_arguments(c);
-        if (worker_call(c->worker, "take", "do", args, &c->device, 1, on_left, c) >= 0)
+        if (worker_call(c->worker, "take", "do", args, (int[]){ c->device, c->binding }, c->binding < 0 ? 1 : 2, on_left, c) >= 0)
                 custody_arm(c, ACTION_OPEN_CDEV, true);
 }

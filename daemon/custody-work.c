@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "association.h"
 #include "bus/bus.h"
 #include "custody-rules.h"
 #include "device.h"
@@ -11,7 +12,7 @@
 #include "handoff.h"
 #include "journal.h"
 #include "tsm.h"
-#include "vm.h"
+#include "vpci.h"
 
 /* An earlier worker that is just ending takes less. */
 #define LOCKED_OUT_USEC 1000000ULL
@@ -20,17 +21,25 @@ void custody_failed(Custody *c, enum custody_action a, bool undo, int r, const c
         const char *name = a == ACTION_NONE ? "an answer" : custody_table[a].name;
 
         if (undo) {
+                enum custody_goal goal = c->goal;
                 char reason[900];
 
                 snprintf(reason, sizeof(reason), "%s", isempty(text) ? name : text);
                 c->goal = GOAL_KEEP;
                 custody_set_quarantine(c, reason);
+                c->asked = 0;
+                /* A request of the guest that does not come back is as good as a refusal. */
+                if (a == ACTION_BIND_TSM || a == ACTION_BIND_REQUESTS)
+                        custody_unbind_later(c, goal);
                 return;
         }
         if (c->error == TDI_ERROR_NONE) {
                 c->error = r == -EUSERS ? TDI_ERROR_IN_USE :
                            r == -ETIMEDOUT ? TDI_ERROR_TIMEOUT :
-                           r == -EOPNOTSUPP && a == ACTION_BIND_TSM ? TDI_ERROR_NOT_SUPPORTED : TDI_ERROR_KERNEL;
+                           r == -ENOTCONN && a == ACTION_OPEN_ASSOCIATE ? TDI_ERROR_INVALID_STATE :
+                           r == -EOPNOTSUPP && (a == ACTION_BIND_TSM || a == ACTION_PREPARE_ATTACH) ? TDI_ERROR_NOT_SUPPORTED :
+                           r == -EKEYREJECTED && a == ACTION_BIND_TSM ? TDI_ERROR_INVALID_STATE :
+                           r == -EDQUOT && (a == ACTION_CONNECT_TSM || a == ACTION_BIND_CONNECT) ? TDI_ERROR_LIMIT : TDI_ERROR_KERNEL;
                 if (free_and_strdup(&c->error_text, isempty(text) ? strerror(-r) : text) < 0)
                         log_oom();
         }
@@ -71,12 +80,16 @@ void custody_ended(Custody *c, enum custody_action a, bool undo) {
         c->retried = false;
         if (a == ACTION_CLAIM_REBIND)
                 inventory_refresh(c->manager, c->bdf);
-        if (a == ACTION_CONNECT_TSM || (a == ACTION_OPEN_BIND && c->manager->n_tsms > 0))
+        if (a == ACTION_OPEN_BIND && c->manager->n_tsms > 0)
                 (void) inventory_refresh_tsm(c->manager);
+        if (a == ACTION_CONNECT_TSM)
+                c->connected_round = inventory_refresh_tsm(c->manager);
         if (a == ACTION_BIND_TSM)
                 c->bound_round = inventory_refresh_tsm(c->manager);
-        if (a == ACTION_BIND_LOCK)
-                c->lock_asked = 0;
+        if (custody_runs_in_holder(a))
+                c->asked = 0;
+        if (undo && a == ACTION_BIND_TSM)
+                custody_unbind_went_well(c);
         if (!undo && a == ACTION_PREPARE_VIOMMU && c->vm)
                 take_viommu(c);
         if (undo && a == ACTION_PREPARE_VIOMMU && c->vm)
@@ -190,8 +203,14 @@ struct json_object *custody_arguments(Custody *c) {
                 json_set_take(args, key, json_object_get(v));
         json_set_str(args, "bdf", c->name);
         json_set_str(args, "state", c->manager->state_dir);
+        json_set_u64(args, "reserved_streams", c->manager->config.reserved_streams);
+        json_set_bool(args, "require_secure", c->manager->config.require_secure);
+        json_set_u64(args, "patience", c->manager->config.associate);
         /* The folder of the VM's sockets is made for the first of them; a function that is left behind may be the last in it. */
         json_set_bool(args, "make_folder", c->vm && !c->vm->folder);
+        json_set_bool(args, "unwind_dma", c->vm && c->vm->platform->unwind & UNWIND_DMA);
+        json_set_bool(args, "stays", c->goal == GOAL_UNBIND);
+        json_set_bool(args, "associated", custody_is_associated(c));
         json_set_bool(args, "last", !c->vm && !vm_find_uuid(c->manager, json_str_or(c->values, "uuid", "")));
         return args;
 }
@@ -217,11 +236,17 @@ static bool wants_viommu(Custody *c) {
         return !why;
 }
 
+bool custody_runs_in_holder(enum custody_action a) {
+        return custody_table[a].do_ == RUNS_HOLDER;
+}
+
 bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
         const struct custody_row *row = &custody_table[a];
 
         if ((undo ? row->undo : row->do_) == RUNS_LOCAL)
                 return true;
+        if (a == ACTION_OPEN_ASSOCIATE)
+                return undo ? !custody_is_associated(c) : !association_wants(c);
         if (a == ACTION_CONNECT_NOTE)
                 return isempty(custody_dsm(c));
         if (a == ACTION_PREPARE_VIOMMU && !undo)
@@ -250,9 +275,11 @@ bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
 
                 return isempty(by) || streq(by, "other") || custody_shares_connection(c);
         }
+        if (a == ACTION_BIND_CONNECT)
+                return undo ? !streq(json_str_or(c->values, "connected_by", ""), "perhaps") : !custody_wants_connection(c);
         /* Nobody reaches a function without one. */
-        if (a == ACTION_BIND_LOCK)
-                return !custody_has_socket(c) || !c->vm;
+        if (custody_runs_in_holder(a))
+                return !custody_has_socket(c) || !c->vm || (a == ACTION_BIND_REQUESTS && !vpci_takes_requests(c->vm));
         /* Of an earlier tdid's, which made none (recover.c). */
         if (a == ACTION_PREPARE_SOCKET && undo)
                 return !custody_has_socket(c);
@@ -290,9 +317,9 @@ void custody_later(Custody *c) {
 bool custody_ask_again(Custody *c, int r) {
         if (r != -EAGAIN)
                 return false;
-        if (c->lock_asked == 0)
-                c->lock_asked = now_monotonic();
-        if (now_monotonic() - c->lock_asked > c->manager->config.bind * 1000000ULL)
+        if (c->asked == 0)
+                c->asked = now_monotonic();
+        if (now_monotonic() - c->asked > c->manager->config.bind * 1000000ULL)
                 return false;
         custody_later(c);
         return true;
@@ -307,12 +334,17 @@ bool custody_call_failed(Custody *c, enum custody_action a, bool undo, int r) {
 }
 
 int custody_hold(Custody *c, const char *kind, int fd, holder_done done) {
-        struct json_object *put;
         char key[64];
+
+        snprintf(key, sizeof(key), "%s:%s", kind, c->name);
+        return custody_hold_as(c, key, fd, done);
+}
+
+int custody_hold_as(Custody *c, const char *key, int fd, holder_done done) {
+        struct json_object *put;
 
         if (!c->vm || !holder_alive(c->vm->holder))
                 return -ENOTCONN;
-        snprintf(key, sizeof(key), "%s:%s", kind, c->name);
         put = json_new();
         json_set_str(put, "op", "put");
         json_set_str(put, "key", key);

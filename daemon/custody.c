@@ -36,6 +36,7 @@ Custody *custody_free(Custody *c) {
         worker_free(c->worker);
         sd_event_source_disable_unref(c->timer);
         sd_event_source_disable_unref(c->request_source);
+        sd_event_source_disable_unref(c->again);
         close_fd(c->request);
         close_fd(c->binding);
         close_fd(c->device);
@@ -179,8 +180,7 @@ static int on_request(sd_event_source *s, _unused_ int fd, _unused_ uint32_t rev
                         t->committed = false;
                         vm_touch(t->vm);
                 }
-                if (!o->quarantine)
-                        custody_set_goal(o, GOAL_DOWN);
+                custody_give_back(o);
         }
         return 0;
 }
@@ -221,6 +221,8 @@ static void on_probed(_unused_ Worker *w, int r, const char *text, _unused_ stru
                 c->worker = worker_rest(c->worker);
         if (r < 0)
                 log_warning("%s: could not verify %s: %s", c->name, custody_table[a].name, text);
+        else if (r == 0 && a == ACTION_CONNECT_TSM)
+                custody_lost_connection(c);
         else if (r == 0 && t && a == ACTION_BIND_TSM)
                 tdi_lost_binding(t);
         else if (r == 0 && t && tdi_is_attached(t)) {
@@ -293,7 +295,12 @@ static void set_blocked(Custody *c, bool blocked) {
 bool custody_kick(Custody *c) {
         enum custody_action a;
 
-        if (c->busy || c->frozen || c->quarantine)
+        /* It could not be left with a worker when its VM went: the one before was still ending. */
+        if (!c->vm && !c->manager->recovering && !vm_find_id(c->manager, c->vm_id) && !c->busy && custody_unbind_is_refused(c) && !custody_is_asked_again(c) && !c->given_to_worker && c->device >= 0) {
+                custody_leave(c);
+                return c->busy;
+        }
+        if (c->busy || c->frozen || (c->quarantine && !c->trying_again))
                 return false;
         if (c->not_before > now_monotonic()) {
                 manager_retry(c->manager);

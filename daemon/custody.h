@@ -36,9 +36,10 @@ struct Custody {
         struct json_object *values;  /* what the undo rows need; part of the journal */
         int device;                  /* tdid's duplicate of the cdev, or -EBADF */
         int binding;                 /* tdid's duplicate of the bind provider's file, whose last close unbinds; or -EBADF */
+        uint64_t connected_round;    /* the reading of tsm/ that first shows that its DSM is connected */
         uint64_t bound_round;        /* the reading of tsm/ that first shows that it is bound */
         uint64_t not_before;         /* CLOCK_MONOTONIC: a holder that was busy is not asked again earlier; 0 */
-        uint64_t lock_asked;         /* CLOCK_MONOTONIC since when the holder is asked to lock it; 0: it is not */
+        uint64_t asked;              /* CLOCK_MONOTONIC since when the holder is asked for the same thing again and again; 0: it is not */
         int request;                 /* rings when the host wants the function back; or -EBADF */
         sd_event_source *request_source;
         Worker *worker;
@@ -61,6 +62,10 @@ struct Custody {
         enum tdi_error error;        /* the first failure on the way up */
         char *error_text;
         char *quarantine;            /* why, or NULL */
+        sd_event_source *again;      /* an unbind that the TSM refused is tried again then; NULL */
+        enum custody_goal again_goal;
+        unsigned refusals;           /* in a row */
+        bool trying_again;           /* under way, though it is quarantined */
         enum tdi_custody announced;  /* the step that the bus has last been told */
 };
 
@@ -101,6 +106,38 @@ void custody_leave(Custody *c);
 enum tdi_custody custody_step(const Custody *c);
 /* The sub-action under way or last done, for people. */
 const char *custody_action_name(const Custody *c);
+
+/* Connections that are lost (custody-connection.c) */
+/* tsm/ has been read again: are DSMs connected still? @tsm_went: a TSM has gone since the last time, and may be back already. */
+void connections_look(Manager *m, bool tsm_went);
+/* Its DSM is not connected any more; nobody knows why. */
+void custody_lost_connection(Custody *c);
+bool custody_connection_is_lost(const Custody *c);
+/* Is its DSM to be connected, before it can be bound? */
+bool custody_wants_connection(const Custody *c);
+/* False: it cannot be bound, because that cannot be. */
+bool custody_may_connect(const Custody *c, char *why, size_t size);
+/* Writes down what is about to be connected to what. */
+void custody_choose_again(Custody *c);
+/* It was attached when there was no TSM, and has a DSM now: its next bind connects that. */
+void custody_choose_dsm(Custody *c);
+/* It is about to give the connection back, which is another's too that only found it there: then it is that one's to give back. */
+void custody_bequeath_connection(Custody *c);
+/* It is connected, or turned out to be; or nothing came of it. */
+void custody_connected_again(Custody *c);
+
+/* Refused unbinds (custody-refused.c) */
+/* It is quarantined because its TSM did not let go of it: still bound, and tried again by itself. */
+bool custody_unbind_is_refused(const Custody *c);
+/* The TSM has refused, or had when an earlier tdid ended: tried again a little later, with this goal. */
+void custody_unbind_later(Custody *c, enum custody_goal goal);
+/* That is under way, and has not taken too long yet. */
+bool custody_is_asked_again(const Custody *c);
+/* At once. Not of a function whose unbind was not refused. */
+void custody_unbind_again(Custody *c, enum custody_goal goal);
+void custody_unbind_went_well(Custody *c);
+/* To GOAL_DOWN, by way of the TSM where that has refused; one that is quarantined for anything else stays. */
+void custody_give_back(Custody *c);
 
 /* A function in custody that needs the connection of this DSM, or is about to; NULL. */
 Custody *custody_using_dsm(Manager *m, const char *dsm);

@@ -13,7 +13,8 @@ Device *device_free(Device *d) {
         free(d->tsm);
         free(d->dsm);
         free(d->bound);
-        free(d->streams);
+        json_object_put(d->streams);
+        json_object_put(d->new_streams);
         free(d);
         return NULL;
 }

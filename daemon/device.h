@@ -31,7 +31,8 @@ struct Device {
         char *name, *class_name, *driver;
         char *tsm, *dsm, *bound; /* tsm/connect, tsm/dsm, tsm/bound as last read */
         bool says_bound;         /* there was the last of them to read */
-        char *streams;           /* names separated by spaces */
+        struct json_object *streams; /* as worker/ide.h has them; NULL: none */
+        struct json_object *new_streams; /* while they are being sorted out (ide.c) */
         uint64_t tsm_read;       /* CLOCK_REALTIME of that */
 };
 

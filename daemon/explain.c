@@ -4,6 +4,8 @@
 #include <stdio.h>
 
 #include "host/tdid_bind.h"
+#include "ide.h"
+#include "inhibit.h"
 #include "recognise.h"
 
 static _printf_(4, 5) void lack(struct json_object *lacks, const char *what, const char *without, const char *format, ...) {
@@ -202,6 +204,8 @@ struct json_object *recognise_describe(Manager *m, struct json_object *facts, bo
         json_set_take(o, "platform", describe_platform(m, p, facts, by, doubts));
         json_set_take(o, "kernel", describe_kernel(facts, stale));
         json_set_take(o, "provider", provider);
+        json_set_take(o, "ide", ide_describe_host(m));
+        json_set_take(o, "suspend", inhibit_describe(m));
         json_set_take(o, "lacks", describe_lacks(m, p, facts, provider));
         return o;
 }

@@ -88,6 +88,13 @@ Export *export_append(VM *vm) {
         return x;
 }
 
+uint64_t export_memory_bytes(const VM *vm) {
+        struct sum s = {};
+
+        add_up(vm, &s);
+        return s.memory;
+}
+
 int export_new(VM *vm, const struct export_request *q, char **ret_text) {
         Export *x;
         int r;
@@ -199,22 +206,12 @@ static void on_dropped(_unused_ int r, _unused_ struct json_object *answer, _unu
 
 static void drop(Export *x) {
         char key[40], also[40];
-        struct json_object *q;
 
         x->stage = EXPORT_DROPPED;
-        if (holder_alive(x->vm->holder)) {
-                snprintf(key, sizeof(key), "dmabuf:%" PRIu64, x->id);
-                snprintf(also, sizeof(also), "event:%" PRIu64, x->id);
-                q = json_new();
-                json_set_str(q, "op", "drop");
-                json_set_str(q, "key", key);
-                json_set_str(q, "also", also);
-                if (holder_call(x->vm->holder, q, NULL, 0, on_dropped, x) >= 0) {
-                        vm_touch(x->vm);
-                        return;
-                }
-        }
-        on_dropped(0, NULL, NULL, x);
+        vm_touch(x->vm);
+        snprintf(key, sizeof(key), "dmabuf:%" PRIu64, x->id);
+        snprintf(also, sizeof(also), "event:%" PRIu64, x->id);
+        holder_drop(x->vm->holder, key, also, on_dropped, x);
 }
 
 void export_close(Export *x, const char *why) {

@@ -72,6 +72,9 @@ struct export_request {
         sd_bus_message *call;     /* answered by bus_reply_export() or bus_refuse_export() */
 };
 
+/* How much shared memory the VM has that has not been given back. */
+uint64_t export_memory_bytes(const VM *vm);
+
 /*
  * Begins one. -EDQUOT: a limit would be passed, which *ret_text names (the caller's to free).
  */

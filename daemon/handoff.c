@@ -61,7 +61,16 @@ bool custody_waits_for_handoff(const Custody *c, char *buf, size_t size) {
         time_t seconds;
         struct tm tm;
 
-        if (!o || !is_leaving(c) || !(c->stuck || c->locked_out))
+        if (!is_leaving(c) || !(c->stuck || c->locked_out))
+                return false;
+        if (!o && json_bool_or(c->values, "associated", false)) {
+                snprintf(buf, size,
+                         "%s is still open: its VMM had its VFIO node for a moment, to associate it with the KVM VM, and seems to have kept a copy; it is "
+                         "given back when that process ends ('fuser -v /dev/vfio/devices/%s' names it)",
+                         c->name, json_str_or(c->values, "cdev", "?"));
+                return true;
+        }
+        if (!o)
                 return false;
         seconds = (time_t) (json_u64_or(o, "time", 0) / 1000000);
         if (gmtime_r(&seconds, &tm))

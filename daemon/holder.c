@@ -206,15 +206,20 @@ int holder_call(Holder *h, struct json_object *request, const int *fds, size_t n
         return 0;
 }
 
-void holder_drop(Holder *h, const char *key) {
+void holder_drop(Holder *h, const char *key, const char *also, holder_done done, void *userdata) {
         struct json_object *q;
+        int r = -ENOTCONN;
 
-        if (!holder_alive(h))
-                return;
-        q = json_new();
-        json_set_str(q, "op", "drop");
-        json_set_str(q, "key", key);
-        (void) holder_call(h, q, NULL, 0, NULL, NULL);
+        if (holder_alive(h)) {
+                q = json_new();
+                json_set_str(q, "op", "drop");
+                json_set_str(q, "key", key);
+                if (also)
+                        json_set_str(q, "also", also);
+                r = holder_call(h, q, NULL, 0, done, userdata);
+        }
+        if (r < 0 && done)
+                done(r, NULL, NULL, userdata);
 }
 
 static int attach_socket(Holder *h, int fd) {

@@ -26,8 +26,11 @@ void holder_listen(Holder *h, holder_event event);
 
 /* A request with any members; answers to "hello" carry "state" and "keys", to "get" the descriptors. @request is taken. */
 int holder_call(Holder *h, struct json_object *request, const int *fds, size_t n_fds, holder_done done, void *userdata);
-/* It keeps a descriptor no longer; nobody waits for that. */
-void holder_drop(Holder *h, const char *key);
+/*
+ * It keeps the descriptor @key no longer, nor @also, which may be NULL; it need not have them. @done, if any, runs in any case: where there is no
+ * holder to ask (@h may be NULL), before this returns, for a dead one has no descriptors.
+ */
+void holder_drop(Holder *h, const char *key, const char *also, holder_done done, void *userdata);
 /* Removes the socket that a dead holder left. */
 void holder_remove_socket(Manager *m, const char *id);
 /* Its process has not ended, as far as we know. */

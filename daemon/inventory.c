@@ -5,6 +5,7 @@
 #include "bus/bus.h"
 #include "custody.h"
 #include "device.h"
+#include "ide.h"
 #include "tsm.h"
 #include "vm.h"
 #include "worker.h"
@@ -32,6 +33,7 @@ struct inventory {
         uint64_t tsm_started, tsm_done; /* rounds of reading tsm/ */
         struct json_object *tsms, *functions; /* what the round under way has brought so far */
         char *tsm_after;
+        bool tsm_went, tsm_had_gone; /* a TSM has gone: since the round under way began, and before that since the last one */
         bool all_dirty, scanning, tsm_dirty, first_pci, first_names, first_tsm;
         char *after;
 };
@@ -220,7 +222,7 @@ static void vanish(Device *d) {
         (void) update_str(&d->tsm, "");
         (void) update_str(&d->dsm, "");
         (void) update_str(&d->bound, "");
-        (void) update_str(&d->streams, "");
+        ide_forget(d);
         announce(d);
 }
 
@@ -395,24 +397,13 @@ static const char *connection(struct json_object *functions, struct json_object 
         return *own || !*dsm ? own : json_str_or(find_function(functions, dsm), "connect", "");
 }
 
-static void join_streams(struct json_object *o, char *buf, size_t size) {
-        struct json_object *list;
-        size_t n = 0;
-
-        *buf = '\0';
-        if (json_get_array(o, "streams", &list) < 0)
-                return;
-        for (size_t k = 0; k < json_object_array_length(list) && n < size; k++)
-                n += (size_t) snprintf(buf + n, size - n, "%s%s", n ? " " : "", json_object_get_string(json_object_array_get_idx(list, k)));
-}
-
 static void take_tsm(Manager *m, struct json_object *tsms, struct json_object *functions) {
         uint64_t now = now_realtime();
 
         tsm_update(m, tsms);
         for (size_t i = 0; i < m->n_devices; i++) {
                 Device *d = m->devices[i];
-                char bdf[TDI_BDF_MAX], path[64], names[256];
+                char bdf[TDI_BDF_MAX], path[64];
                 struct json_object *o;
                 bool changed;
                 uint8_t tee;
@@ -423,7 +414,6 @@ static void take_tsm(Manager *m, struct json_object *tsms, struct json_object *f
                 o = find_function(functions, bdf);
                 if (!o && d->tsm_read == 0)
                         continue;
-                join_streams(o, names, sizeof(names));
                 tee = (uint8_t) (d->tee & ~DEVICE_DSM);
                 if (json_bool_or(o, "dsm_capable", false))
                         tee |= DEVICE_DSM;
@@ -433,10 +423,9 @@ static void take_tsm(Manager *m, struct json_object *tsms, struct json_object *f
                 changed |= update_str(&d->dsm, json_str_or(o, "dsm", ""));
                 changed |= update_str(&d->bound, json_str_or(o, "bound", ""));
                 d->says_bound = o && json_object_object_get_ex(o, "bound", NULL);
-                changed |= update_str(&d->streams, names);
                 d->tsm_read = o ? now : 0;
                 if (changed)
-                        bus_changed(m, device_path(d->bdf, path), BUS_DEVICE, "TEE", "TSM", "DSM", "Bound", "Streams", NULL);
+                        bus_changed(m, device_path(d->bdf, path), BUS_DEVICE, "TEE", "TSM", "DSM", "Bound", NULL);
         }
 }
 
@@ -493,8 +482,12 @@ static void on_tsm(Worker *w, int r, const char *text, struct json_object *value
                 take_tsm(i->manager, i->tsms, i->functions);
         round_clear(i);
         i->tsm_done = i->tsm_started;
-        if (r >= 0)
+        if (r >= 0) {
+                connections_look(i->manager, i->tsm_had_gone || i->tsm_went);
+                i->tsm_had_gone = false;
                 tdi_look_at_bindings(i->manager);
+                ide_refresh(i->manager);
+        }
         i->first_tsm = false;
         if (i->tsm_dirty)
                 tsm_next(i);
@@ -542,6 +535,8 @@ static void tsm_next(struct inventory *i) {
                 return;
         i->tsm_dirty = false;
         i->tsm_started++;
+        i->tsm_had_gone |= i->tsm_went;
+        i->tsm_went = false;
         (void) sd_event_source_set_enabled(i->poll, SD_EVENT_OFF);
         round_clear(i);
         tsm_read(i);
@@ -599,8 +594,10 @@ static int on_uevent(_unused_ sd_event_source *s, int fd, _unused_ uint32_t reve
                         }
                         if (streq(ev.action, "add") || streq(ev.action, "remove"))
                                 tsm = true;
-                } else if (streq(ev.subsystem, "tsm"))
+                } else if (streq(ev.subsystem, "tsm")) {
+                        i->tsm_went |= streq(ev.action, "remove");
                         tsm = true;
+                }
         }
         pci_next(i);
         if (tsm)

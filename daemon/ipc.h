@@ -13,9 +13,10 @@
 
 /*
  * The version of the messages to holders, which live longer than the tdid that started them. 2: "vpci.*", and events: packets with a
- * member "event" that nobody asked for, which a tdid of version 1 takes for a broken holder. It refuses the record of such a VM.
+ * member "event" that nobody asked for, which a tdid of version 1 takes for a broken holder. It refuses the record of such a VM. 3: the
+ * state "bound" of "vpci.lock", and guest requests.
  */
-#define IPC_VERSION 2
+#define IPC_VERSION 3
 
 struct ipc_fds {
         int fd[IPC_FDS_MAX];

@@ -79,7 +79,8 @@ unsigned job_count(Manager *m, const VM *vm);
 bool attach_settle(Job *j);
 bool seal_settle(Job *j);
 bool destroy_settle(Job *j);
-bool release_settle(Job *j); /* of detach and restore */
+bool release_settle(Job *j); /* of detach */
+bool restore_settle(Job *j);
 bool bind_settle(Job *j);
 bool unbind_settle(Job *j);
 int connect_start(Job *j, const char *verb);

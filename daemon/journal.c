@@ -93,6 +93,10 @@ int journal_parse(const char *text, size_t size, const char *boot_id, const char
                 e.done |= 1u << ACTION_PREPARE_VIOMMU | 1u << ACTION_PREPARE_VDEVICE;
         if (version < 3 && e.done & 1u << ACTION_PREPARE_ATTACH)
                 e.done |= 1u << ACTION_PREPARE_WITHDRAW;
+        if (version < 4 && (e.done | e.begun) & 1u << ACTION_BIND_LOCK)
+                e.done |= 1u << ACTION_BIND_CONNECT;
+        if (version < 4 && (e.done | e.begun) & 1u << ACTION_OPEN_BIND)
+                e.done |= 1u << ACTION_OPEN_ASSOCIATE;
         e.group = (int32_t) group;
         e.vm_id = strdup(vm);
         if (!e.vm_id) {

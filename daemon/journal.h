@@ -9,8 +9,8 @@
 
 #include "custody.h"
 
-/* 2: prepare.socket; 3: prepare.viommu, prepare.vdevice, prepare.withdraw, bind.lock, bind.tsm */
-#define JOURNAL_VERSION 3
+/* 2: prepare.socket; 3: prepare.viommu, prepare.vdevice, prepare.withdraw, bind.lock, bind.tsm; 4: open.associate, bind.connect, bind.requests */
+#define JOURNAL_VERSION 4
 #define JOURNAL_SIZE_MAX (64UL * 1024)
 
 /* What a file said. */

@@ -200,7 +200,7 @@ bool keeper_settle(VM *vm) {
                 if (!k->ended || k->storing)
                         continue;
                 if (k->kind != KEEPER_VPCI)
-                        holder_drop(vm->holder, key_of(k, key));
+                        holder_drop(vm->holder, key_of(k, key), NULL, NULL, NULL);
                 keeper_free(k);
                 vm_touch(vm);
                 changed = true;

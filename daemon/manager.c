@@ -6,6 +6,8 @@
 
 #include "bus/bus.h"
 #include "device.h"
+#include "ide.h"
+#include "inhibit.h"
 #include "job.h"
 #include "stop.h"
 #include "tsm.h"
@@ -119,6 +121,7 @@ static int on_settle(sd_event_source *s, void *userdata) {
                         log_error("settling does not come to rest: going on with the next event");
                         break;
                 }
+        inhibit_settle(m);
         stop_settle(m);
         return 0;
 }
@@ -176,7 +179,9 @@ Manager *manager_free(Manager *m) {
         while (m->n_custodies > 0)
                 custody_free(m->custodies[--m->n_custodies]);
         inventory_free(m->inventory);
+        ide_free(m);
         bus_host_end(m);
+        inhibit_free(m->inhibit);
         worker_free_spares(m);
         while (m->n_devices > 0)
                 device_free(m->devices[--m->n_devices]);

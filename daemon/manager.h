@@ -52,10 +52,12 @@ struct Manager {
         size_t n_jobs, room_jobs;
         Tsm **tsms;
         size_t n_tsms;
+        struct ide_reader *ide;      /* IDE streams; NULL before the first TSM */
 
         struct inventory *inventory; /* the readers */
         struct callers *callers;     /* who is behind a bus name */
         struct host_reader *host_reader; /* who asks what this host is */
+        struct inhibit *inhibit;     /* of suspend; NULL before anything was bound */
         struct watch *watch;         /* files of functions that a VM has */
         unsigned n_workers;          /* processes, spare ones included */
         Worker **spares;             /* waiting for work, or about to */

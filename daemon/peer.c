@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/pidfd.h>
 
+#include "association.h"
 #include "vpci.h"
 #include "worker.h"
 
@@ -84,20 +85,15 @@ static void on_kvm_dropped(_unused_ int r, _unused_ struct json_object *answer, 
 
 /* With it goes a guest's memory: not for as long as nobody else comes. */
 static void drop_kvm(VM *vm) {
-        struct json_object *q;
-
         if (!vm->kvm_of_peer || vm->kvm < 0 || vm->close != CLOSE_NOT || vm->peer_kvm >= 0)
                 return;
         log_info("VM %s: the KVM VM of the process that was connected goes with it", vm->name);
         tdi_unbind_all(vm);
+        association_end(vm);
         vm->peer_kvm = TAKE_FD(vm->kvm);
         vm->kvm_of_peer = false;
         vm_touch(vm);
-        q = json_new();
-        json_set_str(q, "op", "drop");
-        json_set_str(q, "key", "kvm");
-        if (holder_call(vm->holder, q, NULL, 0, on_kvm_dropped, vm) < 0)
-                on_kvm_dropped(0, NULL, NULL, vm);
+        holder_drop(vm->holder, "kvm", NULL, on_kvm_dropped, vm);
 }
 
 static void on_kvm_stored(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
@@ -130,8 +126,10 @@ static int store_kvm(VM *vm, int fd) {
                 close_fd(fd); /* the worker still has it */
                 return r;
         }
-        if (vm->kvm >= 0)
+        if (vm->kvm >= 0) {
                 tdi_unbind_all(vm);
+                association_end(vm);
+        }
         p->old_kvm = vm->kvm;
         vm->kvm = fd;
         vm->kvm_of_peer = true;

@@ -23,6 +23,8 @@ const struct platform platforms[] = {
                 .has_tsm = true,
                 .tsm_missing = "Linux up to 7.3 has no driver that registers one for TDX Connect",
                 .hotplug = true,
+                /* The posted series lock in the same call; the guest's part is to start. */
+                .bind_leaves = BIND_LEAVES_LOCKED,
                 .private_ram = PRIVATE_RAM_FIRMWARE,
                 /* The TDX module refuses to remove a TDI otherwise. */
                 .unwind = UNWIND_UNLOCKED | UNWIND_DMA | UNWIND_MMIO,
@@ -38,6 +40,8 @@ const struct platform platforms[] = {
                 .has_tsm = true,
                 .tsm_missing = "the driver ccp registers one when the PSP has initialised SNP with SEV-TIO",
                 .hotplug = true,
+                /* TDI_BIND of the SEV-TIO firmware interface has the device lock. */
+                .bind_leaves = BIND_LEAVES_LOCKED,
                 /* memfd_pin_folios() takes no guest_memfd, so no IOAS of Linux 7.3 can have it. */
                 .private_ram = PRIVATE_RAM_HOST,
         },
@@ -53,6 +57,7 @@ const struct platform platforms[] = {
                 .tsm_missing = "Linux up to 7.3 has no driver that registers one for the RMM",
                 /* The RMM gets its VDEV, with the final guest RID, before the Realm runs. */
                 .early_prepare = true,
+                .bind_leaves = BIND_LEAVES_UNLOCKED,
                 .viommu = "arm-smmuv3",
                 .viommu_type = TDI_IOMMU_VIOMMU_TYPE_ARM_SMMUV3,
                 .viommu_data = "none",

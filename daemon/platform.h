@@ -19,6 +19,14 @@ enum private_ram {
         _PRIVATE_RAM_MAX,
 };
 
+/* The TDISP state after the TSM's bind. */
+enum bind_leaves {
+        BIND_LEAVES_UNKNOWN,  /* no more is known of the TSM */
+        BIND_LEAVES_UNLOCKED, /* the guest asks for the lock */
+        BIND_LEAVES_LOCKED,   /* bind locks as well */
+        _BIND_LEAVES_MAX,
+};
+
 /* What has to be before a TDI can be taken out of its VM, as bits. */
 enum platform_unwind {
         UNWIND_UNLOCKED = 1 << 0,
@@ -61,6 +69,7 @@ struct platform {
         const char *viommu;      /* the secure vIOMMU that the platform wants, NULL when it wants none */
         unsigned viommu_type;    /* of IOMMU_VIOMMU_ALLOC */
         const char *viommu_data; /* what goes with that call besides */
+        enum bind_leaves bind_leaves;
         enum private_ram private_ram;
         const char *shared_ram;  /* what is particular about memory that guest and host share; NULL: nothing */
         unsigned unwind;         /* enum platform_unwind */

@@ -14,7 +14,7 @@
  */
 const struct platform *recognise(const Manager *m, struct json_object *facts, struct json_object *by, struct json_object *doubts);
 
-/* {"platform", "kernel", "provider", "lacks"} of DescribeHost(); the caller's. @stale: the facts are not of now. */
+/* {"platform", "kernel", "provider", "suspend", "lacks"} of DescribeHost(); the caller's. @stale: the facts are not of now. */
 struct json_object *recognise_describe(Manager *m, struct json_object *facts, bool stale);
 
 /* The parameters that rows want to know: the arguments of read.host; the caller's. */

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 
+#include "association.h"
 #include "bus/bus.h"
 #include "handoff.h"
 #include "journal.h"
@@ -51,12 +52,21 @@ static struct json_object *committed(struct json_object *record, const char *bdf
 /* Nothing is missing of it; whether all that is so still is looked at when it is at rest. */
 static void resume_whole(TDI *t, struct json_object *record) {
         const char *why = custody_is_handed_off(t->custody) ? NULL : vpci_resumed(t);
+        enum tdi_tdisp tdisp = t->tdisp;
+
+        if (!why)
+                why = association_resumed(t->custody);
 
         t->committed = true;
         t->stays_unbound = json_bool_or(record, "stays_unbound", false);
+        t->lost = json_bool_or(record, "lost", false);
         tdi_set_state(t, TDI_STATE_PREPARED);
         if (custody_is_bound(t->custody))
                 tdi_set_state(t, TDI_STATE_BOUND);
+        t->tdisp = TDI_TDISP_INVALID;
+        tdi_take_tdisp(t, tdisp);
+        if (custody_is_bound(t->custody))
+                tdi_look_at_report(t);
         if (why)
                 tdi_failed(t, why);
         custody_verify(t->custody);
@@ -81,19 +91,27 @@ static void resume_function(VM *vm, Custody *c, struct json_object *record) {
                 custody_set_goal(c, GOAL_UNBIND);
                 return;
         }
+        /* Its TSM did not let go of it, and has been asked again since by nobody. */
+        if (o && custody_unbind_is_refused(c) && vm->phase != TDI_VM_CLOSING && (c->done & CUSTODY_PREPARED) == CUSTODY_PREPARED && c->device >= 0) {
+                resume_whole(t, o);
+                custody_unbind_later(c, GOAL_UNBIND);
+                return;
+        }
         if (o && custody_is_complete(c) && c->device >= 0) {
                 resume_whole(t, o);
                 /* Its KVM VM, or its client, has gone while no tdid was there. */
                 if (custody_is_bound(c) && (vm->kvm < 0 || (json_object_object_get_ex(o, "connection", NULL) && !keeper_find_vpci(vm, c->bdf))))
                         custody_set_goal(c, GOAL_UNBIND);
+                /* tdid ended after the bind, or before it knew of requests. */
+                else if (custody_is_bound(c) && !custody_is_done(c, ACTION_BIND_REQUESTS) && c->goal == GOAL_KEEP)
+                        custody_set_goal(c, GOAL_BIND);
                 return;
         }
         if (c->frozen)
                 return;
         log_notice("VM %s: %s was being %s when tdid ended: giving it back", vm->name, c->name, o ? "detached" : "attached");
         tdi_set_state(t, TDI_STATE_DETACHING);
-        if (!c->quarantine)
-                custody_set_goal(c, GOAL_DOWN);
+        custody_give_back(c);
 }
 
 static void go_on(void) {
@@ -115,6 +133,8 @@ static void finish_one(void) {
         for (size_t i = 0; i < m->n_custodies; i++) {
                 Custody *c = m->custodies[i];
 
+                if (!c->vm && custody_unbind_is_refused(c))
+                        custody_unbind_later(c, GOAL_DOWN);
                 if (c->vm || c->quarantine || c->frozen)
                         continue;
                 log_notice("%s was held for VM %s, which is no more: giving it back", c->name, c->vm_id);

@@ -10,6 +10,7 @@
 #include "device.h"
 #include "handoff.h"
 #include "host/tdid_bind.h"
+#include "ide.h"
 #include "job.h"
 #include "vm.h"
 
@@ -30,7 +31,9 @@ enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size) {
                 snprintf(why, size, "%s: this host has no TSM that could bind it; everything up to prepare works without", bdf);
                 return TDI_ERROR_NOT_SUPPORTED;
         }
-        if (isempty(custody_dsm(t->custody))) {
+        if (!custody_may_connect(t->custody, why, size))
+                return TDI_ERROR_INVALID_STATE;
+        if (isempty(custody_dsm(t->custody)) && !custody_wants_connection(t->custody)) {
                 snprintf(why, size, "%s: no TSM is connected for it: it has no DSM, or was attached with connect \"no\"", bdf);
                 return TDI_ERROR_INVALID_STATE;
         }
@@ -38,7 +41,7 @@ enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size) {
                 snprintf(why, size, "%s: the TSM has to know it by the guest's requester ID: attach it with guest_rid", bdf);
                 return TDI_ERROR_INVALID_STATE;
         }
-        if (!custody_dsm_lets_bind(t->custody, why, size))
+        if (!custody_dsm_lets_bind(t->custody, why, size) || !ide_lets_bind(t->custody, why, size))
                 return TDI_ERROR_INVALID_STATE;
         if (custody_is_handed_off(t->custody)) {
                 snprintf(why, size, "%s: its descriptors were handed off: who has them could reset it while it is bound", bdf);
@@ -55,7 +58,9 @@ enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size) {
 
 void tdi_bind(TDI *t) {
         t->bind_tried = true;
-        t->stays_unbound = false;
+        t->stays_unbound = t->lost = false;
+        /* Before anything is begun: the rules about functions of one DSM go by it. */
+        custody_choose_dsm(t->custody);
         json_set_u64(t->custody->values, "tdi_id", t->guest_rid);
         custody_set_goal(t->custody, GOAL_BIND);
 }
@@ -66,6 +71,9 @@ static void say(TDI *t, const char *text) {
 }
 
 void tdi_unbind(TDI *t) {
+        /* That is tried again anyhow; a client that comes and goes must not have it asked without pause. */
+        if (custody_unbind_is_refused(t->custody))
+                return;
         if (t->custody->goal == GOAL_KEEP || t->custody->goal == GOAL_BIND)
                 custody_set_goal(t->custody, GOAL_UNBIND);
 }
@@ -75,14 +83,52 @@ void tdi_bind_ended(TDI *t) {
 
         if (custody_is_bound(c)) {
                 say(t, NULL);
-                tdi_set_state(t, TDI_STATE_BOUND);
+                if (t->state == TDI_STATE_PREPARED)
+                        tdi_set_state(t, TDI_STATE_BOUND);
         } else {
                 if (c->error != TDI_ERROR_NONE)
                         say(t, c->error_text);
-                if (t->state == TDI_STATE_BOUND)
+                if (t->state == TDI_STATE_BOUND || t->state == TDI_STATE_RUNNING)
                         tdi_set_state(t, TDI_STATE_PREPARED);
         }
+        tdi_take_tdisp(t, t->tdisp);
         vm_touch(t->vm);
+}
+
+enum tdi_tdisp tdi_tdisp(const TDI *t) {
+        if (!custody_is_bound(t->custody))
+                return isempty(custody_dsm(t->custody)) ? TDI_TDISP_NONE : TDI_TDISP_UNLOCKED;
+        return t->tdisp == TDI_TDISP_INVALID ? TDI_TDISP_UNKNOWN : t->tdisp;
+}
+
+void tdi_take_tdisp(TDI *t, enum tdi_tdisp state) {
+        static const char text[] = "the device has reported an error, and its TDI is in TDISP state ERROR: it is unbound; reset it, then it can be bound again";
+        enum tdi_tdisp was = t->tdisp;
+        char path[64];
+
+        if (state != TDI_TDISP_INVALID)
+                t->tdisp = state;
+        if (t->state == TDI_STATE_BOUND && custody_is_bound(t->custody) && t->tdisp == TDI_TDISP_RUN)
+                tdi_set_state(t, TDI_STATE_RUNNING);
+        else if (t->state == TDI_STATE_RUNNING && t->tdisp != TDI_TDISP_RUN)
+                tdi_set_state(t, TDI_STATE_BOUND);
+        (void) tdi_path(t, path);
+        if (tdi_tdisp(t) != t->shown_tdisp) {
+                t->shown_tdisp = tdi_tdisp(t);
+                if (t->shown_tdisp == TDI_TDISP_UNLOCKED)
+                        tdi_forget_report(t);
+                bus_changed(t->vm->manager, path, BUS_TDI, "TDISP", NULL);
+        }
+        if (t->tdisp != TDI_TDISP_ERROR || was == TDI_TDISP_ERROR)
+                return;
+        log_error("VM %s: %s: %s", t->vm->name, t->custody->name, text);
+        say(t, text);
+        bus_emit_failed(t->vm->manager, path, text);
+        /* Also a later tdid does not bind it under a guest that has not started anew. */
+        t->lost = true;
+        vm_touch(t->vm);
+        if (custody_touched(t->custody, ACTION_BIND_LOCK))
+                tdi_unbind(t);
 }
 
 void tdi_lost_binding(TDI *t) {
@@ -91,8 +137,15 @@ void tdi_lost_binding(TDI *t) {
 
         if (t->custody->goal != GOAL_KEEP)
                 return;
+        /* What its TSM did not want to do has been done otherwise. */
+        if (custody_unbind_is_refused(t->custody)) {
+                custody_unbind_again(t->custody, t->custody->again_goal);
+                return;
+        }
         log_error("VM %s: %s: %s", t->vm->name, t->custody->name, text);
         say(t, text);
+        t->lost = true;
+        vm_touch(t->vm);
         bus_emit_failed(t->vm->manager, tdi_path(t, path), text);
         custody_set_goal(t->custody, GOAL_UNBIND);
 }
@@ -118,7 +171,7 @@ void tdi_unbind_all(VM *vm) {
                 TDI *t = vm->tdis[i];
 
                 /* The next KVM VM is another one to bind to. */
-                t->bind_tried = false;
+                t->bind_tried = t->lost = false;
                 if (custody_touched(t->custody, ACTION_BIND_LOCK) || t->custody->goal == GOAL_BIND)
                         tdi_unbind(t);
         }
@@ -130,21 +183,30 @@ void tdi_unbind_for_reset(TDI *t) {
 }
 
 void tdi_was_reset(TDI *t) {
-        t->bind_tried = false;
+        t->bind_tried = t->lost = false;
+        /* What IDE stream it had as a DSM is not restored. */
+        if (t->vm->manager->n_tsms > 0)
+                (void) inventory_refresh_tsm(t->vm->manager);
         /* What it speaks for as a DSM was unbound with it. */
         for (size_t i = 0; i < t->vm->n_tdis; i++)
                 if (streq(custody_dsm(t->vm->tdis[i]->custody), t->custody->name))
-                        t->vm->tdis[i]->bind_tried = false;
+                        t->vm->tdis[i]->bind_tried = t->vm->tdis[i]->lost = false;
 }
 
 /* ---- early ---- */
 
 static bool is_early(const TDI *t) {
-        return t->bind == BIND_EARLY && t->committed && (t->state == TDI_STATE_PREPARED || t->state == TDI_STATE_BOUND);
+        return t->bind == BIND_EARLY && t->committed && tdi_is_attached(t);
+}
+
+static bool is_bound(const TDI *t) {
+        return t->state == TDI_STATE_BOUND || t->state == TDI_STATE_RUNNING;
 }
 
 /* At rest, or as good as that: nothing moves it before the kernel does. */
 static bool has_ended(const Custody *c) {
+        if (custody_is_asked_again(c))
+                return false;
         return custody_is_stalled(c) || (c->goal == GOAL_KEEP && !c->busy);
 }
 
@@ -153,7 +215,7 @@ bool tdi_waits_for_dsm(const TDI *t) {
                 const TDI *o = t->vm->tdis[i];
 
                 if (o != t && streq(o->custody->name, custody_dsm(t->custody)))
-                        return is_early(o) && o->state != TDI_STATE_BOUND && !o->stays_unbound && !(o->bind_tried && has_ended(o->custody));
+                        return is_early(o) && !is_bound(o) && !o->stays_unbound && !o->lost && !(o->bind_tried && has_ended(o->custody));
         }
         return false;
 }
@@ -167,7 +229,7 @@ bool tdi_bind_settle(VM *vm) {
         for (size_t i = 0; i < vm->n_tdis; i++) {
                 TDI *t = vm->tdis[i];
 
-                if (!is_early(t) || t->bind_tried || t->stays_unbound || !custody_is_complete(t->custody) || custody_is_bound(t->custody))
+                if (!is_early(t) || t->bind_tried || t->stays_unbound || t->lost || !custody_is_complete(t->custody) || custody_is_bound(t->custody))
                         continue;
                 if (tdi_waits_for_dsm(t))
                         continue;
@@ -191,7 +253,7 @@ bool tdi_early_are_bound(VM *vm, const TDI **ret_failed) {
         for (size_t i = 0; vm->kvm >= 0 && i < vm->n_tdis; i++) {
                 const TDI *t = vm->tdis[i];
 
-                if (!is_early(t) || t->stays_unbound || t->state == TDI_STATE_BOUND)
+                if (!is_early(t) || t->stays_unbound || t->lost || is_bound(t))
                         continue;
                 if (custody_is_stalled(t->custody) || (t->bind_tried && has_ended(t->custody)))
                         *ret_failed = t;

@@ -29,6 +29,7 @@ TDI *tdi_new(VM *vm, Custody *c) {
         t->custody = c;
         t->bdf = c->bdf;
         t->guest_rid = UINT32_MAX;
+        t->tdisp = t->shown_tdisp = TDI_TDISP_INVALID;
         t->bind = vm->bind;
         manager_append((void ***) &vm->tdis, &vm->n_tdis, &vm->room_tdis, t);
         /* In the order of addresses, so that a restart changes nothing that anybody sees. */
@@ -51,6 +52,8 @@ TDI *tdi_free(TDI *t) {
                 bus_changed(t->vm->manager, vm_path(t->vm, path), BUS_VM, "TDIs", NULL);
         }
         vm_touch(t->vm);
+        bus_end_guest_requests(t);
+        tdi_forget_report(t);
         json_putp(&t->vpci);
         json_putp(&t->events);
         free(t->bind_error);

@@ -23,8 +23,8 @@ static void undo_all(Job *j) {
 
                 if (t)
                         tdi_set_state(t, TDI_STATE_DETACHING);
-                if (c && !c->quarantine)
-                        custody_set_goal(c, GOAL_DOWN);
+                if (c)
+                        custody_give_back(c);
         }
 }
 
@@ -100,7 +100,7 @@ bool release_settle(Job *j) {
 
                 if (!c)
                         continue;
-                if (!c->quarantine && !c->blocked)
+                if (custody_is_asked_again(c) || (!c->quarantine && !c->blocked))
                         return false;
                 if (c->quarantine)
                         job_fail(j, TDI_ERROR_QUARANTINED, "%s is quarantined: %s", c->name, c->quarantine);
@@ -111,15 +111,44 @@ bool release_settle(Job *j) {
         return true;
 }
 
-bool destroy_settle(Job *j) {
+bool restore_settle(Job *j) {
+        const Custody *c = custody_find(j->manager, j->bdfs[0]);
+
+        /* It was to be unbound, and is; its VM has it. */
+        if (c && custody_is_complete(c)) {
+                job_finish(j);
+                return true;
+        }
+        return release_settle(j);
+}
+
+/* Of a VM that ends: true when nothing is to be waited for but a TSM that does not unbind. */
+static bool note_left_behind(Job *j, VM *vm) {
+        bool waits = vm_waits_for_tsm(vm);
+
         /* Functions that stay behind are not the VM's any more when it is gone: note them while they are. */
-        for (size_t i = 0; j->vm && i < j->manager->n_custodies; i++) {
+        for (size_t i = 0; i < j->manager->n_custodies; i++) {
                 Custody *c = j->manager->custodies[i];
 
-                if (c->vm == j->vm && c->quarantine)
-                        job_fail(j, TDI_ERROR_QUARANTINED, "VM %s is gone, but %s is quarantined: %s", j->vm->name, c->name, c->quarantine);
+                if (c->vm != vm || !c->quarantine)
+                        continue;
+                if (custody_is_asked_again(c))
+                        waits = false;
+                else if (!custody_unbind_is_refused(c) || vm_leaves_bound(vm))
+                        job_fail(j, TDI_ERROR_QUARANTINED, "VM %s is gone, but %s is quarantined: %s", vm->name, c->name, c->quarantine);
         }
-        if (j->vm && j->vm->close != CLOSE_DONE)
+        for (size_t i = 0; waits && i < j->manager->n_custodies; i++) {
+                Custody *c = j->manager->custodies[i];
+
+                if (c->vm == vm && custody_unbind_is_refused(c))
+                        job_fail(j, TDI_ERROR_QUARANTINED, "VM %s is closing, and guest memory is given back, but %s is bound still, and quarantined: %s; "
+                                 "`tdictl vm destroy --abandon` does not wait for that", vm->name, c->name, c->quarantine);
+        }
+        return waits;
+}
+
+bool destroy_settle(Job *j) {
+        if (j->vm && !note_left_behind(j, j->vm) && j->vm->close != CLOSE_DONE)
                 return false;
         job_finish(j);
         return true;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The end of a VM, step by step: functions are detached, guest memory unmapped, functions given back, the holder ended. */
+#include "association.h"
 #include "bus/bus.h"
 #include "vm.h"
 #include "vpci.h"
@@ -19,9 +20,12 @@ void vm_close(VM *vm, const char *reason) {
                 return;
         log_info("VM %s is closing: %s", vm->name, reason);
         vm->close = CLOSE_DETACHING;
+        if (vm->closing_since == 0)
+                vm->closing_since = now_realtime();
         vm->await_timer = sd_event_source_disable_unref(vm->await_timer);
         vm->await_deadline = 0;
         vm_set_phase(vm, TDI_VM_CLOSING);
+        association_hang_up(vm);
         /* Not when each function's turn has come: one may be busy, and stay so. */
         vm->stopping = true;
         if (vpci_stop_all(vm, on_all_stopped, vm) < 0)
@@ -36,8 +40,7 @@ void vm_close(VM *vm, const char *reason) {
 
                 if (c->vm != vm)
                         continue;
-                if (!c->quarantine)
-                        custody_set_goal(c, GOAL_DOWN);
+                custody_give_back(c);
                 if (tdi_of(c))
                         tdi_set_state(tdi_of(c), TDI_STATE_DETACHING);
         }
@@ -59,8 +62,26 @@ static bool is_never(_unused_ const Custody *c) {
         return false;
 }
 
-/* A quarantined function stays behind; one that is stuck only where the caller gives it up. */
+bool vm_leaves_bound(const VM *vm) {
+        return vm->abandon || !holder_alive(vm->holder);
+}
+
+bool vm_waits_for_tsm(const VM *vm) {
+        if (vm->close != CLOSE_UNMAPPED || vm_leaves_bound(vm))
+                return false;
+        for (size_t i = 0; i < vm->manager->n_custodies; i++)
+                if (vm->manager->custodies[i]->vm == vm && custody_unbind_is_refused(vm->manager->custodies[i]))
+                        return true;
+        return false;
+}
+
+/* A quarantined function stays behind; one that is stuck, or still bound, only where the caller gives it up. */
 static bool may_be_left(const Custody *c) {
+        /* With that it might be unbound by a last close. */
+        if (custody_is_asked_again(c))
+                return false;
+        if (vm_waits_for_tsm(c->vm) && (custody_unbind_is_refused(c) || (c->blocked && !c->quarantine)))
+                return false;
         return c->quarantine || c->blocked || (c->vm->abandon && custody_is_stalled(c));
 }
 
@@ -93,9 +114,10 @@ static void release_dropped(_unused_ int r, _unused_ struct json_object *answer,
                 on_closed(NULL, -ECONNRESET, "its worker died", NULL, NULL, vm);
                 return;
         }
-        if (vm->close == CLOSE_UNMAPPING)
+        if (vm->close == CLOSE_UNMAPPING) {
                 vm->kvm = close_fd(vm->kvm);
-        else
+                vm->association.device = close_fd(vm->association.device);
+        } else
                 vm->iommufd = close_fd(vm->iommufd);
         if (!vm->worker || worker_call(vm->worker, "vm.close", "do", NULL, NULL, 0, on_closed, vm) < 0)
                 on_closed(NULL, -EPIPE, "its worker is gone", NULL, NULL, vm);
@@ -103,33 +125,38 @@ static void release_dropped(_unused_ int r, _unused_ struct json_object *answer,
 
 static void on_taken(Worker *w, int r, const char *text, _unused_ struct json_object *values, struct ipc_fds *fds, void *userdata) {
         VM *vm = userdata;
-        struct json_object *drop;
 
         if (r < 0) {
                 on_closed(w, r, text, NULL, fds, vm);
                 return;
         }
-        if (holder_alive(vm->holder)) {
-                drop = json_new();
-                json_set_str(drop, "op", "drop");
-                json_set_str(drop, "key", vm->close == CLOSE_UNMAPPING ? "kvm" : "iommufd");
-                if (holder_call(vm->holder, drop, NULL, 0, release_dropped, vm) >= 0)
-                        return;
-        }
-        release_dropped(0, NULL, NULL, vm);
+        if (vm->close == CLOSE_UNMAPPING)
+                holder_drop(vm->holder, "kvm", "kvm-vfio", release_dropped, vm);
+        else
+                holder_drop(vm->holder, "iommufd", NULL, release_dropped, vm);
 }
 
 /* The last close of one of the VM's own descriptors: a worker takes it, the holder and we drop ours, the worker closes. */
-static int release(VM *vm, int fd) {
-        return worker_call(vm->worker, "vm.take", "do", NULL, &fd, 1, on_taken, vm);
+static int release(VM *vm, const int *fds, size_t n) {
+        return worker_call(vm->worker, "vm.take", "do", NULL, fds, n, on_taken, vm);
 }
 
 static void on_unmapped(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
         VM *vm = userdata;
+        int kvm[2];
+        size_t n = 0;
 
-        if (r < 0)
+        if (r < 0) {
                 log_warning("VM %s: %s", vm->name, text);
-        if (r == -ECONNRESET || vm->kvm < 0 || release(vm, vm->kvm) < 0)
+                if (r != -ECONNRESET && free_and_strdup(&vm->unmap_error, text) < 0)
+                        log_oom();
+        }
+        /* The one holds the other, and both a guest's private memory. */
+        if (vm->association.device >= 0)
+                kvm[n++] = vm->association.device;
+        if (vm->kvm >= 0)
+                kvm[n++] = vm->kvm;
+        if (r == -ECONNRESET || n == 0 || release(vm, kvm, n) < 0)
                 on_closed(w, r == -ECONNRESET ? r : 0, text, values, fds, vm);
 }
 
@@ -220,7 +247,7 @@ bool vm_close_settle(VM *vm) {
                 if (!vm_need_worker(vm))
                         return false;
                 vm->close = CLOSE_FINAL;
-                if (release(vm, vm->iommufd) < 0)
+                if (release(vm, &vm->iommufd, 1) < 0)
                         on_closed(NULL, -EPIPE, "could not talk to its worker", NULL, NULL, vm);
                 return true;
         case CLOSE_ENDING:

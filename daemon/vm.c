@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <systemd/sd-id128.h>
 
+#include "association.h"
 #include "bus/bus.h"
 #include "export.h"
 #include "handoff.h"
+#include "ide.h"
 #include "vpci.h"
 #include "watch.h"
 #include "worker.h"
@@ -19,7 +21,7 @@ VM *vm_new(Manager *m, const char *name) {
         if (!vm || free_and_strdup(&vm->name, name) < 0 || asprintf(&vm->id, "%llu", (unsigned long long) m->next_vm++) < 0)
                 log_oom();
         vm->manager = m;
-        vm->iommufd = vm->kvm = vm->peer_kvm = -EBADF;
+        vm->iommufd = vm->kvm = vm->peer_kvm = vm->association.channel = vm->association.device = -EBADF;
         vm->platform = platform_of_host(m);
         vm->vmm_uid = vm->owner = (uid_t) -1;
         vm->vmm_gid = (gid_t) -1;
@@ -55,6 +57,8 @@ VM *vm_free(VM *vm) {
                 vpci_remove_folder(vm);
         }
         bus_describe_end(vm);
+        sd_event_source_disable_unref(vm->association.hang_up);
+        close_fd(vm->association.channel);
         peer_free(vm->peer);
         holder_free(vm->holder);
         vpci_ask_end(vm);
@@ -63,10 +67,12 @@ VM *vm_free(VM *vm) {
         sd_event_source_disable_unref(vm->await_timer);
         /* Closed in order, both are gone by now. Where that went wrong, the last close is a worker's all the same. */
         if (vm->close == CLOSE_DONE) {
+                worker_close_fd(vm->manager, vm->association.device);
                 worker_close_fd(vm->manager, vm->iommufd);
                 worker_close_fd(vm->manager, vm->kvm);
                 worker_close_fd(vm->manager, vm->peer_kvm);
         } else {
+                close_fd(vm->association.device);
                 close_fd(vm->iommufd);
                 close_fd(vm->kvm);
                 close_fd(vm->peer_kvm);
@@ -76,6 +82,7 @@ VM *vm_free(VM *vm) {
         free(vm->tdis);
         free(vm->keepers);
         free(vm->spaces);
+        free(vm->unmap_error);
         free(vm->seclabel);
         free(vm->name);
         free(vm->id);
@@ -191,6 +198,8 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
                         json_set_take(o, "connection", connection_record(k));
                 if (t->stays_unbound)
                         json_set_bool(o, "stays_unbound", true);
+                if (t->lost)
+                        json_set_bool(o, "lost", true);
                 return o;
         }
         json_set_str(o, "state", tdi_state_to_string(t->state));
@@ -213,11 +222,36 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
                 } else
                         json_set_take(o, "bound", NULL);
                 json_set_str(o, "bind_error", t->bind_error);
+                json_set_take(o, "report", tdi_describe_report(t));
+                json_set_str(o, "ide", ide_in_words(t->custody, why, sizeof(why)));
                 json_set_take(o, "viommu", vm_describe_vdevice(t));
+                association_describe_tdi(t, o);
                 if (custody_is_done(t->custody, ACTION_PREPARE_ATTACH))
                         json_set_u64(o, "ioas", json_u64_or(t->custody->values, "ioas", 0));
         }
         json_set_take(o, "vpci", vpci_describe(t));
+        return o;
+}
+
+/* What a VMM that was handed the descriptors has mapped, nobody here knows. */
+static bool maps_by_itself(const VM *vm) {
+        for (size_t i = 0; i < vm->n_tdis; i++)
+                if (vm->tdis[i]->custody && custody_is_handed_off(vm->tdis[i]->custody))
+                        return true;
+        return false;
+}
+
+static struct json_object *describe_pinned(const VM *vm) {
+        struct json_object *o = json_new();
+        bool unmapped = vm->close >= CLOSE_UNMAPPED;
+
+        if (unmapped ? vm->unmap_error != NULL : maps_by_itself(vm))
+                json_set_take(o, "bytes", NULL);
+        else
+                json_set_u64(o, "bytes", unmapped ? 0 : vm->pinned);
+        json_set_u64(o, "buffers", export_memory_bytes(vm));
+        json_set_take(o, "since", vm->closing_since ? json_object_new_uint64(vm->closing_since) : NULL);
+        json_set_str(o, "error", vm->unmap_error);
         return o;
 }
 
@@ -285,12 +319,16 @@ struct json_object *vm_record(VM *vm, bool describe) {
                 json_set_str(o, "watch", watch_describe(vm->manager->watch));
                 vm_describe_viommu(vm, text, sizeof(text));
                 json_set_str(o, "vIOMMU", text);
+                json_set_take(o, "pinned", describe_pinned(vm));
+                association_describe(vm, o);
                 return o;
         }
+        json_set_u64(o, "closing_since", vm->closing_since);
         json_set_u64(o, "await_deadline", vm->await_deadline);
         json_set_bool(o, "arrived", vm->arrived);
         json_set_bool(o, "folder", vm->folder);
         json_set_bool(o, "kvm_of_peer", vm->kvm_of_peer);
+        json_set_bool(o, "associates", vm->association.wanted);
         json_set_take(o, "peer", peer_record(vm));
         json_set_u64(o, "next_keeper", vm->next_keeper);
         json_set_take(o, "groups", vm_spaces_record(vm));
@@ -326,8 +364,10 @@ int vm_take_record(VM *vm, struct json_object *o) {
         vm->arrived = json_bool_or(o, "arrived", false);
         vm->next_keeper = json_u64_or(o, "next_keeper", 0);
         vm->created = json_u64_or(o, "created", 0);
+        vm->closing_since = json_u64_or(o, "closing_since", 0);
         vm->folder = json_bool_or(o, "folder", false);
         vm->kvm_of_peer = json_bool_or(o, "kvm_of_peer", false);
+        vm->association.wanted = json_bool_or(o, "associates", false);
         if (json_get_object(o, "peer", &list) >= 0)
                 peer_take_record(vm, list);
         if (json_get_object(o, "limits", &list) >= 0) {
@@ -466,7 +506,7 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                 /* As above: as long as the holder has it, it may be bound. */
                 if (c && c->damaged) {
                         adopt_damaged(vm, c);
-                        c->done |= 1u << ACTION_BIND_LOCK | 1u << ACTION_BIND_TSM;
+                        c->done |= ~CUSTODY_PREPARED & ((1u << ACTION_MAX) - 1);
                 }
                 if (c && streq_ptr(c->vm_id, vm->id) && custody_touched(c, ACTION_BIND_TSM)) {
                         close_fd(c->binding);
@@ -474,9 +514,9 @@ static void adopt_fd(VM *vm, const char *key, int fd, struct json_object *keeper
                 } else {
                         /* It was unbound, and the holder has not been told. */
                         close_fd(fd);
-                        holder_drop(vm->holder, key);
+                        holder_drop(vm->holder, key, NULL, NULL, NULL);
                 }
-        } else if (!export_adopt(vm, key, fd)) {
+        } else if (!association_adopt(vm, key, fd) && !export_adopt(vm, key, fd)) {
                 const char *colon = strchr(key, ':');
 
                 for (size_t i = 0; colon && i < json_object_array_length(keepers); i++) {

@@ -31,6 +31,13 @@ struct TDI {
         enum bind_when bind;
         bool bind_tried;    /* early: not again before something has changed */
         bool stays_unbound; /* early: somebody has unbound it; in the record */
+        enum tdi_tdisp tdisp; /* as its holder says; TDI_TDISP_INVALID: nothing yet. See tdi_tdisp() */
+        enum tdi_tdisp shown_tdisp; /* what listeners on the bus know */
+        struct json_object *report; /* what its interface report says (docs/dbus-api.md); NULL: there is none */
+        struct report_check *report_check; /* which is being looked at; NULL: none */
+        unsigned openings;  /* of sockets for such requests that the holder has not answered yet */
+        struct guest_requests *guest_requests; /* tdid's own (bus/requests.c); NULL before the first */
+        bool lost;          /* early: its TSM unbound it beside us; not bound by itself before its guest starts anew; in the record */
         char *bind_error;   /* why it is not bound though somebody wanted it; NULL */
         bool committed;     /* in the record: a later tdid keeps it */
         bool handing_off;   /* its vPCI socket is being shut for that */
@@ -89,6 +96,12 @@ struct VM {
         int iommufd, kvm; /* duplicates, or -EBADF */
         bool kvm_of_peer; /* found among the descriptors of the process that is connected, which may be followed by another */
         int peer_kvm;     /* such a one whose process has ended, until the holder has let go of it, or -EBADF */
+        struct {
+                bool wanted;  /* functions are associated when they are attached, or not attached; in the record */
+                int channel;  /* tdid's end of that to the VMM, or -EBADF */
+                int device;   /* tdid's duplicate of the VM's kvm-vfio device, or -EBADF */
+                sd_event_source *hang_up;
+        } association;
         bool folder;      /* STATE/vm/UUID has been made */
         struct peer {
                 uint64_t serial;       /* the holder's number for the process; 0: none yet */
@@ -148,6 +161,9 @@ struct VM {
                 CLOSE_ENDING,    /* the holder has been told to go */
                 CLOSE_DONE,
         } close;
+        uint64_t closing_since; /* CLOCK_REALTIME, µs; 0: it is not */
+        char *unmap_error;      /* why guest memory is mapped still though it should not be; NULL */
+        uint64_t pinned;        /* bytes that its functions reach, as the holder has last said */
         bool abandon;
         bool stopping; /* the holder has been told to serve nobody any more, and has not answered yet */
         bool retried; /* its worker was killed once */
@@ -198,6 +214,10 @@ void vm_close(VM *vm, const char *reason);
 bool vm_need_worker(VM *vm);
 /* The next step of closing; true when something changed. */
 bool vm_close_settle(VM *vm);
+/* Does it end though a function is bound still: given up, or without a holder that keeps the binding? */
+bool vm_leaves_bound(const VM *vm);
+/* Is a TSM that does not unbind all that it waits for? Its memory is given back then. */
+bool vm_waits_for_tsm(const VM *vm);
 /* The holder's socket hung up: everything that it held is with us alone now. */
 void vm_holder_died(VM *vm);
 /* One step of whatever is under way; true when something changed. The VM is gone when close is CLOSE_DONE. */
@@ -245,6 +265,19 @@ bool tdi_waits_for_dsm(const TDI *t);
 bool tdi_bind_settle(VM *vm);
 /* True when all early ones are bound that can be by now, but for one that could not be. */
 bool tdi_early_are_bound(VM *vm, const TDI **ret_failed);
+
+/* Its TDISP state as far as it is known. */
+enum tdi_tdisp tdi_tdisp(const TDI *t);
+/* The holder says so; TDI_TDISP_INVALID is nothing new. In ERROR it is unbound, and its owner told. */
+void tdi_take_tdisp(TDI *t, enum tdi_tdisp state);
+
+/* Interface reports (tdi-report.c) */
+/* The holder has one. */
+void tdi_look_at_report(TDI *t);
+/* It is not bound any more, or gone. */
+void tdi_forget_report(TDI *t);
+/* {…} of Describe(), NULL: there is none. The caller's. */
+struct json_object *tdi_describe_report(const TDI *t);
 
 /* The process behind the vPCI sockets (peer.c) */
 /* It has connected: @pidfd is taken. Doing it again for the same one is no error. */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <sys/stat.h>
+#include <tdi/request.h>
 
 #include "bus/bus.h"
 #include "device.h"
@@ -12,6 +13,7 @@
 
 /* The first version of a holder's messages that has vpci.*. */
 #define HOLDER_VERSION 2
+#define HOLDER_VERSION_REQUESTS 3
 /* A client can cause events without end: what is beyond this is counted. */
 #define EVENTS_LOGGED_MAX 32
 #define EVENTS_WINDOW_USEC (10 * 1000000ULL)
@@ -77,14 +79,73 @@ int vpci_stop_all(VM *vm, holder_done done, void *userdata) {
         return holder_call(vm->holder, request("vpci.stop_all", NULL), NULL, 0, done, userdata);
 }
 
+static const char *const bound_states[_BIND_LEAVES_MAX] = {
+        [BIND_LEAVES_UNKNOWN] = "unknown", [BIND_LEAVES_UNLOCKED] = "bound", [BIND_LEAVES_LOCKED] = "locked"
+};
+
 int vpci_lock(Custody *c, bool lock, holder_done done) {
         struct json_object *q;
 
         if (!c->vm || !vpci_is_there(c->vm))
                 return -ENOTCONN;
         q = request("vpci.lock", c);
-        json_set_str(q, "state", lock ? "locked" : "unlocked");
+        /* An earlier holder knows no other; to be too strict ends no TDI. */
+        json_set_str(q, "state", !lock ? "unlocked" : vpci_takes_requests(c->vm) ? bound_states[c->vm->platform->bind_leaves] : "locked");
         return holder_call(c->vm->holder, q, NULL, 0, done, c);
+}
+
+bool vpci_takes_requests(const VM *vm) {
+        return holder_alive(vm->holder) && holder_version(vm->holder) >= HOLDER_VERSION_REQUESTS;
+}
+
+int vpci_pass_requests(Custody *c, bool on, holder_done done) {
+        struct json_object *q;
+
+        if (!c->vm || !vpci_takes_requests(c->vm))
+                return -ENOTCONN;
+        q = request("vpci.requests", c);
+        json_set_bool(q, "on", on);
+        return holder_call(c->vm->holder, q, NULL, 0, done, c);
+}
+
+int vpci_report(Custody *c, holder_done done, void *userdata) {
+        if (!c->vm || !vpci_takes_requests(c->vm))
+                return -ENOTCONN;
+        return holder_call(c->vm->holder, request("vpci.report", c), NULL, 0, done, userdata);
+}
+
+void vpci_set_tee(Custody *c, struct json_object *ranges) {
+        struct json_object *q;
+
+        if (!c->vm || !vpci_takes_requests(c->vm)) {
+                json_object_put(ranges);
+                return;
+        }
+        q = request("vpci.tee", c);
+        json_set_take(q, "ranges", ranges);
+        (void) holder_call(c->vm->holder, q, NULL, 0, NULL, NULL);
+}
+
+unsigned vpci_allowed_requests(const Manager *m) {
+        unsigned kinds = 0;
+
+        for (int k = 0; k < TDI_REQUEST_KIND_MAX; k++)
+                if (tdi_request_target(k) == TDI_TDISP_INVALID ? m->config.guest_requests : m->config.guest_state_changes)
+                        kinds |= 1u << k;
+        return kinds;
+}
+
+int vpci_open_requests(Custody *c, int socket, holder_done done, void *userdata) {
+        const Manager *m = c->manager;
+        struct json_object *q;
+
+        if (!c->vm || !vpci_takes_requests(c->vm))
+                return -EOPNOTSUPP;
+        q = request("vpci.open_requests", c);
+        json_set_u64(q, "kinds", vpci_allowed_requests(m));
+        json_set_u64(q, "per_second", m->config.guest_requests_per_second);
+        json_set_str(q, "vm", c->vm->name);
+        return holder_call(c->vm->holder, q, &socket, 1, done, userdata);
 }
 
 void vpci_ring(Custody *c) {
@@ -294,6 +355,10 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
                 tdi_unbind_for_reset(t);
         } else if (streq(what, "was-reset"))
                 tdi_was_reset(t);
+        else if (streq(what, "tdisp"))
+                tdi_take_tdisp(t, tdi_tdisp_from_string(json_str_or(event, "state", "")));
+        else if (streq(what, "report"))
+                tdi_look_at_report(t);
         else if (streq(what, "memory"))
                 export_on_memory(vm, t->bdf, json_bool_or(event, "enabled", true), json_str_or(event, "why", ""));
         else
@@ -312,6 +377,7 @@ void vpci_take_state(VM *vm, struct json_object *answer) {
 
         if (json_get_array(answer, "functions", &list) < 0)
                 return;
+        vm->pinned = json_u64_or(answer, "pinned", 0);
         for (size_t i = 0; i < vm->n_tdis; i++) {
                 json_putp(&vm->tdis[i]->vpci);
                 vm->tdis[i]->vpci = NULL;
@@ -325,6 +391,8 @@ void vpci_take_state(VM *vm, struct json_object *answer) {
                 json_putp(&t->vpci);
                 t->vpci = json_object_get(o);
                 t->vpci_read = now_realtime();
+                /* Of a client that caused more events than are told. */
+                tdi_take_tdisp(t, tdi_tdisp_from_string(json_str_or(o, "tdisp", "")));
         }
 }
 
@@ -430,6 +498,7 @@ const char *vpci_resumed(TDI *t) {
                 json_putp(&t->vpci);
                 t->vpci = json_object_get(o);
                 t->vpci_read = now_realtime();
+                t->tdisp = tdi_tdisp_from_string(json_str_or(o, "tdisp", ""));
                 return json_bool_or(o, "failed", false) ? "its vPCI function failed while no tdid was there; detach it" : NULL;
         }
         return "its holder does not serve its vPCI socket; detach it";

@@ -27,10 +27,22 @@ int vpci_stop(Custody *c, bool idle, holder_done done, void *userdata);
  */
 int vpci_stop_all(VM *vm, holder_done done, void *userdata);
 /*
- * Its client changes nothing any more that a TSM locks, or may again; @done of holder_call() has the custody. -EAGAIN from the holder: other functions
+ * Its client changes nothing any more that a bind locks, or may again; @done of holder_call() has the custody. -EAGAIN from the holder: other functions
  * still reach its BARs, ask again. -ENOTCONN: there is no holder.
  */
 int vpci_lock(Custody *c, bool lock, holder_done done);
+/* The same for requests of its guest: they go to the TSM, or nowhere. -EAGAIN from the holder: one is under way, ask again. */
+int vpci_pass_requests(Custody *c, bool on, holder_done done);
+/* Gives the function's server one more socket for them, which stays the caller's. @done has @userdata. */
+int vpci_open_requests(Custody *c, int socket, holder_done done, void *userdata);
+/* Asks for its interface report; @done has @userdata. */
+int vpci_report(Custody *c, holder_done done, void *userdata);
+/* Which of its MMIO is trusted memory: nobody reaches that through the vPCI socket while it runs. @ranges is taken. */
+void vpci_set_tee(Custody *c, struct json_object *ranges);
+/* What the configuration allows: a bit for each enum tdi_request_kind. */
+unsigned vpci_allowed_requests(const Manager *m);
+/* Is its holder new enough for them? */
+bool vpci_takes_requests(const VM *vm);
 /* The host wants the function back: its client's request interrupt rings. */
 void vpci_ring(Custody *c);
 /* It has been stopped, or its holder is gone: nobody is connected any more. */

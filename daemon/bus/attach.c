@@ -2,6 +2,7 @@
 /* org.tdid1.VM.Attach: everything is checked before anything is begun. */
 #include <stdio.h>
 
+#include "association.h"
 #include "bus/bus-vm.h"
 #include "custody-rules.h"
 #include "device.h"
@@ -111,6 +112,14 @@ static int check_free(Manager *m, const struct want *w, sd_bus_error *e) {
         if (bound)
                 return bus_error(e, TDI_ERROR_IN_USE, "%s is the DSM of %s, which is bound to VM %s: unbind or detach that first", w->text, bound->name,
                                  bound->vm ? bound->vm->name : "no more");
+        for (size_t i = 0; i < m->n_custodies; i++) {
+                const Custody *vf = m->custodies[i];
+                const Device *d = device_find(m, vf->bdf);
+
+                if (d && d->phys_fn == tdi_bdf_number(w->device->bdf))
+                        return bus_error(e, TDI_ERROR_IN_USE, "%s: the open would reset its virtual function %s, of VM %s", w->text, vf->name,
+                                         vf->vm ? vf->vm->name : vf->vm_id);
+        }
         return check_quarantine(m, w->device, w->text, e);
 }
 
@@ -165,6 +174,13 @@ static int check_phase(VM *vm, size_t n, sd_bus_error *e) {
         return 0;
 }
 
+static int check_association(const VM *vm, sd_bus_error *e) {
+        if (vm->association.wanted && !association_is_open(vm))
+                return bus_error(e, TDI_ERROR_INVALID_STATE,
+                                 "the VMM of VM %s has closed the channel of its KVM association: it has to open another (OpenAssociation)", vm->name);
+        return 0;
+}
+
 static void begin(VM *vm, Job *j, const struct want *wants, size_t n) {
         Manager *m = vm->manager;
 
@@ -216,6 +232,8 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         r = bus_vm_is_open(vm, e);
         if (r >= 0)
                 r = check_phase(vm, n, e);
+        if (r >= 0)
+                r = check_association(vm, e);
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = check_free(m, wants + i, e);
         for (size_t i = 0; r >= 0 && i < n; i++)

@@ -16,6 +16,10 @@ extern const struct option bus_act_options[];
 int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e);
 int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e);
 
+/* requests.c */
+int bus_method_open_requests(sd_bus_message *call, void *userdata, sd_bus_error *e);
+int bus_method_guest_request(sd_bus_message *call, void *userdata, sd_bus_error *e);
+
 /* export.c */
 int bus_method_export_dmabuf(sd_bus_message *call, void *userdata, sd_bus_error *e);
 int bus_method_create_shared_buffer(sd_bus_message *call, void *userdata, sd_bus_error *e);

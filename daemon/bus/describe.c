@@ -79,7 +79,7 @@ int bus_describe_vm(VM *vm, uid_t uid, sd_bus_message *call) {
 
         for (d = vm->describing; d; d = d->next)
                 n++;
-        if (n >= WAITING_MAX || !has_sockets(vm) || !vpci_is_there(vm))
+        if (n >= WAITING_MAX || (!has_sockets(vm) && vm->close == CLOSE_NOT) || !vpci_is_there(vm))
                 return describe(vm, uid, call);
         d = calloc(1, sizeof(*d));
         if (!d)

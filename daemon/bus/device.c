@@ -6,6 +6,7 @@
 
 #include "bus/bus-vm.h"
 #include "handoff.h"
+#include "ide.h"
 #include "tsm.h"
 #include "vm.h"
 
@@ -119,12 +120,16 @@ static int method_restore(sd_bus_message *call, void *userdata, sd_bus_error *e)
         /* A holder that we have not heard of yet may have the device open: what is undone must end with its close. */
         if (!c->vm && vm_find_id(m, c->vm_id))
                 return bus_error(e, TDI_ERROR_BUSY, "the holder of VM %s, which has %s, has not answered yet", c->vm_id, a.bdf);
-        r = bus_job_new(m, JOB_RESTORE, NULL, release_settle, &j, e);
+        r = bus_job_new(m, JOB_RESTORE, NULL, restore_settle, &j, e);
         if (r < 0)
                 return r;
         job_add_bdf(j, c->bdf);
-        custody_set_quarantine(c, NULL);
-        custody_set_goal(c, GOAL_DOWN);
+        if (custody_unbind_is_refused(c))
+                custody_unbind_again(c, c->again_goal);
+        else {
+                custody_set_quarantine(c, NULL);
+                custody_set_goal(c, GOAL_DOWN);
+        }
         return bus_job_started(j, call, a.options.async);
 }
 
@@ -149,6 +154,7 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
         json_set_str(o, "custody", tdi_custody_to_string(c ? custody_step(c) : TDI_CUSTODY_NONE));
         json_set_str(o, "action", c ? custody_action_name(c) : "");
         json_set_str(o, "quarantine", c && c->quarantine ? c->quarantine : c && custody_waits_for_handoff(c, why, sizeof(why)) ? why : "");
+        json_set_take(o, "streams", ide_describe(d));
         return bus_reply_description(call, "device", o);
 }
 
@@ -236,23 +242,18 @@ static int get_list(_unused_ sd_bus *bus, const char *path, _unused_ const char 
                     void *userdata, _unused_ sd_bus_error *e) {
         Device *d = bus_device(userdata, path);
         static const char *const tee[] = { "tee-io", "ide", "doe", "dsm" }; /* in the order of enum device_tee */
-        _cleanup_free_ char *streams = NULL;
-        char *save = NULL;
         int r;
 
         if (!d)
                 return -ENOENT;
-        streams = strdup(strempty(d->streams));
-        if (!streams)
-                return -ENOMEM;
         r = sd_bus_message_open_container(reply, 'a', "s");
         if (streq(property, "TEE")) {
                 for (size_t i = 0; i < ARRAY_SIZE(tee) && r >= 0; i++)
                         if (d->tee & 1u << i)
                                 r = sd_bus_message_append_basic(reply, 's', tee[i]);
         } else
-                for (char *s = strtok_r(streams, " ", &save); s && r >= 0; s = strtok_r(NULL, " ", &save))
-                        r = sd_bus_message_append_basic(reply, 's', s);
+                for (size_t i = 0; d->streams && i < json_object_array_length(d->streams) && r >= 0; i++)
+                        r = sd_bus_message_append_basic(reply, 's', json_str_or(json_object_array_get_idx(d->streams, i), "name", ""));
         return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* org.tdid1.TDI */
+#include "association.h"
 #include "bus/bus-vm.h"
 #include "device.h"
 #include "vm.h"
@@ -37,6 +38,10 @@ static int method_detach(sd_bus_message *call, void *userdata, sd_bus_error *e) 
         if (t->state == TDI_STATE_ATTACHING || t->state == TDI_STATE_DETACHING)
                 return bus_error(e, TDI_ERROR_BUSY, "the function is %s: wait for that job", tdi_state_to_string(t->state));
         vm = t->vm;
+        if (association_is_shared_beyond_group(t->custody) && !association_is_open(vm))
+                return bus_error(e, TDI_ERROR_INVALID_STATE,
+                                 "%s is associated with the KVM VM, as others of VM %s are, and only their VMM can end that for one of them: it has to open "
+                                 "a channel (OpenAssociation). Detach the others with it, or end the VM", t->custody->name, vm->name);
         r = bus_job_new(userdata, JOB_DETACH, vm, release_settle, &j, e);
         if (r < 0)
                 return r;
@@ -48,7 +53,7 @@ static int method_detach(sd_bus_message *call, void *userdata, sd_bus_error *e) 
                 job_add_bdf(j, o->bdf);
                 o->committed = false;
                 tdi_set_state(o, TDI_STATE_DETACHING);
-                custody_set_goal(o->custody, GOAL_DOWN);
+                custody_give_back(o->custody);
         }
         vm_touch(vm);
         return bus_job_started(j, call, a.async);
@@ -111,7 +116,10 @@ static int method_unbind(sd_bus_message *call, void *userdata, sd_bus_error *e) 
         job_add_bdf(j, t->bdf);
         t->stays_unbound = true;
         vm_touch(t->vm);
-        tdi_unbind(t);
+        if (custody_unbind_is_refused(t->custody))
+                custody_unbind_again(t->custody, GOAL_UNBIND);
+        else
+                tdi_unbind(t);
         return bus_job_started(j, call, a.async);
 }
 
@@ -131,8 +139,7 @@ static int get_text(_unused_ sd_bus *bus, const char *path, _unused_ const char 
 
         if (!t)
                 return -ENOENT;
-        /* Only a provider that can ask the TSM knows the TDISP state. */
-        return sd_bus_message_append_basic(reply, 's', streq(property, "State") ? tdi_state_to_string(t->state) : "unknown");
+        return sd_bus_message_append_basic(reply, 's', streq(property, "State") ? tdi_state_to_string(t->state) : tdi_tdisp_to_string(tdi_tdisp(t)));
 }
 
 static int get_rid(_unused_ sd_bus *bus, const char *path, _unused_ const char *interface, _unused_ const char *property,
@@ -152,6 +159,9 @@ const sd_bus_vtable bus_tdi_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("ExportDmabuf", SD_BUS_ARGS("u", region, "t", offset, "t", size, "s", importer, "as", accept),
                                 SD_BUS_RESULT("h", dmabuf, "h", event, "s", class, "a{sv}", description), bus_method_export_dmabuf,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("OpenRequests", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", socket), bus_method_open_requests, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GuestRequest", SD_BUS_ARGS("s", kind, "ay", request), SD_BUS_RESULT("ay", answer, "t", code),
+                                bus_method_guest_request, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("Failed", SD_BUS_ARGS("s", reason), 0),
         SD_BUS_SIGNAL_WITH_ARGS("Revoked", SD_BUS_ARGS("t", id), 0),
         SD_BUS_SIGNAL_WITH_ARGS("Restored", SD_BUS_ARGS("t", id), 0),

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "association.h"
 #include "bus/bus.h"
 #include "bus/bus-vm.h"
 #include "host/fdkind.h"
@@ -135,6 +136,11 @@ static int method_destroy(sd_bus_message *call, void *userdata, sd_bus_error *e)
                 r = open_vm(userdata, call, method_destroy, CLOSING_TOO, &vm, &uid, e);
         if (r != 0)
                 return r;
+        /* What is given up is the host's to miss. */
+        if (a.abandon)
+                r = access_root(userdata, call, method_destroy, e);
+        if (a.abandon && r <= 0)
+                return r < 0 ? r : 1;
         r = bus_job_new(userdata, JOB_DESTROY, vm, destroy_settle, &j, e);
         if (r < 0)
                 return r;
@@ -185,6 +191,41 @@ static int method_set_kvm(sd_bus_message *call, void *userdata, sd_bus_error *e)
                 return bus_error(e, TDI_ERROR_KERNEL, "could not give the descriptor to the VM's holder: %s", strerror(-r));
         }
         return 1;
+}
+
+static void on_association(int r, int channel, void *userdata) {
+        sd_bus_message *call = userdata;
+
+        if (r < 0)
+                (void) sd_bus_reply_method_errorf(call, TDI_ERROR_PREFIX "Kernel", "the VM's holder did not take the descriptor: %s", strerror(-r));
+        else
+                (void) sd_bus_reply_method_return(call, "h", channel);
+        close_fd(channel);
+        sd_bus_message_unref(call);
+}
+
+static int method_open_association(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        Manager *m = userdata;
+        uid_t uid;
+        VM *vm;
+        int r;
+
+        r = open_vm(m, call, method_open_association, OPEN_ONLY, &vm, &uid, e);
+        if (r != 0)
+                return r;
+        if (!m->config.associate_kvm)
+                return bus_error(e, TDI_ERROR_POLICY,
+                                 "the functions of VM %s are not associated with its KVM VM: \"associate_kvm\" in \"policy\" of %s is not true; for a moment "
+                                 "its VMM would have their VFIO nodes", vm->name, m->config_path);
+        r = association_open(vm, on_association, sd_bus_message_ref(call));
+        if (r >= 0) {
+                log_notice("VM %s: uid %u has opened the channel of its KVM association: its VMM is trusted with the functions' VFIO nodes", vm->name, uid);
+                return 1;
+        }
+        sd_bus_message_unref(call);
+        if (r == -EISCONN)
+                return bus_error(e, TDI_ERROR_IN_USE, "the channel of VM %s's KVM association is open: whoever has it has to close it first", vm->name);
+        return bus_error(e, TDI_ERROR_KERNEL, "could not open a channel: %s", strerror(-r));
 }
 
 static void on_kept(int r, int lease, void *userdata) {
@@ -340,6 +381,7 @@ const sd_bus_vtable bus_vm_vtable[] = {
                                 bus_method_attach, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Seal", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_seal, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetKVM", SD_BUS_ARGS("h", vm), SD_BUS_NO_RESULT, method_set_kvm, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("OpenAssociation", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", channel), method_open_association, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetPidfd", SD_BUS_ARGS("h", pidfd), SD_BUS_NO_RESULT, method_set_pidfd, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Hold", SD_BUS_ARGS("s", label), SD_BUS_RESULT("h", lease), method_hold, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Destroy", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_destroy, SD_BUS_VTABLE_UNPRIVILEGED),

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 
 #include "host/abi/iommufd.h"
+#include "host/tdid_bind.h"
 #include "util/util.h"
 
 /* Maps of a guest's memory in 4 KiB pieces are most of it (vpci/dma.h), and the threads' stacks count. */
@@ -42,7 +43,7 @@ static const int allowed[] = {
         SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity),
         SCMP_SYS(clock_nanosleep), SCMP_SYS(membarrier), SCMP_SYS(sigaltstack),
 };
-/* Of ioctl only VFIO's and iommufd's, which share a type. */
+/* Of ioctl only VFIO's and iommufd's, which share a type, and of the bind provider's the guest's requests: to bind and unbind is a worker's. */
 #define IOCTL_TYPE(c) ((uint64_t) (c) << 8)
 /* A simulated device is reached by messages, each with a reply socket of its own (libtdi/host/sim.c). */
 static const int simulated_too[] = { SCMP_SYS(socketpair), SCMP_SYS(sendto) };
@@ -71,6 +72,8 @@ int confine(bool simulated) {
         r = allow(filter, allowed, ARRAY_SIZE(allowed));
         if (r == 0)
                 r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, IOCTL_TYPE(0xff), IOCTL_TYPE(TDI_IOMMUFD_TYPE)));
+        if (r == 0)
+                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, TDID_BIND_IOC_REQUEST));
         /* Threads, but no processes: what clone3 is asked for a filter cannot see, and the C library goes on with clone. */
         if (r == 0)
                 r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);

@@ -3,7 +3,7 @@
  * The bind step, by way of the bind provider's device (host/tdid_bind.h). What it opens keeps the function bound and goes to the
  * VM's holder; until then it is this process's, whose end unbinds. Whoever dies, a TDI is unbound before its device can be reset.
  */
-#include "worker/work.h"
+#include "worker/ide.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static const char *why_not(int r) {
         }
 }
 
-/* args: "tdi_id": the guest's requester ID. Descriptors: the VFIO device, the KVM VM. values: "provider". */
+/* args: "tdi_id": the guest's requester ID; "dsm", "require_secure": are its streams looked at first? Descriptors: the VFIO device, the KVM VM. values: "provider". */
 int bind_tsm_do(struct work *w) {
         struct tdid_bind_info info = { .argsz = sizeof(info) };
         struct tdid_bind_bind bind = { .argsz = sizeof(bind), .tdi_id = (uint32_t) json_u64_or(w->args, "tdi_id", UINT32_MAX) };
@@ -43,6 +43,10 @@ int bind_tsm_do(struct work *w) {
 
         if (w->fds.n != 2 || bind.tdi_id > UINT16_MAX || tdi_bdf_parse(w->bdf, &bdf) < 0)
                 return work_fail(w, -EINVAL, NULL, "bind %s", w->bdf);
+        /* Now, and not when somebody last looked: a reset ends a stream. */
+        r = json_bool_or(w->args, "require_secure", true) ? ide_must_be_secure(w, json_str_or(w->args, "dsm", "")) : 0;
+        if (r < 0)
+                return r;
         fd = host_open(w->host, TDID_BIND_DEV, O_RDWR);
         if (fd == -ENOENT)
                 return work_fail(w, -EOPNOTSUPP, "this kernel offers user space TSM connect and disconnect only; the module tdid-bind adds what is missing",
@@ -93,13 +97,43 @@ static int wait_until_unbound(struct work *w) {
         return r < 0 && r != -ENOENT ? work_fail(w, r, NULL, "read tsm/bound of %s", w->bdf) : 0;
 }
 
+static int kept = -EBADF;
+
+void bind_keep(int fd) {
+        close_fd(kept);
+        kept = fd;
+}
+
+void bind_let_go(TdiHost *host) {
+        unsigned seconds = 1;
+        int r;
+
+        while (kept >= 0 && (r = host_ioctl(host, kept, TDID_BIND_IOC_UNBIND, NULL)) < 0 && r != -ENOTCONN) {
+                (void) sleep(seconds);
+                seconds = seconds < 32 ? seconds * 2 : 60;
+        }
+}
+
+/*
+ * args: "unwind_dma": the function must not reach memory while the TSM takes it out of its VM; "stays": it is attached again then. Descriptors:
+ * the binding, the device. Bus mastering stays on: switched off it would be the TDI's error.
+ */
 int bind_tsm_undo(struct work *w) {
+        bool detach = json_bool_or(w->args, "unwind_dma", false) && w->fds.n > 1;
         int r;
 
         if (w->fds.n < 1)
                 return wait_until_unbound(w);
+        r = detach ? work_detach(w, w->fds.fd[1]) : 0;
+        if (r < 0)
+                return r;
         r = host_ioctl(w->host, w->fds.fd[0], TDID_BIND_IOC_UNBIND, NULL);
-        if (r < 0 && r != -ENOTCONN)
-                return work_fail(w, r, NULL, "unbind %s", w->bdf);
-        return 0;
+        if (r < 0 && r != -ENOTCONN) {
+                /* It is the guest's as before, with the memory that the guest shares. */
+                if (detach && json_bool_or(w->args, "stays", false))
+                        (void) work_attach(w, w->fds.fd[1]);
+                return work_fail(w, r, "the TSM does not let go of it; it is tried again", "unbind %s", w->bdf);
+        }
+        kept = close_fd(kept);
+        return detach && json_bool_or(w->args, "stays", false) ? work_attach(w, w->fds.fd[1]) : 0;
 }

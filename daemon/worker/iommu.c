@@ -11,18 +11,46 @@
 #define PCI_COMMAND 0x04
 #define PCI_COMMAND_MASTER 0x4
 
-int prepare_attach_do(struct work *w) {
+static int vfio_ioas(struct work *w, uint16_t op, uint32_t *ioas) {
+        struct tdi_iommu_vfio_ioas cmd = { .size = sizeof(cmd), .ioas_id = *ioas, .op = op };
+        int r;
+
+        r = host_ioctl(w->host, w->fds.fd[1], TDI_IOMMU_VFIO_IOAS, &cmd);
+        *ioas = cmd.ioas_id;
+        return r;
+}
+
+/*
+ * Does the IOMMU make the function's DMA snoop the caches whatever the function asks for (IOMMU_CAP_ENFORCE_CACHE_COHERENCY)? iommufd says it of an address
+ * space, by the calls of VFIO containers: 1 when all of its page tables do. Which space they mean is a setting of the whole iommufd, so
+ * it is read again afterwards; tdid lets one function of a VM be attached at a time.
+ */
+static int is_coherent(struct work *w) {
+        uint32_t ioas = (uint32_t) json_u64_or(w->args, "ioas", 0), asked = ioas, none = 0;
+        int r, coherent;
+
+        r = vfio_ioas(w, TDI_IOMMU_VFIO_IOAS_SET, &asked);
+        if (r < 0)
+                return r;
+        coherent = host_ioctl(w->host, w->fds.fd[1], TDI_VFIO_CHECK_EXTENSION, (void *) (uintptr_t) TDI_VFIO_DMA_CC_IOMMU);
+        r = vfio_ioas(w, TDI_IOMMU_VFIO_IOAS_GET, &asked);
+        (void) vfio_ioas(w, TDI_IOMMU_VFIO_IOAS_CLEAR, &none);
+        if (r < 0)
+                return r;
+        return asked == ioas ? coherent : -EBUSY;
+}
+
+/* args: "nest" or "ioas". values: "hwpt". */
+int work_attach(struct work *w, int device) {
         struct tdi_vfio_device_attach_iommufd_pt attach = {
                 .argsz = offsetof(struct tdi_vfio_device_attach_iommufd_pt, pasid),
                 .pt_id = (uint32_t) json_u64_or(w->args, "nest", 0),
         };
         int r;
 
-        if (w->fds.n < 1)
-                return work_fail(w, -EINVAL, NULL, "attach %s", w->bdf);
         if (attach.pt_id == 0)
                 attach.pt_id = (uint32_t) json_u64_or(w->args, "ioas", 0);
-        r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+        r = host_ioctl(w->host, device, TDI_VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
         if (r < 0)
                 return work_fail(w, r,
                                  r == -EADDRINUSE ? "a reserved window of the function meets memory that is mapped already" :
@@ -30,6 +58,48 @@ int prepare_attach_do(struct work *w) {
                                  "it is less coherent than a function that shares the nest parent: attach it first" : NULL,
                                  "VFIO_DEVICE_ATTACH_IOMMUFD_PT of %s", w->bdf);
         json_set_u64(w->values, "hwpt", attach.pt_id);
+        return 0;
+}
+
+int work_detach(struct work *w, int device) {
+        struct tdi_vfio_device_detach_iommufd_pt detach = {
+                .argsz = offsetof(struct tdi_vfio_device_detach_iommufd_pt, pasid),
+        };
+        int r;
+
+        r = host_ioctl(w->host, device, TDI_VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
+        if (r < 0 && r != -EINVAL && r != -ENODEV)
+                return work_fail(w, r, NULL, "VFIO_DEVICE_DETACH_IOMMUFD_PT of %s", w->bdf);
+        return 0;
+}
+
+/*
+ * Only on x86 does KVM act on it (kvm_arch_register_noncoherent_dma): guests may switch caches off there, which it ignores otherwise. An Arm guest's
+ * memory types are its own, and its firmware tells it which devices do not snoop.
+ */
+static bool kvm_has_to_know(struct work *w) {
+        char arch[64];
+
+        return host_read_text(w->host, "/proc/sys/kernel/arch", arch, sizeof(arch)) < 0 || streq(arch, "x86_64");
+}
+
+/* args: as of work_attach(), and "associated": KVM has been told of the function. values: "coherent" too. */
+int prepare_attach_do(struct work *w) {
+        int r;
+
+        if (w->fds.n < 2)
+                return work_fail(w, -EINVAL, NULL, "attach %s", w->bdf);
+        r = work_attach(w, w->fds.fd[0]);
+        if (r < 0)
+                return r;
+        r = is_coherent(w);
+        if (r < 0)
+                return work_fail(w, r, NULL, "find out whether the IOMMU of %s enforces cache coherency", w->bdf);
+        json_set_bool(w->values, "coherent", r);
+        if (r == 0 && !json_bool_or(w->args, "associated", false) && kvm_has_to_know(w))
+                return work_fail(w, -EOPNOTSUPP,
+                                 "its IOMMU cannot make its DMA snoop the caches (no snoop control), and the VM's KVM does not know of it: a VMM that "
+                                 "uses libtdi can associate the two", "attach %s", w->bdf);
         return 0;
 }
 
@@ -57,9 +127,6 @@ static int bus_master_off(struct work *w, int device) {
  * must not wait for that, and bus mastering is off during a reset and after it.
  */
 int prepare_attach_undo(struct work *w) {
-        struct tdi_vfio_device_detach_iommufd_pt detach = {
-                .argsz = offsetof(struct tdi_vfio_device_detach_iommufd_pt, pasid),
-        };
         int r;
 
         /* Without a descriptor nobody has the device any more: the last close detached it (vfio_df_iommufd_unbind). */
@@ -70,10 +137,7 @@ int prepare_attach_undo(struct work *w) {
                 return 0; /* never bound */
         if (r < 0 && r != -ENODEV && r != -EIO)
                 return work_fail(w, r, NULL, "switch bus mastering of %s off", w->bdf);
-        r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach);
-        if (r < 0 && r != -EINVAL && r != -ENODEV)
-                return work_fail(w, r, NULL, "VFIO_DEVICE_DETACH_IOMMUFD_PT of %s", w->bdf);
-        return 0;
+        return work_detach(w, w->fds.fd[0]);
 }
 
 static int end_space(struct work *w, struct json_object *space) {

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 
 #include "host/abi/vfio.h"
 
@@ -20,11 +21,14 @@
 
 static int taken = -EBADF;
 
+/* Descriptors: the device; of one that its TSM refuses to unbind also what keeps it bound. */
 int take_do(struct work *w) {
-        if (w->fds.n != 1)
+        if (w->fds.n != 1 && w->fds.n != 2)
                 return work_fail(w, -EINVAL, NULL, "take the device of %s", w->bdf);
         close_fd(taken);
         taken = ipc_fds_take(&w->fds, 0);
+        if (w->fds.n == 2)
+                bind_keep(ipc_fds_take(&w->fds, 1));
         return 0;
 }
 
@@ -108,9 +112,39 @@ static int listen_for_requests(struct work *w) {
         return 0;
 }
 
+/* Has the function VFs, or might it have? Then its token says whose they may be (vfio_pci_core_match_token_uuid). */
+static bool has_vfs(struct work *w) {
+        char path[PATH_MAX];
+        uint64_t n;
+
+        return host_read_u64(w->host, work_path(w, path, sizeof(path), "sriov_totalvfs"), &n) >= 0 && n > 0;
+}
+
+/* A random one, as text and as bytes. */
+static int make_token(struct work *w, char text[static 37], uint8_t uuid[static 16]) {
+        if (getrandom(uuid, 16, 0) != 16)
+                return work_fail(w, -errno, NULL, "make a VF token for %s", w->bdf);
+        uuid[6] = (uint8_t) ((uuid[6] & 0x0f) | 0x40);
+        uuid[8] = (uint8_t) ((uuid[8] & 0x3f) | 0x80);
+        snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", uuid[0], uuid[1], uuid[2], uuid[3], uuid[4],
+                 uuid[5], uuid[6], uuid[7], uuid[8], uuid[9], uuid[10], uuid[11], uuid[12], uuid[13], uuid[14], uuid[15]);
+        return 0;
+}
+
+/* EAGAIN: the device lock was taken for a moment, by sysfs or another reset (vfio_pci_core_enable). */
+static int bind_patiently(struct work *w, struct tdi_vfio_device_bind_iommufd *bind) {
+        int r;
+
+        for (unsigned i = 0; (r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_BIND_IOMMUFD, bind)) == -EAGAIN && i < BIND_RETRIES; i++)
+                (void) usleep(BIND_PAUSE_USEC);
+        return r;
+}
+
+/* values: "vf_token": the token of the function's VFs, where it has some and none was given. */
 int open_bind_do(struct work *w) {
         const char *token = json_str_or(w->args, "vf_token", "");
         uint8_t uuid[16] = {};
+        char made[37] = "";
         struct tdi_vfio_device_bind_iommufd bind = {
                 .argsz = offsetof(struct tdi_vfio_device_bind_iommufd, token_uuid_ptr),
         };
@@ -119,15 +153,24 @@ int open_bind_do(struct work *w) {
         if (w->fds.n != 2)
                 return work_fail(w, -EINVAL, NULL, "bind %s to the VM's iommufd", w->bdf);
         bind.iommufd = w->fds.fd[1];
-        if (token[0]) {
+        r = !token[0] && has_vfs(w) ? make_token(w, made, uuid) : 0;
+        if (r < 0)
+                return r;
+        if (token[0])
                 uuid_bytes(token, uuid);
+        if (token[0] || made[0]) {
                 bind.argsz = sizeof(bind);
                 bind.flags = TDI_VFIO_DEVICE_BIND_FLAG_TOKEN;
                 bind.token_uuid_ptr = (uintptr_t) uuid;
         }
-        /* EAGAIN: the device lock was taken for a moment, by sysfs or another reset (vfio_pci_core_enable). */
-        for (unsigned i = 0; (r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_BIND_IOMMUFD, &bind)) == -EAGAIN && i < BIND_RETRIES; i++)
-                (void) usleep(BIND_PAUSE_USEC);
+        r = bind_patiently(w, &bind);
+        /* A kernel that does not know the flag: its VFs are nobody's through us. */
+        if (r == -EINVAL && made[0]) {
+                bind.argsz = offsetof(struct tdi_vfio_device_bind_iommufd, token_uuid_ptr);
+                bind.flags = 0;
+                made[0] = '\0';
+                r = bind_patiently(w, &bind);
+        }
         if (r < 0) {
                 const char *hint = NULL;
 
@@ -139,9 +182,12 @@ int open_bind_do(struct work *w) {
                         hint = "another function of its IOMMU group is on a host driver, or interrupt remapping is missing "
                                "(iommufd.allow_unsafe_interrupts)";
                 else if (r == -EACCES)
-                        hint = "its physical function is on vfio-pci: give the VF token";
+                        hint = made[0] || has_vfs(w) ? "its VFs are in use: give their VF token" :
+                               "its physical function is on vfio-pci: give the VF token, or attach that first";
                 return work_fail(w, r, hint, "VFIO_DEVICE_BIND_IOMMUFD on %s of %s", json_str_or(w->args, "cdev", "?"), w->bdf);
         }
+        if (made[0])
+                json_set_str(w->values, "vf_token", made);
         json_set_u64(w->values, "devid", bind.out_devid);
         return listen_for_requests(w);
 }

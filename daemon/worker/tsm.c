@@ -3,7 +3,7 @@
  * PCI/TSM: connecting a DSM, and reading what the TSM core shows. Every access here may sleep for as long as somebody's SPDM
  * and IDE handshake takes: drivers/pci/tsm.c serves all of them under one semaphore.
  */
-#include "worker/work.h"
+#include "worker/ide.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -47,26 +47,36 @@ static char get_mark(struct work *w) {
         return w->lock >= 0 && pread(w->lock, &mark, 1, 0) < 0 ? MARK_TRYING : mark;
 }
 
+/* To which TSM it is connected, "": to none. */
+static int look_at_connection(struct work *w, const char *dsm, char *now, size_t size) {
+        int r = read_connect(w, dsm, now, size);
+
+        return r < 0 ? work_fail(w, r, "has the TSM driver gone?", "read tsm/connect of %s", dsm) : 0;
+}
+
 /* args: "dsm" (BDF). values: "connect_before": the TSM that it is connected to, "" when none. */
 int connect_note_do(struct work *w) {
         const char *dsm = json_str_or(w->args, "dsm", "");
         char now[64];
         int r;
 
-        r = read_connect(w, dsm, now, sizeof(now));
+        r = look_at_connection(w, dsm, now, sizeof(now));
         if (r < 0)
-                return work_fail(w, r, "has the TSM driver gone?", "read tsm/connect of %s", dsm);
+                return r;
         json_set_str(w->values, "connect_before", now);
         return set_mark(w, MARK_NONE);
 }
 
-/* args: "dsm" (BDF), "tsm" (name). */
+/* args: "dsm" (BDF), "tsm" (name), "reserved_streams". -EDQUOT: its host bridge has no IDE stream left for it. */
 int connect_tsm_do(struct work *w) {
         const char *dsm = json_str_or(w->args, "dsm", ""), *tsm = json_str_or(w->args, "tsm", "");
+        _cleanup_close_ int lock = -EBADF;
         char path[PATH_MAX], now[64];
         int r;
 
-        r = set_mark(w, MARK_TRYING);
+        r = ide_admit(w, dsm, json_u64_or(w->args, "reserved_streams", 0), &lock);
+        if (r >= 0)
+                r = set_mark(w, MARK_TRYING);
         if (r < 0)
                 return r;
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/connect", dsm);
@@ -115,6 +125,39 @@ int connect_tsm_undo(struct work *w) {
         return 0;
 }
 
+/* args as connect.tsm. values: "connected_by", and "tsm" where somebody else has connected it meanwhile. */
+int bind_connect_do(struct work *w) {
+        const char *dsm = json_str_or(w->args, "dsm", "");
+        char now[64];
+        int r;
+
+        r = look_at_connection(w, dsm, now, sizeof(now));
+        if (r < 0)
+                return r;
+        if (!now[0])
+                r = connect_tsm_do(w);
+        else {
+                r = set_mark(w, MARK_NONE);
+                json_set_str(w->values, "tsm", now);
+        }
+        if (r < 0)
+                return r;
+        json_set_str(w->values, "connected_by", now[0] ? "other" : "tdid");
+        return 0;
+}
+
+/* What became of one that was begun, and not seen to its end. values: "connected_by". It stays: connect.tsm undoes it. */
+int bind_connect_undo(struct work *w) {
+        const char *dsm = json_str_or(w->args, "dsm", ""), *tsm = json_str_or(w->args, "tsm", "");
+        bool connected;
+        char now[64];
+
+        connected = read_connect(w, dsm, now, sizeof(now)) >= 0 && streq(now, tsm);
+        json_set_str(w->values, "connected_by",
+                     !connected ? "" : get_mark(w) == MARK_NONE ? "other" : get_mark(w) == MARK_CONNECTED ? "tdid" : "perhaps");
+        return 0;
+}
+
 int connect_tsm_probe(struct work *w) {
         char now[64];
         int r;
@@ -131,45 +174,6 @@ static void read_into(struct work *w, struct json_object *o, const char *key, co
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/%s", bdf, attribute);
         if (host_read_text(w->host, path, buf, sizeof(buf)) >= 0)
                 json_set_str(o, key, buf);
-}
-
-static int by_bdf(const void *a, const void *b) {
-        return strcmp(json_str_or(*(struct json_object *const *) a, "bdf", ""), json_str_or(*(struct json_object *const *) b, "bdf", ""));
-}
-
-/* The function of this name among those of the answer, which stand in the order of their names. */
-static struct json_object *find_function(struct json_object *functions, const char *bdf) {
-        _cleanup_json_ struct json_object *key = json_new();
-
-        json_set_str(key, "bdf", bdf);
-        return json_object_array_bsearch(key, functions, by_bdf);
-}
-
-/* The streamH.R.E links below a host bridge name the functions that a stream ends at (drivers/pci/ide.c). */
-static void read_streams(struct work *w, struct json_object *functions, const char *bridge) {
-        _cleanup_(host_names_freep) char **names = NULL;
-        char path[PATH_MAX], target[256];
-
-        snprintf(path, sizeof(path), "/sys/devices/%s", bridge);
-        if (host_list(w->host, path, &names) < 0)
-                return;
-        for (char **n = names; *n; n++) {
-                struct json_object *o, *streams;
-
-                if (!startswith(*n, "stream") || strchr(*n, '.') == NULL)
-                        continue;
-                snprintf(path, sizeof(path), "/sys/devices/%s/%s", bridge, *n);
-                if (host_read_link_name(w->host, path, target, sizeof(target)) < 0)
-                        continue;
-                o = find_function(functions, target);
-                if (!o)
-                        continue; /* in another answer */
-                if (json_get_array(o, "streams", &streams) < 0) {
-                        streams = json_new_array();
-                        json_set_take(o, "streams", streams);
-                }
-                json_push_str(streams, *n);
-        }
 }
 
 static bool read_tsms(struct work *w, char **names, struct json_object *list) {
@@ -211,11 +215,11 @@ static struct json_object *read_function(struct work *w, const char *bdf) {
 
 /*
  * args: "after": BDF to read on after it, none from the start.
- * values: "tsms": [{name, parent, driver}], "functions": [{bdf, connect, dsm, bound, dsm_capable, streams: [..]}] in the order of their
- * names, "more": BDF to go on after, when an answer is full.
+ * values: "tsms": [{name, parent, driver}], "functions": [{bdf, connect, dsm, bound, dsm_capable}] in the order of their names,
+ * "more": BDF to go on after, when an answer is full.
  */
 int read_tsm_do(struct work *w) {
-        _cleanup_(host_names_freep) char **tsms = NULL, **all = NULL, **bridges = NULL;
+        _cleanup_(host_names_freep) char **tsms = NULL, **all = NULL;
         const char *after = json_str_or(w->args, "after", "");
         struct json_object *list, *functions, *o;
         int r;
@@ -247,9 +251,5 @@ int read_tsm_do(struct work *w) {
                 if (o)
                         json_push_take(functions, o);
         }
-        if (json_object_array_length(functions) > 0 && host_list(w->host, "/sys/devices", &bridges) >= 0)
-                for (char **n = bridges; *n; n++)
-                        if (startswith(*n, "pci"))
-                                read_streams(w, functions, *n);
         return 0;
 }

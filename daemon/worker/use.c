@@ -231,10 +231,13 @@ static int check_namespaces(struct work *w) {
         return 0;
 }
 
+/* Where it is on vfio-pci already they do not: whoever has one open keeps the PF by its token. */
 static int check_vfs(struct work *w) {
-        char path[PATH_MAX];
+        char path[PATH_MAX], driver[64];
         uint64_t n;
 
+        if (host_read_link_name(w->host, work_path(w, path, sizeof(path), "driver"), driver, sizeof(driver)) >= 0 && streq(driver, "vfio-pci"))
+                return 0;
         if (host_read_u64(w->host, work_path(w, path, sizeof(path), "sriov_numvfs"), &n) < 0 || n == 0)
                 return 0;
         return in_use(w, "%s: %llu virtual functions of it are enabled and would vanish with its driver; disable them first", w->bdf,

@@ -51,6 +51,8 @@ int claim_rebind_probe(struct work *w);
 
 int open_cdev_do(struct work *w);
 int open_cdev_undo(struct work *w);
+int open_associate_do(struct work *w);
+int open_associate_undo(struct work *w);
 int open_bind_do(struct work *w);
 int open_bind_probe(struct work *w);
 
@@ -64,15 +66,24 @@ int work_destroy(struct work *w, int iommufd, uint32_t id);
 int prepare_viommu_do(struct work *w);
 int prepare_vdevice_do(struct work *w);
 int prepare_vdevice_undo(struct work *w);
+/* The function's page table: of the values "nest" or "ioas"; and none. Of one that is not attached, or not bound to an iommufd, no error. */
+int work_attach(struct work *w, int device);
+int work_detach(struct work *w, int device);
 int prepare_attach_do(struct work *w);
 int prepare_attach_undo(struct work *w);
 int prepare_socket_do(struct work *w);
 int prepare_socket_undo(struct work *w);
 int prepare_socket_probe(struct work *w);
 
+int bind_connect_do(struct work *w);
+int bind_connect_undo(struct work *w);
 int bind_tsm_do(struct work *w);
 int bind_tsm_undo(struct work *w);
 int bind_tsm_probe(struct work *w);
+/* Takes a binding, and has it until it is unbound. */
+void bind_keep(int fd);
+/* Nobody is there any more to say what shall become of it: returns when it is unbound. */
+void bind_let_go(TdiHost *host);
 
 int export_dmabuf_do(struct work *w);
 int export_look_do(struct work *w);
@@ -89,7 +100,9 @@ int peer_kvm_do(struct work *w);
 int check_use_do(struct work *w);
 int read_pci_do(struct work *w);
 int read_tsm_do(struct work *w);
+int read_ide_do(struct work *w);
 int read_host_do(struct work *w);
+int check_report_do(struct work *w);
 
 /* The descriptors by which the host reaches its kernel: writes their numbers, returns how many. */
 #define WORK_OWN_MAX 63

@@ -24,6 +24,7 @@ static const struct work_op ops[] = {
         { "claim.rebind", claim_rebind_do, claim_rebind_undo, claim_rebind_probe },
         { "take", take_do, NULL, NULL },
         { "open.cdev", open_cdev_do, open_cdev_undo, NULL },
+        { "open.associate", open_associate_do, open_associate_undo, NULL },
         { "open.bind", open_bind_do, NULL, open_bind_probe },
         { "connect.note", connect_note_do, NULL, NULL },
         { "connect.tsm", connect_tsm_do, connect_tsm_undo, connect_tsm_probe },
@@ -32,6 +33,7 @@ static const struct work_op ops[] = {
         { "prepare.withdraw", NULL, prepare_vdevice_undo, NULL },
         { "prepare.attach", prepare_attach_do, prepare_attach_undo, NULL },
         { "prepare.socket", prepare_socket_do, prepare_socket_undo, prepare_socket_probe },
+        { "bind.connect", bind_connect_do, bind_connect_undo, NULL },
         { "bind.tsm", bind_tsm_do, bind_tsm_undo, bind_tsm_probe },
         { "export.dmabuf", export_dmabuf_do, NULL, NULL },
         { "export.look", export_look_do, NULL, NULL },
@@ -44,7 +46,9 @@ static const struct work_op ops[] = {
         { "peer.kvm", peer_kvm_do, NULL, NULL },
         { "read.pci", read_pci_do, NULL, NULL },
         { "read.tsm", read_tsm_do, NULL, NULL },
+        { "read.ide", read_ide_do, NULL, NULL },
         { "read.host", read_host_do, NULL, NULL },
+        { "check.report", check_report_do, NULL, NULL },
 };
 
 int work_fail(struct work *w, int r, const char *hint, const char *format, ...) {
@@ -225,5 +229,6 @@ int main(int argc, char **argv) {
         do
                 r = serve(host, &lock);
         while (r > 0);
+        bind_let_go(host);
         return r < 0;
 }

@@ -104,3 +104,16 @@ int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct cl
         *ret = copy;
         return 0;
 }
+
+int client_read_fd(struct tdi_client *c, sd_bus_message *reply, const struct client_what *what, const char *thing, int *ret) {
+        int r, fd;
+
+        r = sd_bus_message_read(reply, "h", &fd);
+        if (r < 0)
+                return client_fail_answer(c, r, what);
+        fd = fd_dup(fd);
+        if (fd < 0)
+                return client_fail(c, fd, TDI_ERROR_NONE, "Could not keep the %s of %s: %s. It is closed again.", thing, what->object, strerror(-fd));
+        *ret = fd;
+        return 0;
+}

@@ -51,6 +51,9 @@ int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_
 /* Makes a call that answers with one string, the caller's. */
 int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, char **ret);
 
+/* The next argument of an answer, @thing, as a descriptor of ours, the caller's. */
+int client_read_fd(struct tdi_client *c, sd_bus_message *reply, const struct client_what *what, const char *thing, int *ret);
+
 /* Starts the job of a call whose options have async, and waits for its end. */
 int client_run_job(struct tdi_client *c, sd_bus_message *call, const struct client_what *what);
 

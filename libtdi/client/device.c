@@ -96,6 +96,57 @@ int tdi_client_handoff(struct tdi_client *c, struct tdi_bdf bdf, int *ret_iommuf
         return 0;
 }
 
+int tdi_client_open_requests(struct tdi_client *c, struct tdi_bdf bdf, int *ret_socket) {
+        static const struct action a = { TDI_PATH_TDI, TDI_IFACE_TDI, "OpenRequests", "open a socket for requests about", "attached function" };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        struct function_what w;
+        int r;
+
+        r = function_call(c, &a, bdf, &w, &m);
+        if (r < 0)
+                return r;
+        if (!ret_socket)
+                return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "The socket needs a place.");
+        r = client_call(c, m, &w.what, &reply);
+        return r < 0 ? r : client_read_fd(c, reply, &w.what, "socket", ret_socket);
+}
+
+int tdi_client_guest_request(struct tdi_client *c, struct tdi_bdf bdf, struct tdi_request *q) {
+        static const struct action a = { TDI_PATH_TDI, TDI_IFACE_TDI, "GuestRequest", "make a request about", "attached function" };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        struct function_what w;
+        const void *data;
+        size_t n;
+        int r;
+
+        r = function_call(c, &a, bdf, &w, &m);
+        if (r < 0)
+                return r;
+        if (!q || q->size != sizeof(*q) || !tdi_request_kind_to_string(q->kind) || q->in_size > TDI_REQUEST_SIZE_MAX || q->out_size > TDI_REQUEST_SIZE_MAX ||
+            (q->in_size > 0 && !q->in) || (q->out_size > 0 && !q->out))
+                return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "The request is malformed.");
+        q->out_used = 0;
+        q->tsm_code = 0;
+        r = sd_bus_message_append(m, "s", tdi_request_kind_to_string(q->kind));
+        if (r >= 0)
+                r = sd_bus_message_append_array(m, 'y', q->in, q->in_size);
+        if (r >= 0)
+                r = client_call(c, m, &w.what, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read_array(reply, 'y', &data, &n);
+        if (r >= 0)
+                r = sd_bus_message_read(reply, "t", &q->tsm_code);
+        if (r < 0)
+                return client_fail_answer(c, r, &w.what);
+        if (n > q->out_size)
+                return client_fail(c, -EMSGSIZE, TDI_ERROR_NONE, "The answer has %zu bytes, and there is room for %zu.", n, q->out_size);
+        if (n > 0)
+                memcpy(q->out, data, n);
+        q->out_used = n;
+        return 0;
+}
+
 int tdi_client_connect_device(struct tdi_client *c, struct tdi_bdf bdf, const char *tsm) {
         static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Connect", "connect", "PCI function" };
 

@@ -63,20 +63,6 @@ static int read_vm_id(struct tdi_client *c, sd_bus_message *reply, const struct 
         return 0;
 }
 
-/* The next argument of an answer, a lease, as a descriptor of ours. */
-static int read_lease(struct tdi_client *c, sd_bus_message *reply, const struct client_what *what, const char *vm, int *ret) {
-        int r, fd;
-
-        r = sd_bus_message_read(reply, "h", &fd);
-        if (r < 0)
-                return client_fail_answer(c, r, what);
-        fd = fd_dup(fd);
-        if (fd < 0)
-                return client_fail(c, fd, TDI_ERROR_NONE, "Could not keep the lease of VM %s: %s. It is closed again.", vm, strerror(-fd));
-        *ret = fd;
-        return 0;
-}
-
 static int append_number(sd_bus_message *m, const char *key, uint32_t value, bool given) {
         return given ? sd_bus_message_append(m, "{sv}", key, "u", value) : 0;
 }
@@ -141,7 +127,7 @@ int tdi_client_create_vm(struct tdi_client *c, const char *name, const struct td
                 return r;
         r = read_vm_id(c, reply, &what, &id);
         if (r >= 0)
-                r = read_lease(c, reply, &what, name, &lease);
+                r = client_read_fd(c, reply, &what, "lease", &lease);
         if (r < 0)
                 return r;
         if (ret_id)
@@ -253,7 +239,7 @@ int tdi_client_hold(struct tdi_client *c, const char *id, const char *label, int
         if (r < 0)
                 return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The lease's label is not valid UTF-8.");
         r = client_call(c, m, vm_what(&w, "hold", id), &reply);
-        return r < 0 ? r : read_lease(c, reply, &w.what, id, ret_lease);
+        return r < 0 ? r : client_read_fd(c, reply, &w.what, "lease", ret_lease);
 }
 
 static int vm_give_fd(struct tdi_client *c, const char *id, const char *member, int fd, const char *action) {
@@ -272,6 +258,20 @@ static int vm_give_fd(struct tdi_client *c, const char *id, const char *member, 
 
 int tdi_client_set_kvm(struct tdi_client *c, const char *id, int fd) {
         return vm_give_fd(c, id, "SetKVM", fd, "set the KVM VM of");
+}
+
+int tdi_client_open_association(struct tdi_client *c, const char *id, int *ret_channel) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        struct vm_what w;
+        int r;
+
+        r = vm_call(c, id, "OpenAssociation", &m);
+        if (r < 0)
+                return r;
+        if (!ret_channel)
+                return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "A channel is a descriptor, and needs a place.");
+        r = client_call(c, m, vm_what(&w, "open the association of", id), &reply);
+        return r < 0 ? r : client_read_fd(c, reply, &w.what, "channel", ret_channel);
 }
 
 int tdi_client_set_pidfd(struct tdi_client *c, const char *id, int fd) {

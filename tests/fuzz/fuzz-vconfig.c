@@ -210,7 +210,7 @@ static void check_changes(const struct run *run, const uint8_t before[4096], con
                 must(!(was & ~is & (PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER)));
         if (run->master != VCONFIG_MASTER_YES || run->state == VCONFIG_ERROR)
                 must(!(~was & is & PCI_COMMAND_MASTER));
-        if (run->master == VCONFIG_MASTER_NO && (run->state == VCONFIG_UNLOCKED || run->state == VCONFIG_ERROR))
+        if (run->master == VCONFIG_MASTER_NO && (run->state != VCONFIG_LOCKED && run->state != VCONFIG_RUN))
                 must(!(is & PCI_COMMAND_MASTER));
 }
 
@@ -249,7 +249,7 @@ static void step(struct run *run, struct in *in) {
         memcpy(before, memory, sizeof(before));
         switch (op & 7) {
         case 0:
-                run->state = (enum vconfig_state) (arg % 4);
+                run->state = (enum vconfig_state) (arg % 5);
                 vconfig_set_state(run->c, run->state);
                 return;
         case 1:
@@ -267,7 +267,7 @@ static void step(struct run *run, struct in *in) {
                 return;
         case 4:
                 (void) vconfig_may_write_bar(run->c, arg, take16(in), UINT64_MAX - take(in));
-                must(vconfig_may_set_irqs(run->c) == (run->state == VCONFIG_UNLOCKED || run->state == VCONFIG_ERROR));
+                must(vconfig_may_set_irqs(run->c) == (run->state != VCONFIG_LOCKED && run->state != VCONFIG_RUN));
                 return;
         default:
                 at = take16(in) % 4200;

@@ -250,7 +250,7 @@ static struct function *make_function(struct dma *dma) {
         f->vpci = vpci;
         f->host = &kernel.host;
         f->ioas = IOAS;
-        f->connection = f->request = f->listener = f->stream.socket = -EBADF;
+        f->connection = f->request = f->error = f->device_error = f->listener = f->stream.socket = -EBADF;
         must((f->device = fd_dup(kernel.device)) >= 0 && (f->leave = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) >= 0);
         strcpy(f->bdf, "0000:01:00.0");
         f->flags = 3;
@@ -272,7 +272,7 @@ static struct function *make_function(struct dma *dma) {
 static void end_function(struct function *f) {
         region_quiet(f);
         irq_disable_all(f);
-        irq_take_request(f, -EBADF);
+        irq_drop_kept(f);
         f->dma = dma_client_free(f->dma);
         f->config = vconfig_free(f->config);
         function_free(f);
@@ -327,7 +327,7 @@ static void send_pieces(int socket, struct function *f, const uint8_t *p, size_t
                 if (length > size - 3)
                         length = size - 3;
                 if (kind == 3) {
-                        vconfig_set_state(f->config, (enum vconfig_state) (n_fds & 3));
+                        vconfig_set_state(f->config, (enum vconfig_state) (n_fds % 5));
                         length = 0;
                 } else if (length > 0) {
                         iov = (struct iovec){ (void *) (uintptr_t) (p + 3), length };

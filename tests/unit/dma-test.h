@@ -114,7 +114,8 @@ static inline uint64_t stamp(const struct memory *m, uint64_t page) {
 }
 
 static inline int new_peer_maps(void) {
-        int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+        /* Not self/maps: that one qemu-user writes itself, into a file of another file system. */
+        int fd = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
 
         require(fd >= 0);
         return fd;

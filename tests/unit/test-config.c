@@ -24,14 +24,22 @@ static const struct {
         { "limits", "exports_per_user", offsetof(struct config, exports_per_user), 1, 4096 },
         { "limits", "export_mib_per_user", offsetof(struct config, export_mib_per_user), 1, 1U << 31 },
         { "limits", "buffer_mib_per_user", offsetof(struct config, buffer_mib_per_user), 1, 1U << 31 },
+        { "limits", "guest_requests_per_second", offsetof(struct config, guest_requests_per_second), 1, 1000000 },
         { "deadlines", "claim", offsetof(struct config, claim), 1, 3600 },
         { "deadlines", "open", offsetof(struct config, open), 1, 3600 },
         { "deadlines", "connect", offsetof(struct config, connect), 1, 3600 },
         { "deadlines", "prepare", offsetof(struct config, prepare), 1, 3600 },
         { "deadlines", "bind", offsetof(struct config, bind), 1, 3600 },
         { "deadlines", "close", offsetof(struct config, close), 1, 3600 },
+        { "deadlines", "associate", offsetof(struct config, associate), 1, 3600 },
+        { "policy", "associate_kvm", offsetof(struct config, associate_kvm), 0, 1, true },
         { "policy", "handoff", offsetof(struct config, handoff), 0, 1, true },
         { "policy", "peer_to_peer", offsetof(struct config, peer_to_peer), 0, 1, true },
+        { "policy", "guest_requests", offsetof(struct config, guest_requests), 0, 1, true },
+        { "policy", "guest_state_changes", offsetof(struct config, guest_state_changes), 0, 1, true },
+        { "policy", "unbind_on_mismatch", offsetof(struct config, unbind_on_mismatch), 0, 1, true },
+        { "ide", "reserved_streams", offsetof(struct config, reserved_streams), 0, 256 },
+        { "ide", "require_secure", offsetof(struct config, require_secure), 0, 1, true },
 };
 
 static unsigned value(const struct config *c, size_t i) {
@@ -54,7 +62,9 @@ static void test_defaults(void) {
         }
         /* What hands something dangerous out is off unless somebody switches it on. */
         check_int(c.handoff, 0);
+        check_int(c.associate_kvm, 0);
         check_int(c.peer_to_peer, 0);
+        check_int(c.require_secure, 1);
         /* Every number of the struct is a key: none can be set by nobody. */
         check_int(sizeof(struct config), ARRAY_SIZE(keys) * sizeof(unsigned));
 }

@@ -225,7 +225,7 @@ static void test_guest_memory(bool with_helper) {
         g.ops.ioctl = guest_ioctl;
         g.host.ops = &g.ops;
         g.null = open("/dev/null", O_RDWR | O_CLOEXEC);
-        g.maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+        g.maps = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
         g.memory = memfd_create("guest", MFD_CLOEXEC);
         require(g.null >= 0 && g.maps >= 0 && g.memory >= 0 && ftruncate(g.memory, LONG_MAP) == 0);
         map = mmap(NULL, LONG_MAP, PROT_READ, MAP_SHARED | MAP_NORESERVE, g.memory, 0);

@@ -75,12 +75,14 @@ static void test_order(void) {
         check(ACTION_OPEN_BIND < ACTION_CONNECT_TSM);
         check(ACTION_CONNECT_NOTE < ACTION_CONNECT_TSM);
         /* Guest memory goes first on the way down. */
-        check_int(ACTION_PREPARE_ATTACH, ACTION_BIND_LOCK - 3);
+        check_int(ACTION_PREPARE_ATTACH, ACTION_BIND_CONNECT - 3);
         /* But who could reach the device before that. */
-        check_int(ACTION_PREPARE_SOCKET, ACTION_BIND_LOCK - 1);
+        check_int(ACTION_PREPARE_SOCKET, ACTION_BIND_CONNECT - 1);
         /* And before all of it the TDI is unbound; until then its client is held back from what would end it. */
         check(ACTION_BIND_LOCK < ACTION_BIND_TSM);
-        check_int(ACTION_BIND_TSM, ACTION_MAX - 1);
+        check_int(ACTION_BIND_TSM, ACTION_MAX - 2);
+        /* An unbind would wait for a request that is under way. */
+        check_int(ACTION_BIND_REQUESTS, ACTION_MAX - 1);
         check(!custody_table[ACTION_PREPARE_SOCKET].joins);
         /* The journal and the engine keep them as bits of 32. */
         check(ACTION_MAX < 32);

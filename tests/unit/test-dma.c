@@ -188,7 +188,7 @@ static void test_files(void) {
                 { "a socket", socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), 0, true, true, -EBADF },
                 { "a file of a disk", open("/proc/self/exe", O_RDONLY | O_CLOEXEC), 0, true, false, -EBADF },
                 { "a directory", open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, true, false, -EBADF },
-                { "a file of /proc", open("/proc/self/maps", O_RDONLY | O_CLOEXEC), 0, true, false, -EBADF },
+                { "a file of /proc", open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC), 0, true, false, -EBADF },
                 { "the iommufd", fd_dup(iommufd), 0, true, true, -EBADF },
                 { "a VFIO device", fd_dup(devices[0]), 0, true, true, -EBADF },
                 { "no access", reopened(&m, O_PATH), 0, true, false, -EBADF },

@@ -12,6 +12,7 @@
 
 #include "custody.h"
 #include "device.h"
+#include "ide.h"
 #include "ipc.h"
 #include "test.h"
 #include "tsm.h"
@@ -102,6 +103,8 @@ static ssize_t fake_readlink(_unused_ TdiHost *host, const char *path, char *buf
 
         if (stream)
                 snprintf(buf, size, "../0000:00:01.0/0000:%02lx:00.0", strtoul(stream + strlen("/stream0.0."), NULL, 10));
+        else if (startswith(path, WORK_SYSFS_PCI) && is_dsm(path))
+                snprintf(buf, size, "../../../devices/pci0000:00/0000:00:01.0/%s", path + strlen(WORK_SYSFS_PCI));
         else if (streq(path, "/sys/class/tsm/tsm0/device"))
                 snprintf(buf, size, "../../devices/virtual/tdx_host");
         else
@@ -109,10 +112,42 @@ static ssize_t fake_readlink(_unused_ TdiHost *host, const char *path, char *buf
         return (ssize_t) strlen(buf);
 }
 
+static bool endswith_config(const char *path) {
+        return strlen(path) > 7 && streq(path + strlen(path) - 7, "/config");
+}
+
+static bool endswith_left(const char *path) {
+        return streq(path, "/sys/devices/pci0000:00/available_secure_streams");
+}
+
+/* Config space with one selective stream in use at both ends; the port is function 00:01.0's. */
+static int open_config(const char *path) {
+        static const uint32_t head[] = { 0x00010030, 0x2 | 16 << 16, 0 };
+        bool at_port = strstr(path, "/0000:00:01.0/");
+        uint32_t blocks[17][5] = {};
+        int fd = memfd_create("config", MFD_CLOEXEC);
+
+        /* The endpoint on bus N uses its block N, the port its first. */
+        blocks[at_port ? 0 : 1][1] = 0x07000001;
+        blocks[at_port ? 0 : 1][2] = 2;
+        if (fd < 0 || pwrite(fd, head, sizeof(head), 0x100) < 0 ||
+            pwrite(fd, blocks, sizeof(blocks), 0x10c) < 0)
+                abort();
+        return fd;
+}
+
 static int fake_open(_unused_ TdiHost *host, const char *path, _unused_ int flags) {
         char text[256];
         int fd;
 
+        if (endswith_config(path))
+                return strstr(path, "/0000:02:") ? -EIO : open_config(path);
+        if (endswith_left(path)) {
+                fd = memfd_create("attribute", MFD_CLOEXEC);
+                if (fd < 0 || write(fd, "240\n", 4) < 0)
+                        abort();
+                return fd;
+        }
         if (strstr(path, "/tsm/connect") && is_dsm((snprintf(text, sizeof(text), "%.12s", path + strlen(WORK_SYSFS_PCI)), text)))
                 snprintf(text, sizeof(text), "tsm0\n");
         else if (strstr(path, "/tsm/dsm"))
@@ -235,6 +270,8 @@ static int worker(void) {
                         return 1;
                 if (streq(json_object_get_string(json_object_array_get_idx(ops, 0)), "read.tsm"))
                         r = read_tsm_do(&w);
+                else if (streq(json_object_get_string(json_object_array_get_idx(ops, 0)), "read.ide"))
+                        r = read_ide_do(&w);
                 else
                         read_pci(&w);
                 json_set_i64(answer, "r", r);
@@ -268,7 +305,7 @@ static void wait_for(bool (*condition)(void), const char *what) {
 static uint64_t wanted;
 
 static bool round_is_done(void) {
-        return ready && inventory_tsm_round_is_done(manager, wanted);
+        return ready && inventory_tsm_round_is_done(manager, wanted) && !ide_is_reading(manager);
 }
 
 static void next_round(void) {
@@ -284,6 +321,7 @@ static bool check_function(unsigned i) {
         unsigned failures = test_failures;
 
         char bdf[TDI_BDF_MAX], dsm[16], stream[32];
+        struct json_object *first;
         Device *d = function(i);
 
         test_about("%s", tdi_bdf_format(address(i), bdf));
@@ -296,13 +334,21 @@ static bool check_function(unsigned i) {
         check_str(d->tsm, "tsm0");
         check_str(d->dsm, dsm);
         check_str(d->bound, BOUND);
-        check_str(d->streams, i % 256 == 0 ? stream : NULL);
+        first = d->streams ? json_object_array_get_idx(d->streams, 0) : NULL;
+        check_str(first ? json_str_or(first, "name", "") : NULL, i % 256 == 0 ? stream : NULL);
+        /* Only that on bus 1 is enabled at both ends; config space of that on bus 2 cannot be read, and the others' blocks are off. */
+        if (first)
+                check_str(json_str_or(first, "secure", ""), i < 256 ? "yes" : i < 512 ? "unknown" : "no");
+        if (first)
+                check_str(json_str_or(first, "function_state", ""), i < 256 ? "secure" : i < 512 ? "unknown" : "off");
         check_int(d->tee & DEVICE_DSM, i % 256 == 0 ? DEVICE_DSM : 0);
         check(d->tsm_read > 0);
         return test_failures == failures;
 }
 
 static void test_many(void) {
+        _cleanup_json_ struct json_object *ide = NULL;
+        struct json_object *bridges;
         uint64_t begin = now_monotonic();
 
         wanted = 1;
@@ -312,6 +358,11 @@ static void test_many(void) {
         test_about("%s", "all");
         check_int(manager->n_devices, FUNCTIONS + 1);
         check_int(manager->n_tsms, 1);
+        ide = ide_describe_host(manager);
+        if (check(json_get_array(ide, "bridges", &bridges) >= 0 && json_object_array_length(bridges) == 1)) {
+                check_int((intmax_t) json_u64_or(json_object_array_get_idx(bridges, 0), "in_use", 0), 16);
+                check_int((intmax_t) json_u64_or(json_object_array_get_idx(bridges, 0), "left", 0), 240);
+        }
         for (unsigned i = 0; i < FUNCTIONS && check_function(i); i++)
                 ;
         fprintf(stderr, "two rounds over %u functions: %" PRIu64 " ms\n", FUNCTIONS, (now_monotonic() - begin) / 1000);
@@ -404,15 +455,12 @@ static void test_absent(void) {
 int main(_unused_ int argc, char **argv) {
         char self[PATH_MAX], link[128];
         sigset_t mask;
-        ssize_t n;
 
         if (strstr(argv[0], "tdid-worker"))
                 return worker();
         test_make_dir(folder);
         require(setenv("TEST_FOLDER", folder, 1) == 0);
-        n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-        require(n > 0);
-        self[n] = '\0';
+        require(realpath(argv[0], self));
         snprintf(link, sizeof(link), "%s/tdid-worker", folder);
         require(symlink(self, link) == 0);
         sigemptyset(&mask);

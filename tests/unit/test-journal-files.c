@@ -151,7 +151,7 @@ static void test_distrust(void) {
         }
 
         test_about("%s", "of a newer version");
-        write_name(dir, "0000_01_00_0.json", "{\"version\":4}");
+        write_name(dir, "0000_01_00_0.json", "{\"version\":5}");
         c = load_one(dir, BOOT, &m);
         check(c && c->frozen && c->done == 0 && c->quarantine && strstr(c->quarantine, "newer"));
         check(exists(dir, "0000_01_00_0.json"));

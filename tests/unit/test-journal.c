@@ -9,7 +9,7 @@
 static const struct {
         const char *key, *value;
 } members[] = {
-        { "version", "3" },
+        { "version", "4" },
         { "boot", "\"" BOOT "\"" },
         { "bdf", "\"" BDF "\"" },
         { "vm", "\"1763000000123\"" },
@@ -79,6 +79,8 @@ static void check_parse(const char *key, const char *value, int expected) {
 static void test_good(void) {
         static const char older[] = "{\"version\":2,\"boot\":\"" BOOT "\",\"bdf\":\"" BDF "\",\"vm\":\"1\",\"sequence\":1,\"group\":1,"
                                     "\"done\":[\"prepare.attach\"],\"values\":{}}";
+        static const char bound[] = "{\"version\":3,\"boot\":\"" BOOT "\",\"bdf\":\"" BDF "\",\"vm\":\"1\",\"sequence\":1,\"group\":1,"
+                                    "\"done\":[\"open.bind\"],\"values\":{}}";
         struct journal_entry e;
         struct file f = {};
 
@@ -119,6 +121,14 @@ static void test_good(void) {
         journal_entry_clear(&e);
         require(parse(older, strlen(older), &e) == 0);
         check_int(e.done, 1 << ACTION_PREPARE_VIOMMU | 1 << ACTION_PREPARE_VDEVICE | 1 << ACTION_PREPARE_ATTACH | 1 << ACTION_PREPARE_WITHDRAW);
+        journal_entry_clear(&e);
+
+        make(&f, "version", "3");
+        require(parse(f.text, f.size, &e) == 0);
+        check_int(e.done, 1 << ACTION_CLAIM_CHECK | 1 << ACTION_CLAIM_NOTE | 1 << ACTION_CLAIM_PM);
+        journal_entry_clear(&e);
+        require(parse(bound, strlen(bound), &e) == 0);
+        check_int(e.done, 1 << ACTION_OPEN_ASSOCIATE | 1 << ACTION_OPEN_BIND);
         journal_entry_clear(&e);
 
         for (int a = 0; a < ACTION_MAX; a++) {
@@ -169,7 +179,8 @@ static void test_other(void) {
         check_parse("version", "0", -EBADMSG);
         check_parse("version", "2", 0);
         check_parse("version", "3", 0);
-        check_parse("version", "4", -EPROTONOSUPPORT);
+        check_parse("version", "4", 0);
+        check_parse("version", "5", -EPROTONOSUPPORT);
         check_parse("version", "1.0", -EBADMSG);
         check_parse("boot", "\"0f9d1b6a-24f0-4c39-8b39-7c2f1f3c5d12\"", -ESTALE);
         check_parse("boot", "\"" BOOT "x\"", -ESTALE);

@@ -483,11 +483,12 @@ static void test_resets(void) {
 static void test_msix(void) {
         open_function(RICH);
         for (enum vconfig_state state = VCONFIG_UNLOCKED; state <= VCONFIG_ERROR; state++) {
-                bool open = state == VCONFIG_UNLOCKED || state == VCONFIG_ERROR;
+                bool may_end = state != VCONFIG_LOCKED && state != VCONFIG_RUN, open = may_end && state != VCONFIG_ERROR;
 
                 test_about("state %d", (int) state);
                 vconfig_set_state(space, state);
-                check_int(vconfig_may_set_irqs(space), open);
+                check_int(vconfig_may_set_irqs(space), may_end);
+                check_int(vconfig_may_add_irqs(space), open);
                 /* 70 vectors of 16 bytes, 2 words of pending bits. */
                 check_int(vconfig_may_write_bar(space, 2, 0x1000, 4), open);
                 check_int(vconfig_may_write_bar(space, 2, 0x1000 + 70 * 16 - 1, 1), open);

@@ -16,6 +16,7 @@ EXPECTED = """
 {bin}/tdictl
 {data}/dbus-1/system-services/org.tdid1.service
 {data}/dbus-1/system.d/org.tdid1.conf
+{include}/tdi/association.h
 {include}/tdi/bdf.h
 {include}/tdi/client.h
 {include}/tdi/dmabuf.h

@@ -96,12 +96,13 @@ archive_uri() {
 
 # apt_for NAME [apt-get|apt-cache] ARGUMENT...: runs apt with sources, lists and cache of its own, those that apt_lists made
 # under that name: the suite's, where there is one. What it installs onto is the system's dpkg status; with a file "status" in
-# its folder, that one. Nothing under /etc/apt is changed.
+# its folder, that one; with a file "arch", packages of that architecture. Nothing under /etc/apt is changed.
 apt_for() {
         local dir="$CACHE/apt/$1" tool=apt-get status=()
         shift
         case "$1" in apt-cache|apt-get) tool="$1"; shift ;; esac
         [ ! -e "$dir/status" ] || status=(-o Dir::State::status="$dir/status")
+        [ ! -e "$dir/arch" ] || status+=(-o APT::Architecture="$(cat "$dir/arch")" -o APT::Architectures="$(cat "$dir/arch")")
         "$tool" \
                 -o Dir::Etc::sourcelist="$dir/sources.list" -o Dir::Etc::sourceparts=/dev/null \
                 -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \

@@ -91,7 +91,6 @@ static bool unbound_for_reset(struct lane *l) {
         struct timespec until;
         bool may;
 
-        f->unbound_for_reset = true;
         vpci_event(f->vpci, f->bdf, "reset", "its client wants to reset it: it is unbound before");
         until = function_in_msec(patience > RESET_SLACK_MSEC ? patience - RESET_SLACK_MSEC : 0);
         pthread_mutex_lock(&f->lock);
@@ -124,10 +123,8 @@ static int do_reset(struct lane *l, _unused_ const void **body, _unused_ size_t 
         }
         vconfig_was_reset(f->config);
         atomic_store(&f->failed, false);
-        /* Also one that was asked for again, because the first time the unbind took too long. */
-        if (f->unbound_for_reset)
-                vpci_event(f->vpci, f->bdf, "was-reset", "the reset that it was unbound for is done");
-        f->unbound_for_reset = false;
+        /* Its guest starts anew: what is early may be bound again, whatever had unbound it. */
+        vpci_event(f->vpci, f->bdf, "was-reset", "a reset is done");
         return 0;
 }
 
@@ -162,8 +159,11 @@ static int enter_dma(struct lane *l) {
 static void settle_master(struct lane *l) {
         struct function *f = l->function;
 
-        if (!l->stands_in && (int) dma_master(f->dma) != atomic_load(&f->master))
-                function_settle_master(f);
+        if (l->stands_in || (int) dma_master(f->dma) == atomic_load(&f->master))
+                return;
+        function_begin_change(f);
+        function_settle_master(f);
+        function_end_change(f);
 }
 
 static int do_dma_map(struct lane *l, _unused_ const void **body, _unused_ size_t *size) {

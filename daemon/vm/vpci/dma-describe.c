@@ -14,6 +14,15 @@ enum dma_master dma_master(const struct dma_client *c) {
         return master;
 }
 
+uint64_t dma_pinned(struct dma *d) {
+        uint64_t bytes;
+
+        dma_lock(d);
+        bytes = d->bytes;
+        (void) pthread_mutex_unlock(&d->lock);
+        return bytes;
+}
+
 /* Addresses go beyond what a JSON number keeps. */
 void dma_set_hex(struct json_object *o, const char *key, uint64_t value) {
         char text[24];

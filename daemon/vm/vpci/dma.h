@@ -49,6 +49,8 @@ int dma_new(TdiHost *host, const struct dma_limits *limits, struct dma **ret);
 struct dma *dma_free(struct dma *d);
 /* The VM's iommufd, which stays the caller's. Once, before the first client. */
 void dma_set_iommufd(struct dma *d, int iommufd);
+/* Bytes of guest memory that are mapped for devices, with those under way. Any thread. */
+uint64_t dma_pinned(struct dma *d);
 /*
  * Who the peer is: its open /proc/PID/maps, and a socket to the helper process that maps in the peer's memory cgroup (dma-helper.h),
  * or -EBADF where there is none, and this process maps. Takes both; replaces what was there. Without it every map with a descriptor

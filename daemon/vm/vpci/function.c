@@ -67,7 +67,8 @@ void function_begin_change(struct function *f) {
 
 void function_end_change(struct function *f) {
         pthread_mutex_lock(&f->lock);
-        f->changing--;
+        if (--f->changing == 0)
+                pthread_cond_broadcast(&f->changed);
         pthread_mutex_unlock(&f->lock);
 }
 
@@ -85,7 +86,7 @@ static void clean_up(struct function *f) {
         function_withdraw_bars(f);
         irq_disable_all(f);
         function_drop_memory(f);
-        irq_take_request(f, -EBADF);
+        irq_drop_kept(f);
         atomic_store(&f->failed, false);
 }
 
@@ -130,7 +131,9 @@ static void *settle(void *userdata) {
                         return NULL;
                 }
                 pthread_mutex_unlock(&f->settle_lock);
+                function_begin_change(f);
                 function_settle_master(f);
+                function_end_change(f);
         }
 }
 
@@ -171,12 +174,14 @@ static int prepare(struct function *f) {
         f->config = c;
         f->dma = d;
         pthread_mutex_unlock(&f->lock);
+        irq_watch_errors(f);
         r = thread_start(&f->settler, settle, f);
         f->settles = r >= 0;
         return r;
 }
 
 static void let_go(struct function *f) {
+        struct requests *q;
         struct dma_client *d;
         struct vconfig *c;
         int connection;
@@ -185,6 +190,10 @@ static void let_go(struct function *f) {
                 settle_soon(f, true);
                 (void) pthread_join(f->settler, NULL);
         }
+        pthread_mutex_lock(&f->lock);
+        q = TAKE_PTR(f->requests);
+        pthread_mutex_unlock(&f->lock);
+        requests_free(q);
         pthread_mutex_lock(&f->lock);
         d = TAKE_PTR(f->dma);
         c = TAKE_PTR(f->config);
@@ -353,7 +362,7 @@ int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uin
         f->host = host;
         f->ioas = ioas;
         f->peer_to_peer = peer_to_peer;
-        f->connection = f->request = f->listener = f->stream.socket = -EBADF;
+        f->connection = f->request = f->error = f->listener = f->stream.socket = -EBADF;
         (void) pthread_mutex_init(&f->lock, NULL);
         (void) pthread_mutex_init(&f->send_lock, NULL);
         (void) pthread_mutex_init(&f->master_lock, NULL);
@@ -369,10 +378,13 @@ int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uin
         }
         f->master = DMA_MASTER_YES;
         f->leave = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        f->device_error = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         f->device = fd_dup(device);
-        r = f->leave < 0 || f->device < 0 ? -errno : snprintf(f->bdf, sizeof(f->bdf), "%s", bdf) >= (int) sizeof(f->bdf) ? -EINVAL : 0;
+        r = f->leave < 0 || f->device_error < 0 || f->device < 0 ? -errno : snprintf(f->bdf, sizeof(f->bdf), "%s", bdf) >= (int) sizeof(f->bdf) ? -EINVAL : 0;
         if (r >= 0)
                 r = take_info(f, info);
+        if (r >= 0)
+                r = requests_new(f, host, vpci_request_rate(v), &f->requests);
         if (r >= 0)
                 r = lane_start(&f->lanes[0], serve_all);
         if (r < 0) {
@@ -393,10 +405,14 @@ struct function *function_free(struct function *f) {
                 message_free(&f->lanes[i].message);
                 free(f->lanes[i].reply);
         }
+        requests_free(f->requests);
+        free(f->report);
         close_fd(f->device);
         close_fd(f->listener);
         close_fd(f->leave);
         close_fd(f->request);
+        close_fd(f->error);
+        close_fd(f->device_error);
         (void) pthread_cond_destroy(&f->changed);
         (void) pthread_cond_destroy(&f->settle_changed);
         (void) pthread_mutex_destroy(&f->settle_lock);
@@ -421,6 +437,9 @@ struct json_object *function_describe(struct function *f) {
                 json_set_take(o, "dma", dma_client_describe(f->dma));
                 json_set_take(o, "config", vconfig_describe(f->config));
         }
+        json_set_str(o, "tdisp", tdi_tdisp_to_string(f->tdisp));
+        if (f->requests)
+                json_set_take(o, "guest_requests", requests_describe(f->requests));
         pthread_mutex_unlock(&f->lock);
         json_set_bool(o, "failed", atomic_load(&f->failed));
         for (size_t i = 0; i < ARRAY_SIZE(f->lanes); i++)

@@ -11,10 +11,13 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <tdi/enums.h>
 
 #include "host/abi/vfio.h"
 #include "vm/vpci/dma.h"
+#include "vm/vpci/requests.h"
 #include "vm/vpci/stream.h"
+#include "vm/vpci/tdisp.h"
 #include "vm/vpci/vconfig.h"
 #include "vm/vpci/vpci.h"
 
@@ -63,8 +66,8 @@ struct function {
         struct vconfig *config;   /* this and the next are the first lane's from birth to end; others look under the lock */
         struct dma_client *dma;
         uint64_t waiting;         /* the supervisor's: since when the next client waits for the one before to be gone; 0: none does */
-        int request;              /* the client's eventfd for the request interrupt, or -EBADF */
-        bool unbound_for_reset;   /* the client's reset was asked for while the function was bound, and is not done yet */
+        int request, error;       /* the client's eventfds for these interrupts, or -EBADF */
+        int device_error;         /* ours for the second, which the kernel has; the supervisor's to read */
         uint64_t memory_told_since; /* CLOCK_MONOTONIC in ns: the first lane has told of memory so often since then */
         unsigned memory_told;
 
@@ -86,6 +89,17 @@ struct function {
         pthread_cond_t changed;
         int connection;           /* -EBADF: none; only closed by the first lane, or when there is none any more */
         unsigned changing;        /* requests under way that may change what a TSM locks */
+        struct requests *requests; /* of the guest; NULL before the first lane is there, and after it */
+        bool bound;               /* tdid has bound it, or is about to */
+        enum tdi_tdisp tdisp;     /* tdisp.c alone sets these two */
+        bool tdisp_under_way;     /* a request that may lock it is */
+        uint8_t *report;          /* the interface report of what is locked; NULL: none yet */
+        size_t report_size;
+        struct tee_range {
+                uint32_t bar;
+                uint64_t at, size;
+        } tee[TDISP_TEE_MAX];     /* what of its BARs is trusted memory, by that */
+        size_t n_tee;
         bool in_dma;              /* a lane is in a dma_ call: those of one client must not overlap */
         bool standing_in;         /* the second lane has the stream */
         bool handed;              /* and has left it, with a message that the first one shall execute */
@@ -95,6 +109,7 @@ struct function {
         bool ended;               /* the first lane's thread has done its last */
         int leave;                /* eventfd: the second lane shall give the stream back */
 
+        atomic_bool guards_tee;   /* it runs, and some of it is */
         atomic_bool failed;       /* a reset has not come to its end in time, or failed */
         atomic_uint_fast64_t reads, writes, refused, timeouts, nanoseconds, slowest;
 };
@@ -164,8 +179,12 @@ int irq_info(struct lane *l, const void **body, size_t *size);
 int irq_set(struct lane *l);
 /* All that a client has switched on is switched off. */
 void irq_disable_all(struct function *f);
-/* Keeps the client's eventfd for the request interrupt, -EBADF: none. */
-void irq_take_request(struct function *f, int fd);
+/* The client's eventfds for the request and the error interrupt are nobody's any more. */
+void irq_drop_kept(struct function *f);
+/* The kernel tells us of the device's errors from here on. */
+void irq_watch_errors(struct function *f);
+/* The supervisor's, when it has. Quick. */
+void irq_on_error(struct function *f);
 /* Tells the client that the host wants the function back. */
 void irq_ring_request(struct function *f);
 
@@ -182,9 +201,11 @@ void region_quiet(struct function *f);
 /* vpci.c: tells tdid something, from any thread; @text may be NULL. */
 void vpci_event(struct vpci *v, const char *bdf, const char *what, const char *text);
 void vpci_event_memory(struct vpci *v, const char *bdf, bool enabled, const char *why);
+void vpci_event_tdisp(struct vpci *v, const char *bdf, enum tdi_tdisp was, enum tdi_tdisp state);
 /* Wakes the supervisor if it sleeps for long, because a request is under way. */
 void vpci_wake(struct vpci *v);
 void vpci_wake_now(struct vpci *v);
 struct dma *vpci_dma(struct vpci *v);
+struct request_rate *vpci_request_rate(struct vpci *v);
 
 #endif

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Interrupts: the client's eventfds go straight to VFIO_DEVICE_SET_IRQS (vfio_pci_set_irqs_ioctl), in the chunks that it sends, so that
- * none of our processes is in the path. But the request interrupt is tdid's: the client's eventfd for it is kept, and rung on request.
+ * none of our processes is in the path. But the request and the error interrupt are tdid's: the client's eventfds for them are kept, and rung
+ * when tdid has heard of it.
  */
 #include "vm/vpci/function.h"
 
 #include <sys/eventfd.h>
 
 #include "log.h"
+#include "vm/vpci/tdisp.h"
 #include "vm/vpci/thread.h"
 
 int irq_info(struct lane *l, const void **body, size_t *size) {
@@ -30,30 +32,94 @@ static bool one_bit(uint32_t v) {
         return v && !(v & (v - 1));
 }
 
-void irq_take_request(struct function *f, int fd) {
+/* In the function, by index; NULL: the kernel's business. */
+static int *kept(struct function *f, uint32_t index) {
+        return index == TDI_VFIO_PCI_REQ_IRQ_INDEX ? &f->request : index == TDI_VFIO_PCI_ERR_IRQ_INDEX ? &f->error : NULL;
+}
+
+static void take(struct function *f, uint32_t index, int fd) {
         int old;
 
         pthread_mutex_lock(&f->lock);
-        old = f->request;
-        f->request = fd;
+        old = *kept(f, index);
+        *kept(f, index) = fd;
         pthread_mutex_unlock(&f->lock);
         /* A stranger's: closing it may take time. */
         close_fd(old);
 }
 
-static int set_request(struct lane *l, const struct vu_irq_set *s) {
+void irq_drop_kept(struct function *f) {
+        take(f, TDI_VFIO_PCI_REQ_IRQ_INDEX, -EBADF);
+        take(f, TDI_VFIO_PCI_ERR_IRQ_INDEX, -EBADF);
+}
+
+void irq_watch_errors(struct function *f) {
+        _Alignas(struct tdi_vfio_irq_set) uint8_t room[sizeof(struct tdi_vfio_irq_set) + sizeof(int32_t)];
+        struct tdi_vfio_irq_set *set = (struct tdi_vfio_irq_set *) (void *) room;
+        int32_t fd = f->device_error;
+        int r;
+
+        /* It has none without a PCIe capability (vfio_pci_get_irq_count). */
+        if (f->n_irqs <= TDI_VFIO_PCI_ERR_IRQ_INDEX || f->irqs[TDI_VFIO_PCI_ERR_IRQ_INDEX].count == 0)
+                return;
+        *set = (struct tdi_vfio_irq_set){ .argsz = sizeof(room), .flags = TDI_VFIO_IRQ_SET_DATA_EVENTFD | TDI_VFIO_IRQ_SET_ACTION_TRIGGER,
+                                          .index = TDI_VFIO_PCI_ERR_IRQ_INDEX, .count = 1 };
+        memcpy(set->data, &fd, sizeof(fd));
+        r = host_ioctl(f->host, f->device, TDI_VFIO_DEVICE_SET_IRQS, set);
+        if (r < 0)
+                log_warning("%s: its errors are not heard of: VFIO_DEVICE_SET_IRQS of the error interrupt: %s", f->bdf, strerror(-r));
+}
+
+/* The descriptor is a stranger's, and may not be an eventfd: whoever writes to it may wait for ever. */
+#define RINGS_MAX 8
+static atomic_uint rings;
+
+static void *ring(void *userdata) {
+        int fd = (int) (intptr_t) userdata;
+        uint64_t one = 1;
+
+        if (write(fd, &one, sizeof(one)) < 0)
+                log_debug("a client's interrupt could not be rung: %s", strerror(errno));
+        close_fd(fd);
+        atomic_fetch_sub(&rings, 1);
+        return NULL;
+}
+
+static void ring_kept(struct function *f, uint32_t index) {
+        pthread_t thread = 0;
+        int fd;
+
+        pthread_mutex_lock(&f->lock);
+        fd = *kept(f, index) >= 0 ? fd_dup(*kept(f, index)) : -EBADF;
+        pthread_mutex_unlock(&f->lock);
+        if (fd < 0)
+                return;
+        if (atomic_fetch_add(&rings, 1) < RINGS_MAX && thread_start(&thread, ring, (void *) (intptr_t) fd) >= 0) {
+                (void) pthread_detach(thread);
+                return;
+        }
+        atomic_fetch_sub(&rings, 1);
+        close_fd(fd);
+}
+
+static int set_kept(struct lane *l, const struct vu_irq_set *s) {
         struct function *f = l->function;
         int fd = -EBADF;
 
-        if (s->flags & TDI_VFIO_IRQ_SET_DATA_BOOL || !(s->flags & TDI_VFIO_IRQ_SET_ACTION_TRIGGER) || s->start != 0 || s->count > 1)
+        if (!(s->flags & TDI_VFIO_IRQ_SET_ACTION_TRIGGER) || s->start != 0 || s->count > 1)
                 return -EINVAL;
-        /* No descriptor, or no count, switches it off. A client does not ring it itself: whoever does may wait for the descriptor. */
-        if (s->count == 1) {
-                if (!(s->flags & TDI_VFIO_IRQ_SET_DATA_EVENTFD))
+        /* No descriptor, or no count, switches it off. */
+        if (s->count == 1 && !(s->flags & TDI_VFIO_IRQ_SET_DATA_EVENTFD)) {
+                /* A client may ring the error interrupt to see whether it arrives. The request interrupt is tdid's alone. */
+                if (s->index != TDI_VFIO_PCI_ERR_IRQ_INDEX)
                         return -EINVAL;
-                fd = message_take_fd(&l->message, 0);
+                if (!(s->flags & TDI_VFIO_IRQ_SET_DATA_BOOL) || l->message.body[sizeof(*s)])
+                        ring_kept(f, s->index);
+                return 0;
         }
-        irq_take_request(f, fd);
+        if (s->count == 1)
+                fd = message_take_fd(&l->message, 0);
+        take(f, s->index, fd);
         return 0;
 }
 
@@ -73,7 +139,7 @@ int irq_set(struct lane *l) {
                 return -EINVAL;
         /* What is locked with the interface is how interrupts are set up (PCIe 6, 11.2), not whether one is masked for a moment. */
         if (s.flags & TDI_VFIO_IRQ_SET_ACTION_TRIGGER && s.flags & (TDI_VFIO_IRQ_SET_DATA_EVENTFD | TDI_VFIO_IRQ_SET_DATA_NONE) &&
-            !vconfig_may_set_irqs(f->config)) {
+            !(l->message.n_fds > 0 ? vconfig_may_add_irqs(f->config) : vconfig_may_set_irqs(f->config))) {
                 atomic_fetch_add_explicit(&f->refused, 1, memory_order_relaxed);
                 return -EPERM;
         }
@@ -86,8 +152,8 @@ int irq_set(struct lane *l) {
         /* None stands for -1 in all places: switch these off. */
         if (s.flags & TDI_VFIO_IRQ_SET_DATA_EVENTFD ? l->message.n_fds != 0 && l->message.n_fds != s.count : l->message.n_fds != 0)
                 return -EINVAL;
-        if (s.index == TDI_VFIO_PCI_REQ_IRQ_INDEX)
-                return set_request(l, &s);
+        if (kept(l->function, s.index))
+                return set_kept(l, &s);
         r = lane_room(l, sizeof(*set) + data);
         if (r < 0)
                 return r;
@@ -106,9 +172,6 @@ int irq_set(struct lane *l) {
         if (r >= 0 && s.flags & TDI_VFIO_IRQ_SET_DATA_EVENTFD && l->message.n_fds)
                 f->irqs[s.index].used = true;
         if (r >= 0 && s.flags & TDI_VFIO_IRQ_SET_DATA_NONE && s.flags & TDI_VFIO_IRQ_SET_ACTION_TRIGGER && s.count == 0)
-                f->irqs[s.index].used = false;
-        /* The error interrupt ends with its descriptor; to end it twice is an error (vfio_pci_set_ctx_trigger_single). */
-        if (r >= 0 && s.index == TDI_VFIO_PCI_ERR_IRQ_INDEX && s.flags & TDI_VFIO_IRQ_SET_DATA_EVENTFD && !l->message.n_fds)
                 f->irqs[s.index].used = false;
         return r < 0 ? r : 0;
 }
@@ -132,34 +195,15 @@ void irq_disable_all(struct function *f) {
         }
 }
 
-/* The descriptor is a stranger's, and may not be an eventfd: whoever writes to it may wait for ever. */
-#define RINGS_MAX 8
-static atomic_uint rings;
-
-static void *ring(void *userdata) {
-        int fd = (int) (intptr_t) userdata;
-        uint64_t one = 1;
-
-        if (write(fd, &one, sizeof(one)) < 0)
-                log_debug("a client's request interrupt could not be rung: %s", strerror(errno));
-        close_fd(fd);
-        atomic_fetch_sub(&rings, 1);
-        return NULL;
+void irq_ring_request(struct function *f) {
+        ring_kept(f, TDI_VFIO_PCI_REQ_IRQ_INDEX);
 }
 
-void irq_ring_request(struct function *f) {
-        pthread_t thread = 0;
-        int fd;
-
-        pthread_mutex_lock(&f->lock);
-        fd = f->request >= 0 ? fd_dup(f->request) : -EBADF;
-        pthread_mutex_unlock(&f->lock);
-        if (fd < 0)
+void irq_on_error(struct function *f) {
+        if (eventfd_read(f->device_error, &(eventfd_t){ 0 }) < 0)
                 return;
-        if (atomic_fetch_add(&rings, 1) < RINGS_MAX && thread_start(&thread, ring, (void *) (intptr_t) fd) >= 0) {
-                (void) pthread_detach(thread);
-                return;
-        }
-        atomic_fetch_sub(&rings, 1);
-        close_fd(fd);
+        /* Nothing reaches it any more before its client hears of it. */
+        tdisp_device_error(f);
+        vpci_event(f->vpci, f->bdf, "error", "the device has reported an error (AER), which it may not recover from without a reset; the kernel's log tells more");
+        ring_kept(f, TDI_VFIO_PCI_ERR_IRQ_INDEX);
 }

@@ -45,6 +45,10 @@ static bool is_config(const struct vu_region_access *a) {
         return a->region == TDI_VFIO_PCI_CONFIG_REGION_INDEX;
 }
 
+static bool may_reach(struct function *f, const struct vu_region_access *a) {
+        return a->region > TDI_VFIO_PCI_BAR5_REGION_INDEX || tdisp_may_reach(f, a->region, a->offset, a->count);
+}
+
 /*
  * What the device does not do reads as ones, and what is written to it is lost, as on a bus: memory decoding is off, the function sleeps
  * or has gone. No error: QEMU would make the same of one, Cloud Hypervisor waits for the data that an error does not have.
@@ -69,7 +73,7 @@ int region_read(struct lane *l, const void **body, size_t *size) {
         at = f->regions[a.region].offset + a.offset;
         for (uint32_t done = 0; done < a.count;) {
                 ssize_t n = is_config(&a) ? vconfig_read(f->config, data + done, a.count - done, a.offset + done) :
-                                            host_pread(f->host, f->device, data + done, a.count - done, at + done);
+                            !may_reach(f, &a) ? 0 : host_pread(f->host, f->device, data + done, a.count - done, at + done);
 
                 if (n <= 0) {
                         memset(data + done, 0xff, a.count - done);
@@ -142,7 +146,7 @@ static void write_one(struct lane *l, const struct vu_region_access *a, const ui
                 write_config(l, a, data);
                 return;
         }
-        if (a->region <= TDI_VFIO_PCI_BAR5_REGION_INDEX && !vconfig_may_write_bar(f->config, a->region, a->offset, a->count)) {
+        if (!may_reach(f, a) || (a->region <= TDI_VFIO_PCI_BAR5_REGION_INDEX && !vconfig_may_write_bar(f->config, a->region, a->offset, a->count))) {
                 atomic_fetch_add_explicit(&f->refused, 1, memory_order_relaxed);
                 return;
         }

@@ -340,7 +340,7 @@ static bool touches(const struct vconfig_range *range, uint32_t bar, uint64_t of
 }
 
 bool vconfig_may_write_bar(struct vconfig *c, uint32_t bar, uint64_t offset, uint64_t size) {
-        if (!is_locked(state_of(c)))
+        if (!is_locked(state_of(c)) && state_of(c) != VCONFIG_ERROR)
                 return true;
         return !touches(&c->msix_table, bar, offset, size) && !touches(&c->msix_pba, bar, offset, size);
 }
@@ -351,6 +351,10 @@ bool vconfig_may_reset(struct vconfig *c) {
 
 bool vconfig_may_set_irqs(struct vconfig *c) {
         return !is_locked(state_of(c));
+}
+
+bool vconfig_may_add_irqs(struct vconfig *c) {
+        return !is_locked(state_of(c)) && state_of(c) != VCONFIG_ERROR;
 }
 
 /* ---- life ---- */

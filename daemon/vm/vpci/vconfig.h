@@ -14,9 +14,10 @@
 
 struct vconfig;
 
-/* TDISP states (PCIe 6, 11.2), as far as this VM's function can know them. */
+/* TDISP states (PCIe 6, 11.2), as far as they matter here. */
 enum vconfig_state {
         VCONFIG_UNLOCKED,
+        VCONFIG_BOUND, /* CONFIG_UNLOCKED too, but the TSM has it: it is unbound before a reset */
         VCONFIG_LOCKED,
         VCONFIG_RUN,
         VCONFIG_ERROR,
@@ -70,6 +71,8 @@ void vconfig_set_master(struct vconfig *c, enum vconfig_master master);
 bool vconfig_may_write_bar(struct vconfig *c, uint32_t bar, uint64_t offset, uint64_t size);
 /* May interrupts be set up anew in this state (MSI-X is part of what is locked)? Quick. */
 bool vconfig_may_set_irqs(struct vconfig *c);
+/* The same for more of them: in ERROR they may only be switched off. Quick. */
+bool vconfig_may_add_irqs(struct vconfig *c);
 /* May the function be reset in this state? What is bound to a TSM is unbound before, also in ERROR. Quick. */
 bool vconfig_may_reset(struct vconfig *c);
 

@@ -12,6 +12,7 @@
 #include "vm/store.h"
 #include "vm/vpci/clock.h"
 #include "vm/vpci/function.h"
+#include "vm/vpci/tdisp.h"
 #include "vm/vpci/thread.h"
 
 #ifndef SO_PEERPIDFD
@@ -46,6 +47,7 @@ struct vpci {
         vpci_tell tell;
         void *userdata;
         struct dma *dma;
+        struct request_rate rate;
         struct function *functions[FUNCTIONS_MAX];
         size_t n;
         struct function *given_up[FUNCTIONS_MAX]; /* stopped, and still in the kernel */
@@ -78,6 +80,10 @@ struct vpci {
 
 struct dma *vpci_dma(struct vpci *v) {
         return v->dma;
+}
+
+struct request_rate *vpci_request_rate(struct vpci *v) {
+        return &v->rate;
 }
 
 void vpci_wake_now(struct vpci *v) {
@@ -145,6 +151,15 @@ void vpci_event_memory(struct vpci *v, const char *bdf, bool enabled, const char
         json_set_bool(o, "enabled", enabled);
         json_set_str(o, "why", why);
         queue(v, o, -EBADF, false);
+}
+
+void vpci_event_tdisp(struct vpci *v, const char *bdf, enum tdi_tdisp was, enum tdi_tdisp state) {
+        struct json_object *o = event_new(bdf, "tdisp");
+
+        json_set_str(o, "was", tdi_tdisp_to_string(was));
+        json_set_str(o, "state", tdi_tdisp_to_string(state));
+        /* Once a bind, and nobody else tells of it. */
+        queue(v, o, -EBADF, state == TDI_TDISP_ERROR);
 }
 
 /* In the order in which things happened. */
@@ -350,6 +365,7 @@ size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout) {
                 bool wait = f->waiting && waits(f);
 
                 p[k++] = (struct pollfd){ .fd = wait || !accepts ? -EBADF : f->listener, .events = POLLIN };
+                p[k++] = (struct pollfd){ .fd = f->device_error, .events = POLLIN };
                 busy |= wait;
         }
         /* Said before the look: who begins a request after it, sees it. */
@@ -378,7 +394,10 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n) {
         /* Those of a function that was stopped meanwhile are not in the list any more: found by their descriptor. */
         for (size_t i = 2; i < n; i++)
                 for (size_t k = 0; p[i].revents && k < v->n; k++)
-                        if (v->functions[k]->listener == p[i].fd) {
+                        if (v->functions[k]->device_error == p[i].fd) {
+                                irq_on_error(v->functions[k]);
+                                break;
+                        } else if (v->functions[k]->listener == p[i].fd) {
                                 if (!waits(v->functions[k]))
                                         accept_one(v, v->functions[k]);
                                 break;
@@ -505,33 +524,78 @@ struct json_object *vpci_take_answer(struct vpci *v) {
 }
 
 static int do_lock(struct vpci *v, struct json_object *request) {
-        static const char *const names[] = { "unlocked", "locked", "run", "error" };
         const char *name = json_str_or(request, "state", "");
+        enum tdi_tdisp state = streq(name, "bound") ? TDI_TDISP_UNLOCKED : tdi_tdisp_from_string(name);
         struct function *f = find(v, request);
-        int r = -EINVAL;
+
+        if (!f || state == TDI_TDISP_INVALID || state == TDI_TDISP_NONE)
+                return f ? -EINVAL : -ENOENT;
+        return tdisp_set_bound(f, !streq(name, "unlocked"), state);
+}
+
+static int do_requests(struct vpci *v, struct store *s, struct json_object *request) {
+        struct function *f = find(v, request);
+        int binding = -EBADF, r = -ENOENT;
+        bool on = json_bool_or(request, "on", false);
+        char key[64];
 
         if (!f)
                 return -ENOENT;
-        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-                if (streq(names[i], name)) {
-                        pthread_mutex_lock(&f->lock);
-                        /* What may become TEE memory is nobody's peer before it is locked. */
-                        if (f->config)
-                                r = dma_client_withhold_bars(f->dma, i != VCONFIG_UNLOCKED);
-                        /* A request that was let in before is not over. */
-                        if (f->config && i != VCONFIG_UNLOCKED && f->changing > 0)
-                                r = -EAGAIN;
-                        if (!f->config) /* Not yet there, or gone with the function's end: nobody reaches it then. */
-                                r = i == VCONFIG_UNLOCKED ? 0 : -EAGAIN;
-                        /* What has failed has failed. */
-                        if (r == -EAGAIN && f->config && i == VCONFIG_ERROR)
-                                r = 0;
-                        if (r >= 0 && f->config)
-                                vconfig_set_state(f->config, (enum vconfig_state) i);
-                        function_settle_soon(f);
-                        pthread_cond_broadcast(&f->changed);
-                        pthread_mutex_unlock(&f->lock);
-                }
+        if (on) {
+                if (snprintf(key, sizeof(key), "bind:%s", f->bdf) >= (int) sizeof(key))
+                        return -EINVAL;
+                binding = store_get(s, key);
+                if (binding >= 0)
+                        binding = fd_dup(binding);
+                if (binding < 0)
+                        return binding;
+        }
+        pthread_mutex_lock(&f->lock);
+        if (f->requests && on) {
+                requests_bind(f->requests, TAKE_FD(binding));
+                r = 0;
+        } else if (f->requests)
+                r = requests_unbind(f->requests);
+        else if (!f->ended)
+                r = -EAGAIN; /* one is under way, or its end */
+        pthread_mutex_unlock(&f->lock);
+        close_fd(binding);
+        return r;
+}
+
+static int do_report(struct vpci *v, struct json_object *request, struct json_object *answer) {
+        struct function *f = find(v, request);
+        _cleanup_free_ char *text = f ? tdisp_report_hex(f) : NULL;
+
+        if (text)
+                json_set_str(answer, "report", text);
+        return text ? 0 : -ENOENT;
+}
+
+static int do_tee(struct vpci *v, struct json_object *request) {
+        struct function *f = find(v, request);
+        struct json_object *ranges;
+
+        if (!f)
+                return -ENOENT;
+        return json_get_array(request, "ranges", &ranges) < 0 ? -EINVAL : tdisp_set_tee(f, ranges);
+}
+
+static int do_open_requests(struct vpci *v, struct json_object *request, struct ipc_fds *fds) {
+        struct function *f = find(v, request);
+        int r = -ENOENT;
+
+        if (!f || fds->n != 1)
+                return f ? -EINVAL : -ENOENT;
+        pthread_mutex_lock(&v->rate.lock);
+        v->rate.per_second = (unsigned) json_u64_or(request, "per_second", 0);
+        pthread_mutex_unlock(&v->rate.lock);
+        pthread_mutex_lock(&f->lock);
+        if (f->requests)
+                r = requests_add(f->requests, fds->fd[0], (unsigned) json_u64_or(request, "kinds", 0), json_str_or(request, "vm", ""));
+        pthread_mutex_unlock(&f->lock);
+        if (r >= 0)
+                (void) ipc_fds_take(fds, 0);
         return r;
 }
 
@@ -569,6 +633,7 @@ static int do_state(struct vpci *v, struct json_object *request, struct json_obj
         if (v->peer >= 0)
                 json_set_u64(answer, "pid", (uint64_t) v->pid);
         json_set_u64(answer, "given_up", v->n_given_up);
+        json_set_u64(answer, "pinned", v->dma ? dma_pinned(v->dma) : 0);
         json_set_u64(answer, "events_lost", v->n_lost);
         return 0;
 }
@@ -585,6 +650,14 @@ int vpci_request(struct vpci *v, struct store *s, const char *op, struct json_ob
                 return do_peer(v, request, fds);
         if (streq(op, "vpci.lock"))
                 return do_lock(v, request);
+        if (streq(op, "vpci.requests"))
+                return do_requests(v, s, request);
+        if (streq(op, "vpci.report"))
+                return do_report(v, request, answer);
+        if (streq(op, "vpci.tee"))
+                return do_tee(v, request);
+        if (streq(op, "vpci.open_requests"))
+                return do_open_requests(v, request, fds);
         if (streq(op, "vpci.state"))
                 return do_state(v, request, answer);
         if (streq(op, "vpci.request")) {
@@ -611,6 +684,7 @@ int vpci_new(TdiHost *host, vpci_tell tell, void *userdata, struct vpci **ret) {
         v->peer = -EBADF;
         v->tail = &v->head;
         (void) pthread_mutex_init(&v->lock, NULL);
+        (void) pthread_mutex_init(&v->rate.lock, NULL);
         (void) pthread_cond_init(&v->closing_changed, NULL);
         v->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         r = v->wake < 0 ? -errno : thread_start(&v->closer, close_all, v);
@@ -661,6 +735,7 @@ struct vpci *vpci_free(struct vpci *v) {
         close_fd(v->wake);
         free(v->seclabel);
         (void) pthread_mutex_destroy(&v->lock);
+        (void) pthread_mutex_destroy(&v->rate.lock);
         free(v);
         return NULL;
 }

@@ -43,9 +43,14 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  *   vpci.stop_all {}                       → {}        every client loses its connection, and none comes; the functions' own ends follow,
  *                                                      and vpci.stop waits for each
  *   vpci.peer  {serial} +maps, helper?     → {}        the descriptors of dma_set_peer()
- *   vpci.lock  {bdf, state}                → {}        "unlocked", "locked", "run", "error". EAGAIN, and the state is as before: it is still
- *                                                      starting, or its BARs are still being taken from its peers, which goes on: ask
- *                                                      again, or for "unlocked", which gives them back
+ *   vpci.lock  {bdf, state}                → {}        "unlocked": not bound; "bound", and unlocked by TDISP; otherwise bound, and
+ *                                                      that TDISP state: "locked", "run", "error", "unknown". EAGAIN: ask
+ *                                                      again, or for "unlocked", which gives its BARs back to its peers
+ *   vpci.requests {bdf, on}                → {}        requests of the guest go by way of the holder's "bind:BDF", or nowhere. EAGAIN: one
+ *                                                      is under way, ask again
+ *   vpci.open_requests {bdf, kinds, per_second, vm} +socket → {}   one more socket for them: requests_add(); per_second is the VM's
+ *   vpci.report {bdf}                      → {report}  its interface report in hex; ENOENT: there is none, or not any more
+ *   vpci.tee {bdf, ranges}                 → {}        which of its MMIO is trusted memory by that: tdisp_set_tee()
  *   vpci.state {from?}                     → {functions: […], next?}   those from that place; as many as fit
  *   vpci.request {bdf}                     → {}        the client's request interrupt rings
  *
@@ -53,7 +58,7 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  * GET_REGION_INFO and GET_IRQ_INFO in the order of their indexes.
  *
  * Events: {"event": "vpci", "what", "bdf", …}; "connected" {pid, uid, serial} +pidfd of the peer, "disconnected" {why},
- * "peer-gone" {serial}: the process has ended, of no function, "failed" {text}, "dma" {text}, "unbacked" {text}, "peers" {text}: it takes no part in peer-to-peer, "refused" {text}: somebody else tried to connect, "memory" {enabled, why}: the function's
+ * "peer-gone" {serial}: the process has ended, of no function, "tdisp" {was, state}, "report": it has a new one, "failed" {text}, "error" {text}: of the device, "dma" {text}, "unbacked" {text}, "peers" {text}: it takes no part in peer-to-peer, "refused" {text}: somebody else tried to connect, "memory" {enabled, why}: the function's
  * memory is switched off, or can be reached again; why is "command" (COMMAND.MEM), "reset" (VFIO_DEVICE_RESET, told at its beginning and
  * its end) or "config" (a write that resets the function or changes its power, the same). 50 a second are told, the rest is left out.
  *

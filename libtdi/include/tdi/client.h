@@ -31,6 +31,7 @@
 #include <tdi/bdf.h>
 #include <tdi/dmabuf.h>
 #include <tdi/error.h>
+#include <tdi/request.h>
 #include <tdi/runs.h>
 
 #ifdef __cplusplus
@@ -239,6 +240,18 @@ int tdi_client_hold(struct tdi_client *client, const char *vm_id, const char *la
 int tdi_client_set_kvm(struct tdi_client *client, const char *vm_id, int kvm_fd);
 
 /**
+ * tdi_client_open_association() - get the channel on which tdid asks a VM's VMM to tell KVM of the VM's functions
+ * @ret_channel: the VMM's end; the caller's, close(). It keeps nothing alive. A VMM that closes it answers no more: functions that it has
+ *               associated stay so, others cannot be attached before another one is opened
+ *
+ * See tdi/association.h for what to do with it. From now on every function that is attached to the VM is associated, or not attached. Root's
+ * and the VM's owner's, where tdid.conf allows it.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_POLICY when the configuration does not allow it, TDI_ERROR_IN_USE while an earlier channel is open.
+ */
+int tdi_client_open_association(struct tdi_client *client, const char *vm_id, int *ret_channel);
+
+/**
  * tdi_client_set_pidfd() - make a process a further keeper, until it exits
  * @pidfd: from pidfd_open(); borrowed, tdid gets a duplicate
  *
@@ -300,6 +313,27 @@ int tdi_client_vpci_socket(struct tdi_client *client, const char *vm_id, struct 
  * is not prepared, or a VMM is connected to its socket.
  */
 int tdi_client_handoff(struct tdi_client *client, struct tdi_bdf bdf, int *ret_iommufd, int *ret_device);
+
+/**
+ * tdi_client_open_requests() - get a socket for the guest's requests to its TSM about an attached function
+ * @ret_socket: for tdi_request(); the caller's, close(). It works while the function is bound, however often that changes, and hangs
+ *              up when the function is detached. There are eight a function at most.
+ *
+ * Root's and the VM's owner's, whom the VMM gets it from.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_INVALID_STATE when the function is not served (it was handed off, or is not prepared),
+ * TDI_ERROR_LIMIT, TDI_ERROR_NOT_SUPPORTED when the VM was created by an older tdid.
+ */
+int tdi_client_open_requests(struct tdi_client *client, struct tdi_bdf bdf, int *ret_socket);
+
+/**
+ * tdi_client_guest_request() - make one request by way of tdid, for who has no need for speed
+ * @request: as of tdi_request(), but that its timeout is the bus', and that an error comes without the TSM's code: that is in the text
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_KERNEL for what the TSM refuses, TDI_ERROR_POLICY for a kind that is not allowed,
+ * TDI_ERROR_INVALID_STATE when the function is not bound. -EMSGSIZE: the answer is longer than the room for it, and lost.
+ */
+int tdi_client_guest_request(struct tdi_client *client, struct tdi_bdf bdf, struct tdi_request *request);
 
 /* ---- dma-bufs ---- */
 

@@ -20,8 +20,8 @@ def actions(t):
     done = subprocess.run([t.paths.tdid, "--print-actions"], capture_output=True, text=True, check=True)
     found = done.stdout.split()
     check(found, "tdid --print-actions prints nothing")
-    # Those of a binding and of a vIOMMU do something where there is one: x_bind.py and y_viommu.py have them.
-    return [a for a in found if not a.startswith("bind.") and a not in ("prepare.viommu", "prepare.vdevice", "prepare.withdraw")]
+    # Those of a binding, of a vIOMMU and of an association do something where there is one: x_bind.py, y_viommu.py and z_association.py have them.
+    return [a for a in found if not a.startswith("bind.") and a not in ("open.associate", "prepare.viommu", "prepare.vdevice", "prepare.withdraw")]
 
 
 def points(t):

@@ -25,7 +25,7 @@ def attach_and_detach(t):
     t.attached(vm, first, second)
     equal(sorted(str(p) for p in vm.get("TDIs")), sorted(t.client.tdi(b).path for b in (first, second)), "TDIs")
     equal(int(t.client.tdi(first).get("GuestRID")), 0x0100, "GuestRID")
-    equal(str(t.client.tdi(first).get("TDISP")), "unknown", "TDISP where nothing can tell")
+    equal(str(t.client.tdi(first).get("TDISP")), "none", "TDISP of what no TSM knows")
     equal(t.client.tdi(first).detach().state(), "done", "job of the detach")
     t.free(first)
     t.unchanged(first)

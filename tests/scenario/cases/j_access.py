@@ -66,8 +66,10 @@ def access_act(t):
     equal(len(vm.describe()["keepers"]), 1, "keepers after Bob's attempts")
     # Alice's own.
     contains(call(t, ALICE, vm.path, "VM", "Describe"), "of-alice", "Describe() by the owner")
-    for args in ((device, "Device", "Restore", "a{sv}", {}), (device, "Device", "Connect", "sa{sv}", "", {})):
+    for args in ((device, "Device", "Restore", "a{sv}", {}), (device, "Device", "Connect", "sa{sv}", "", {}),
+                 (vm.path, "VM", "Destroy", "a{sv}", {"abandon": True})):
         denied(t, ALICE, *args)
+    t.attached(vm, first)
     call(t, ALICE, vm.path, "VM", "Seal", "a{sv}", {})
     check(vm.phase() in ("sealed", "running"), "phase after the owner's Seal")
     call(t, ALICE, vm.path, "VM", "Destroy", "a{sv}", {})

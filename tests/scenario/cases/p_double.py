@@ -22,7 +22,10 @@ def journal_path(t, bdf):
 def kill_workers():
     killed = list(processes("tdid-worker"))
     for pid in killed:
-        os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it ends by itself when it has rested
     return killed
 
 

@@ -3,7 +3,6 @@
 # vPCI sockets as tdid sees them: whose they are and where, who is behind them, what that keeps alive, and what becomes of them when somebody
 # dies. What goes over them is u_vfio_user.py's.
 
-import json
 import os
 import signal
 import stat
@@ -588,10 +587,8 @@ def cgroup_of(pid):
 @scenario("edu", start=False)
 def pinned_limits(t):
     """What a VM may have mapped is shown, may be less than tdid.conf says, and is promised to an owner once."""
-    config = os.path.join(t.folder, "tdid.conf")
-    with open(config, "w", encoding="utf-8") as file:
-        json.dump({"limits": {"pinned_mib": 100, "pinned_mib_per_user": 250, "maps": 10}}, file)
-    t.daemon.start(arguments=("--config=" + config,))
+    arguments = t.configured({"limits": {"pinned_mib": 100, "pinned_mib_per_user": 250, "maps": 10}})
+    t.daemon.start(arguments=arguments)
     vm = t.vm()
     equal({k: vm.describe()["limits"][k] for k in ("pinned_mib", "maps")}, {"pinned_mib": 100, "maps": 10}, "limits")
     refused("Limit", t.vm, limits={"pinned_mib": dbus.UInt32(101)})
@@ -607,7 +604,7 @@ def pinned_limits(t):
     third.destroy()
     t.vm(limits={"pinned_mib": dbus.UInt32(90)})
     t.daemon.kill()
-    t.daemon.start(arguments=("--config=" + config,))
+    t.daemon.start(arguments=arguments)
     equal(second.describe()["limits"]["pinned_mib"], 60, "limit after a restart")
 
 

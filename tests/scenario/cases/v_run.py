@@ -66,12 +66,10 @@ def socket_of(vm, bdf):
 
 def start_allowing(t, **deadlines):
     """Starts tdid with a configuration that allows handing off; what restarts it with the same."""
-    path = os.path.join(t.folder, "tdid.conf")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({"policy": {"handoff": True}, **({"deadlines": deadlines} if deadlines else {})}, file)
+    arguments = t.configured({"policy": {"handoff": True}, **({"deadlines": deadlines} if deadlines else {})})
 
     def start():
-        t.daemon.start(arguments=("--config=" + path,))
+        t.daemon.start(arguments=arguments)
     start()
     return start
 

@@ -17,20 +17,20 @@ from kit.simhost import Simulation
 from kit.tdictl import Tdictl
 
 FUNCTION = "0000:01:00.0"
-KEYS = {"platform", "kernel", "provider", "lacks"}
+KEYS = {"platform", "kernel", "provider", "lacks", "ide", "suspend"}
 
 
 class Other:
     """Another machine, a simulation with one function, and a tdid of its own on it."""
 
-    def __init__(self, t, name, platform, tsms=()):
+    def __init__(self, t, name, platform, tsms=(), functions=None, config=None):
         folder = os.path.join(t.folder, name)
         os.mkdir(folder, 0o755)
         machine = os.path.join(folder, "machine.json")
         with open(machine, "w", encoding="utf-8") as file:
             json.dump({"schema": "tdi-sim/1", "platform": platform, "tsms": [{"name": f"tsm{i}", **x} for i, x in enumerate(tsms)],
                        "ports": [{"bdf": "0000:00:01.0", "bus": "01", "ide": True}],
-                       "functions": [{"bdf": FUNCTION, "model": "edu", "flr": True, "tee_io": True, "ide": True}]}, file)
+                       "functions": functions or [{"bdf": FUNCTION, "model": "edu", "flr": True, "tee_io": True, "ide": True}]}, file)
         self.simulation = Simulation(t.paths.sim, machine, folder)
         self.simulation.start()
         t.defer(self.stop_simulation)
@@ -39,7 +39,13 @@ class Other:
         host = SimpleNamespace(spec="sim:" + self.simulation.socket, files=SimFiles(self.simulation.client))
         self.daemon = Daemon(t.paths.tdid, folder, self.bus, host)
         self.tdictl = Tdictl(t.paths.tdictl, self.bus.address, self.daemon)
-        self.daemon.start()
+        arguments = ()
+        if config:
+            path = os.path.join(folder, "tdid.conf")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(config, file)
+            arguments = ("--config=" + path,)
+        self.daemon.start(arguments=arguments)
         t.defer(self.daemon.stop)
 
     def stop_simulation(self):

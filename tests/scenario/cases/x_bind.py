@@ -370,7 +370,7 @@ def bind_killed(t):
     """tdid killed before and after each sub-action of a bind and of its undo: the function is prepared or bound, never in between."""
     bdf = t.host.bdf("igb-vf")
     t.load_bind_module()
-    for point in [f"bind.{a}:{v}:{w}" for a in ("lock", "tsm") for v in ("do", "undo") for w in ("before", "after")] + ["bind.tsm:do:held"]:
+    for point in [f"bind.{a}:{v}:{w}" for a in ("lock", "tsm", "requests") for v in ("do", "undo") for w in ("before", "after")] + ["bind.tsm:do:held"]:
         t.daemon.start({"TDID_TEST_KILL": point})
         vm = t.vm()
         vm.attach((bdf, {"guest_rid": RID}))
@@ -422,11 +422,17 @@ def bind_disconnected(t):
         equal(t.device(bdf).text("Custody"), "prepare", f"custody of {bdf}")
     check_log(t)
     eventually(lambda: {e["id"] for e in monitor.seen if e.get("key") == "failed"} == {first, second}, "the signals")
-    text = refused("Kernel", t.client.tdi(first).bind)
-    contains(text, "connect", "why it cannot be bound again")
+    contains(refused("InvalidState", t.client.tdi(first).bind), "tdictl device connect", "what has to be done before it can be bound again")
+    t.device(t.host.dsm(first)).connect()
+    b.bind()
+    b.check(first, second)
+    equal(t.tsm.count("connect"), 2, "connects")
     b.vm.lease.close()
     t.gone(b.vm)
     t.free(first, second)
+    # Who connected it disconnects it.
+    equal(t.host.tsm_connected(t.host.dsm(first)), t.tsm_name, "an operator's connection")
+    t.device(t.host.dsm(first)).disconnect()
 
 
 @scenario("igb", "igb-vf", tsm=("igb",), needs=("bind_module", "kvm"), tags=("quick",))

@@ -14,6 +14,7 @@ import dbus.bus
 import dbus.types
 
 from kit.checks import Failure, eventually
+from kit.requests import Requests
 
 NAME = "org.tdid1"
 ROOT = "/org/tdid1"
@@ -283,6 +284,15 @@ class TDI:
         """Copies of ours of the VM's iommufd and of the device."""
         iommufd, device = self.client.call(self.path, f"{NAME}.TDI", "Handoff")
         return iommufd.take(), device.take()
+
+    def requests(self):
+        """A socket for requests of the guest; the caller closes it."""
+        return Requests(self.client.call(self.path, f"{NAME}.TDI", "OpenRequests").take())
+
+    def request(self, kind, data):
+        """(answer, the TSM's code)"""
+        answer, code = self.client.call(self.path, f"{NAME}.TDI", "GuestRequest", "say", kind, dbus.ByteArray(data))
+        return bytes(answer), int(code)
 
     def export(self, region, offset, size, importer="kvm", accept=()):
         answer = self.client.call(self.path, f"{NAME}.TDI", "ExportDmabuf", "uttsas", dbus.UInt32(region), dbus.UInt64(offset), dbus.UInt64(size),

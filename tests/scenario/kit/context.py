@@ -3,6 +3,7 @@
 # What a scenario gets: the host, a daemon on a bus of its own, a client, the VMs it made, and the end that every scenario
 # shares: everything closed, tdid stopped, nothing left of it.
 
+import json
 import os
 import random
 import signal
@@ -51,6 +52,13 @@ class Context:
     def start(self, env=None):
         """Starts tdid; seconds until it owned its name."""
         return self.daemon.start(env)
+
+    def configured(self, config):
+        """Writes a tdid.conf; what tdid has to be started with to read it."""
+        path = os.path.join(self.folder, "tdid.conf")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        return ("--config=" + path,)
 
     # ---- talking ----
 

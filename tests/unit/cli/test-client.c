@@ -158,6 +158,13 @@ static void test_vm(void) {
         check(further >= 3 && (fcntl(further, F_GETFD) & FD_CLOEXEC));
         close(further);
 
+        check(tdi_client_open_association(c, id, NULL) == -EINVAL);
+        check(tdi_client_open_association(c, id, &further) == 0);
+        check(further >= 3 && (fcntl(further, F_GETFD) & FD_CLOEXEC));
+        check(tdi_client_open_association(c, id, &fd) < 0);
+        check_error(c, TDI_ERROR_IN_USE, "the channel is open");
+        close(further);
+
         fd = eventfd(0, EFD_CLOEXEC);
         check(fd >= 0 && fstat(fd, &st) == 0);
         check(tdi_client_set_kvm(c, id, fd) == 0);
@@ -205,7 +212,9 @@ static bool is_file(int fd, const char *expected) {
 static void test_prepare(void) {
         struct tdi_function f[2] = { { .size = sizeof(f[0]), .bdf = bdf(1) }, { .size = sizeof(f[0]), .bdf = bdf(2) } };
         struct tdi_client *c = new_client();
-        char *id = NULL, *found, *path = NULL, *json;
+        char *id = NULL, *found, *path = NULL, *json, answer[16];
+        struct tdi_request request = { .size = sizeof(request), .kind = TDI_REQUEST_INFO, .in = "\0\xff", .in_size = 2,
+                                       .out = answer, .out_size = sizeof(answer), .timeout_msec = -1 };
         int lease = -1, iommufd, device;
         unsigned before = open_fds();
 
@@ -234,6 +243,23 @@ static void test_prepare(void) {
         check_error(c, TDI_ERROR_POLICY, "/etc/tdid/tdid.conf");
         check(tdi_client_handoff(c, bdf(3), &iommufd, &device) == -ENOENT);
         check(tdi_client_handoff(c, bdf(1), NULL, &device) == -EINVAL);
+
+        check(tdi_client_open_requests(c, bdf(1), &device) == 0);
+        check(device >= 3 && (fcntl(device, F_GETFD) & FD_CLOEXEC));
+        check(tdi_request(device, &request) == -ECONNRESET);
+        close(device);
+        check(tdi_client_open_requests(c, bdf(1), NULL) == -EINVAL);
+        check(tdi_client_open_requests(c, bdf(2), &device) < 0);
+        check_error(c, TDI_ERROR_LIMIT, "close one");
+        check(tdi_client_guest_request(c, bdf(1), &request) == 0);
+        check(request.out_used == 2 && request.tsm_code == 9 && (uint8_t) answer[0] == 0xff && answer[1] == 0);
+        request.out_size = 1;
+        check(tdi_client_guest_request(c, bdf(1), &request) == -EMSGSIZE);
+        request.kind = TDI_REQUEST_START;
+        check(tdi_client_guest_request(c, bdf(1), &request) < 0);
+        check_error(c, TDI_ERROR_KERNEL, "TSM code 0x4");
+        request.in_size = TDI_REQUEST_SIZE_MAX + 1;
+        check(tdi_client_guest_request(c, bdf(1), &request) == -EINVAL);
         check(tdi_client_destroy(c, id, 0) == 0);
         check(hung_up(lease));
         close(lease);

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A TSM that refuses to unbind. The function is quarantined, and its unbind tried again: by itself, later and later, and at once when
+ * somebody asks, or its VM closes. Nothing that could reset or close it happens before that has gone well.
+ */
+#include "custody-engine.h"
+
+#include "vm.h"
+
+#define FIRST_USEC 1000000ULL
+#define MOST_USEC 60000000ULL
+
+bool custody_unbind_is_refused(const Custody *c) {
+        /* What was undone before it is gone: as long as this is not, it is what could not be. */
+        return c->quarantine && !c->damaged && !c->frozen && custody_touched(c, ACTION_BIND_TSM);
+}
+
+bool custody_is_asked_again(const Custody *c) {
+        return c->trying_again && !c->stuck;
+}
+
+static void try_again(Custody *c) {
+        c->again = sd_event_source_disable_unref(c->again);
+        c->trying_again = true;
+        custody_set_goal(c, c->again_goal);
+        manager_touch(c->manager);
+}
+
+static int on_again(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        try_again(userdata);
+        return 0;
+}
+
+void custody_unbind_later(Custody *c, enum custody_goal goal) {
+        uint64_t usec = FIRST_USEC;
+
+        for (unsigned i = 0; i < c->refusals && usec < MOST_USEC; i++)
+                usec *= 2;
+        c->refusals++;
+        c->trying_again = false;
+        c->again_goal = goal == GOAL_DOWN ? GOAL_DOWN : GOAL_UNBIND;
+        c->again = sd_event_source_disable_unref(c->again);
+        if (sd_event_add_time_relative(c->manager->event, &c->again, CLOCK_MONOTONIC, usec < MOST_USEC ? usec : MOST_USEC, 0, on_again, c) < 0)
+                log_oom();
+        /* Nobody else keeps what keeps it bound, nor the device, when tdid ends. */
+        if (!c->vm && !c->given_to_worker)
+                custody_leave(c);
+}
+
+void custody_unbind_again(Custody *c, enum custody_goal goal) {
+        if (!custody_unbind_is_refused(c))
+                return;
+        /* Never less than what it was: a VM that has begun to close stays so. */
+        if (goal == GOAL_DOWN || c->again_goal != GOAL_DOWN)
+                c->again_goal = goal == GOAL_DOWN ? GOAL_DOWN : GOAL_UNBIND;
+        /* Whoever asks may have done something about it. */
+        c->refusals = 0;
+        try_again(c);
+}
+
+void custody_unbind_went_well(Custody *c) {
+        c->again = sd_event_source_disable_unref(c->again);
+        c->refusals = 0;
+        if (!c->trying_again)
+                return;
+        c->trying_again = false;
+        custody_set_quarantine(c, NULL);
+}
+
+void custody_give_back(Custody *c) {
+        if (custody_unbind_is_refused(c))
+                custody_unbind_again(c, GOAL_DOWN);
+        else if (!c->quarantine)
+                custody_set_goal(c, GOAL_DOWN);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Fuzz target of the sockets for requests of guests: packets of a client's on a function that is bound, whose bind provider is this program's
+ * own and looks at every call.
+ *
+ * An input begins with which kinds are allowed (six bits) and whether the function is bound (the next one); then come packets: two bytes of
+ * length, and so many bytes. What the provider makes of a request, its first byte of data says.
+ */
+#include <sys/socket.h>
+#include <tdi/request.h>
+
+#include "fuzz.h"
+#include "host/tdid_bind.h"
+#include "vm/vpci/function.h"
+
+#define PACKETS_MAX 32
+
+static int provider(TdiHost *host, int fd, unsigned long request, void *p) {
+        struct tdid_bind_request *q = p;
+        const uint8_t *in = (const uint8_t *) (uintptr_t) q->in;
+        uint8_t *out = (uint8_t *) (uintptr_t) q->out;
+
+        (void) host;
+        must(request == TDID_BIND_IOC_REQUEST && fcntl(fd, F_GETFD) >= 0);
+        must(q->argsz == sizeof(*q) && q->flags == 0 && q->scope <= 1 && q->in_len <= TDID_BIND_REQUEST_MAX && q->out_len <= TDID_BIND_REQUEST_MAX);
+        for (uint32_t i = 0; i < q->in_len; i++)
+                must(in[i] <= UINT8_MAX);
+        memset(out, 0xa5, q->out_len);
+        q->tsm_code = q->in_len > 1 ? in[1] : 0;
+        switch (q->in_len > 0 ? in[0] & 7 : 0) {
+        case 0:
+                q->out_used = q->in_len < q->out_len ? q->in_len : q->out_len;
+                return 0;
+        case 1:
+                q->out_used = q->out_len;
+                return 0;
+        case 2:
+                /* What no provider says. */
+                q->out_used = q->out_len + 1;
+                return 0;
+        case 3:
+                return -EIO;
+        case 4:
+                return -ENXIO;
+        case 5:
+                return -EINTR;
+        default:
+                return -EPERM;
+        }
+}
+
+static TdiHost host = { .ops = &(const struct tdi_host_ops){ .ioctl = provider } };
+static struct vpci *vpci;
+
+static int tell(struct json_object *event, const int *fds, size_t n_fds, void *userdata) {
+        (void) event;
+        (void) fds;
+        (void) n_fds;
+        (void) userdata;
+        return 0;
+}
+
+static int add(struct function *f, unsigned kinds) {
+        int pair[2], r;
+
+        must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+        /* One that was given up may not be gone yet. */
+        while ((r = requests_add(f->requests, pair[1], kinds, "fuzz")) == -ENOSPC)
+                usleep(100);
+        must(r == 0);
+        return pair[0];
+}
+
+/* Whether the socket is still there. */
+static bool try_packet(int fd, const uint8_t *packet, size_t size, unsigned kinds, bool bound) {
+        static uint8_t answer[sizeof(struct tdi_answer_header) + TDI_REQUEST_SIZE_MAX + 1];
+        struct tdi_request_header q = {};
+        struct tdi_answer_header a;
+        ssize_t n;
+
+        if (send(fd, packet, size, MSG_NOSIGNAL) != (ssize_t) size)
+                return false;
+        n = recv(fd, answer, sizeof(answer), 0);
+        if (size < sizeof(q)) {
+                must(n <= 0);
+                return false;
+        }
+        memcpy(&q, packet, sizeof(q));
+        must(n >= (ssize_t) sizeof(a));
+        memcpy(&a, answer, sizeof(a));
+        must(a.size == sizeof(a) && a.id == q.id && a.error <= 0);
+        must((size_t) n - sizeof(a) <= q.out_max);
+        if (a.error < 0)
+                must(n == sizeof(a));
+        if (q.size != sizeof(q) || q.flags != 0 || q.kind >= TDI_REQUEST_KIND_MAX)
+                must(a.error == -EINVAL);
+        else if (q.out_max > TDI_REQUEST_SIZE_MAX)
+                must(a.error == -EMSGSIZE);
+        else if (!(kinds & 1u << q.kind))
+                must(a.error == -EPERM);
+        else if (!bound)
+                must(a.error == -ENOTCONN);
+        return true;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        unsigned kinds = size > 0 ? data[0] & 0x3f : 0, packets = 0;
+        bool bound = size > 0 && data[0] & 0x40;
+        const uint8_t *end = data + size;
+        struct function f = { .host = &host, .bdf = "0000:01:00.0", .bound = true };
+        int fd, next;
+
+        if (!vpci) {
+                must(vpci_new(&host, tell, NULL, &vpci) == 0);
+                (void) freopen("/dev/null", "we", stderr);
+        }
+        next = fuzz_next_fd();
+        f.vpci = vpci;
+        must(pthread_mutex_init(&f.lock, NULL) == 0 && pthread_cond_init(&f.changed, NULL) == 0);
+        must(requests_new(&f, &host, vpci_request_rate(vpci), &f.requests) == 0);
+        if (bound)
+                requests_bind(f.requests, fd_dup(2));
+        fd = add(&f, kinds);
+        for (data += size > 0; end - data >= 2 && packets < PACKETS_MAX; packets++) {
+                size_t n = (size_t) (data[0] | data[1] << 8);
+
+                data += 2;
+                if (n > (size_t) (end - data))
+                        n = (size_t) (end - data);
+                if (n > 0 && !try_packet(fd, data, n, kinds, bound)) {
+                        (void) close(fd);
+                        fd = add(&f, kinds);
+                }
+                data += n;
+        }
+        while (requests_unbind(f.requests) == -EAGAIN)
+                ;
+        must(!f.tdisp_under_way);
+        f.requests = requests_free(f.requests);
+        (void) close(fd);
+        free(f.report);
+        (void) pthread_cond_destroy(&f.changed);
+        (void) pthread_mutex_destroy(&f.lock);
+        must(fuzz_next_fd() == next);
+        return 0;
+}
