@@ -235,6 +235,32 @@ int bench_holder_serve(struct bench_holder *h, const char *bdf, int device) {
         return fd;
 }
 
+int bench_holder_open_requests(struct bench_holder *h, const char *bdf, unsigned per_second) {
+        _cleanup_close_ int theirs = -EBADF, binding = memfd_create("bench-binding", MFD_CLOEXEC);
+        struct json_object *o;
+        char key[64];
+        int pair[2];
+
+        snprintf(key, sizeof(key), "bind:%s", bdf);
+        put(h, key, binding);
+        o = json_new();
+        json_set_str(o, "op", "vpci.requests");
+        json_set_str(o, "bdf", bdf);
+        json_set_bool(o, "on", true);
+        ask(h, o, -EBADF);
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                err(1, "socketpair");
+        theirs = pair[1];
+        o = json_new();
+        json_set_str(o, "op", "vpci.open_requests");
+        json_set_str(o, "bdf", bdf);
+        json_set_u64(o, "kinds", UINT32_MAX);
+        json_set_u64(o, "per_second", per_second);
+        json_set_str(o, "vm", "bench");
+        ask(h, o, theirs);
+        return pair[0];
+}
+
 void bench_read(int connection, uint64_t offset) {
         struct {
                 struct vu_header header;

@@ -29,6 +29,9 @@ int bench_memory_device(void);
 /* Has @device served as @bdf in an IOAS of its own, and connects to it: the connection has been negotiated and is the caller's, as is @device. */
 int bench_holder_serve(struct bench_holder *h, const char *bdf, int device);
 
+/* Its functions make so many requests of guests a second. A socket for those of @bdf, which is served; the caller's. */
+int bench_holder_open_requests(struct bench_holder *h, const char *bdf, unsigned per_second);
+
 /* One 4-byte read of region 0, as a VMM makes it: 32 bytes there, 36 back. @offset as in the region. */
 void bench_read(int connection, uint64_t offset);
 /* A write of four bytes that nobody answers. */

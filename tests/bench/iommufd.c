@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Loaded before the C library into a bench's holder: a file in memory answers as an iommufd does when it is asked which addresses can be
- * mapped, so that a function can be served where there is no IOMMU. Nothing else is pretended, and nothing of it is in a request's path.
+ * mapped, so that a function can be served where there is no IOMMU. And any file answers as the bind provider does to a request of a guest,
+ * with nothing, at once: what is measured is all but the kernel's part.
  */
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "host/abi/iommufd.h"
+#include "host/tdid_bind.h"
 #include "util/util.h"
 
 #define LAST_ADDRESS ((UINT64_C(1) << 48) - 1)
@@ -37,6 +39,8 @@ int ioctl(int fd, unsigned long request, ...) {
         va_end(ap);
         if (request == TDI_IOMMU_IOAS_IOVA_RANGES && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
                 return windows(arg);
+        if (request == TDID_BIND_IOC_REQUEST)
+                return 0;
         if (!real)
                 real = (int (*)(int, unsigned long, ...)) dlsym(RTLD_NEXT, "ioctl");
         return real(fd, request, arg);

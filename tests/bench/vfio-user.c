@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <err.h>
 #include <linux/perf_event.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -20,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "figures.h"
 #include "holder.h"
 #include "stuck.h"
 
@@ -30,110 +30,7 @@
 #define STEPPED_READS 50
 #define THREADS_MAX 64
 
-static bool as_json;
 static unsigned rounds = 30, stuck_seconds = 6;
-
-/* ---- figures ---- */
-
-struct samples {
-        uint64_t *ns;
-        size_t n, max;
-};
-
-static void sample(struct samples *s, uint64_t ns) {
-        if (s->n == s->max) {
-                s->max = s->max ? s->max * 2 : 4096;
-                s->ns = reallocarray(s->ns, s->max, sizeof(*s->ns));
-                if (!s->ns)
-                        err(1, "samples");
-        }
-        s->ns[s->n++] = ns;
-}
-
-static int compare(const void *a, const void *b) {
-        uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
-
-        return (x > y) - (x < y);
-}
-
-static double percentile_us(struct samples *s, unsigned percent) {
-        size_t at = s->n * percent / 100;
-
-        if (s->n == 0)
-                errx(1, "nothing was measured");
-        qsort(s->ns, s->n, sizeof(*s->ns), compare);
-        return (double) s->ns[at] / 1000;
-}
-
-/* A ratio above its goal is marked; below 0 there is no goal, a baseline of 0 is none. */
-static void figure(const char *name, double value, double baseline, double goal, const char *unit) {
-        double ratio = baseline > 0 ? value / baseline : 0;
-
-        if (as_json) {
-                printf("{\"name\": \"%s\", \"value\": %.3f, \"baseline\": ", name, value);
-                if (baseline > 0)
-                        printf("%.3f, \"ratio\": %.3f", baseline, ratio);
-                else
-                        printf("null, \"ratio\": null");
-                if (goal >= 0)
-                        printf(", \"goal\": %g", goal);
-                else
-                        printf(", \"goal\": null");
-                printf(", \"unit\": \"%s\"}\n", unit);
-        } else {
-                char base[32] = "-", by[32] = "-", wanted[32] = "-";
-
-                if (baseline > 0) {
-                        snprintf(base, sizeof(base), "%.3f%s", baseline, unit);
-                        snprintf(by, sizeof(by), "%.3f", ratio);
-                }
-                if (goal >= 0)
-                        snprintf(wanted, sizeof(wanted), "%g", goal);
-                printf("%s value=%.3f%s baseline=%s ratio=%s goal=%s%s\n", name, value, unit, base, by, wanted,
-                       goal >= 0 && (baseline > 0 ? ratio : value) > goal ? " MISSED" : "");
-        }
-        fflush(stdout);
-}
-
-static void unavailable(const char *name, const char *why) {
-        if (as_json)
-                printf("{\"name\": \"%s\", \"value\": null, \"baseline\": null, \"ratio\": null, \"goal\": null, \"unit\": \"\", \"why\": \"%s\"}\n", name, why);
-        else
-                printf("%s value=n/a baseline=- ratio=- goal=- (%s)\n", name, why);
-        fflush(stdout);
-}
-
-/* ---- the floor ---- */
-
-static pid_t floor_start(int *ret) {
-        int pair[2];
-        pid_t pid;
-
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-                err(1, "socketpair");
-        pid = fork();
-        if (pid < 0)
-                err(1, "fork");
-        if (pid == 0) {
-                char buf[64] = {};
-
-                (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-                (void) close(pair[0]);
-                while (recv(pair[1], buf, REQUEST_SIZE, MSG_WAITALL) == REQUEST_SIZE && send(pair[1], buf, REPLY_SIZE, MSG_NOSIGNAL) == REPLY_SIZE)
-                        ;
-                _exit(0);
-        }
-        (void) close(pair[1]);
-        *ret = pair[0];
-        return pid;
-}
-
-static void floor_turn(int fd) {
-        char buf[64] = {};
-
-        if (send(fd, buf, REQUEST_SIZE, MSG_NOSIGNAL) != REQUEST_SIZE || recv(fd, buf, REPLY_SIZE, MSG_WAITALL) != REPLY_SIZE)
-                err(1, "the other end of the ping-pong");
-}
 
 /* ---- what is measured ---- */
 
@@ -154,7 +51,7 @@ static void latency(int connection, int floor_fd) {
                 for (unsigned i = 0; i < PER_ROUND; i++) {
                         uint64_t begin = bench_now_ns();
 
-                        floor_turn(floor_fd);
+                        floor_turn(floor_fd, REQUEST_SIZE, REPLY_SIZE);
                         /* The first round warms up. */
                         if (round > 0)
                                 sample(&bare, bench_now_ns() - begin);
@@ -399,7 +296,7 @@ static void multiples(int connection, int floor_fd, double *ret_p50, double *ret
                 for (unsigned i = 0; i < PER_ROUND / 4; i++) {
                         uint64_t begin = bench_now_ns();
 
-                        floor_turn(floor_fd);
+                        floor_turn(floor_fd, REQUEST_SIZE, REPLY_SIZE);
                         sample(&bare, bench_now_ns() - begin);
                 }
                 reads(connection, PER_ROUND / 4, &served);
@@ -435,22 +332,6 @@ static void beside_stuck(struct bench_holder *h, int connection, int floor_fd, c
         (void) close(other);
 }
 
-static void one_processor(void) {
-        cpu_set_t all, one;
-        int cpu = 0;
-
-        if (sched_getaffinity(0, sizeof(all), &all) < 0)
-                err(1, "sched_getaffinity");
-        /* The last one: interrupts go to the first. */
-        for (int i = 0; i < CPU_SETSIZE; i++)
-                if (CPU_ISSET(i, &all))
-                        cpu = i;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        if (sched_setaffinity(0, sizeof(one), &one) < 0)
-                err(1, "sched_setaffinity");
-}
-
 int main(int argc, char **argv) {
         struct bench_holder holder = {};
         struct stuck_device stuck;
@@ -460,7 +341,7 @@ int main(int argc, char **argv) {
 
         for (int i = 1; i < argc; i++) {
                 if (streq(argv[i], "--json"))
-                        as_json = true;
+                        figures_json = true;
                 else if (startswith(argv[i], "--rounds="))
                         rounds = (unsigned) strtoul(argv[i] + strlen("--rounds="), NULL, 10);
                 else if (startswith(argv[i], "--stuck-seconds="))
@@ -476,7 +357,7 @@ int main(int argc, char **argv) {
         one_processor();
         /* Before the holder, which sees our mounts. */
         r = stuck_start(&stuck);
-        floor_pid = floor_start(&floor_fd);
+        floor_pid = floor_start(SOCK_STREAM, REQUEST_SIZE, REPLY_SIZE, &floor_fd);
         bench_holder_start(&holder, program);
         device = bench_memory_device();
         connection = bench_holder_serve(&holder, "0000:01:00.0", device);
