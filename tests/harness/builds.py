@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Variant:
     slowness: int = 1
     wrapper: tuple = ()
     env: dict = field(default_factory=dict, hash=False)
+    # For another architecture, against the libraries in Builds.sysroot.
+    cross: bool = False
 
 
 SANITIZERS = {
@@ -46,8 +49,27 @@ VARIANTS = (
     ASAN,
     TSAN,
 )
+ARM64 = Variant("arm64", "gcc for arm64", slowness=4, cross=True, options=("-Dkill_points=true",))
 FUZZ = Variant("fuzz", "clang with libFuzzer", compiler="clang",
                options=("-Doptimization=1", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"))
+CROSS_FILE = """[constants]
+sysroot = '{sysroot}'
+[binaries]
+c = [{ccache}'aarch64-linux-gnu-gcc', '--sysroot=' + sysroot]
+ar = 'aarch64-linux-gnu-ar'
+strip = 'aarch64-linux-gnu-strip'
+pkgconfig = 'pkg-config'
+[properties]
+sys_root = sysroot
+pkg_config_libdir = [sysroot + '/usr/lib/aarch64-linux-gnu/pkgconfig', sysroot + '/usr/share/pkgconfig']
+# tests/arm64/wrap sees to that.
+needs_exe_wrapper = false
+[host_machine]
+system = 'linux'
+cpu_family = 'aarch64'
+cpu = 'aarch64'
+endian = 'little'
+"""
 NINJA_STEP = re.compile(r"\[\d+/\d+\] |(gcc|g\+\+|clang|clang\+\+) -|INFO: ")
 # Where the tree lies is of no matter to what is compiled: paths are relative, but for the folder in the debugging information.
 CCACHE = {"CCACHE_DIR": str(CACHE / "ccache"), "CCACHE_NOHASHDIR": "1", "CCACHE_MAXSIZE": "1G"}
@@ -58,7 +80,9 @@ class Builds:
     def __init__(self, root):
         self.root = root
         self.logs = root / "build/logs"
+        self.sysroot = None
         self._done = {}
+        self._lock = threading.Lock()
 
     def folder(self, variant):
         return self.root / "build" / variant.name
@@ -75,7 +99,11 @@ class Builds:
         return False
 
     def compile(self, variant):
-        """Configures (anew when the options have changed) and compiles; once a run. Returns (ended, log)."""
+        """Configures (anew when the options have changed) and compiles; once a run. Returns (ended, log). Any thread may call it."""
+        with self._lock:
+            return self._compile(variant)
+
+    def _compile(self, variant):
         if variant.name in self._done:
             return self._done[variant.name]
         folder, log = self.folder(variant), self.logs / f"build-{variant.name}.log"
@@ -85,7 +113,12 @@ class Builds:
         compilers = {"gcc": ("gcc", "g++"), "clang": ("clang", "clang++")}[variant.compiler]
         ccache = "ccache " if shutil.which("ccache") else ""
         env = {"CC": ccache + compilers[0], "CXX": ccache + compilers[1], "CFLAGS": "", "CXXFLAGS": "", "LDFLAGS": ""}
-        stamp, wanted = folder / ".tdid-options", json.dumps([env, options])
+        if variant.cross:
+            cross = self.root / f"build/{variant.name}-cross.ini"
+            cross.parent.mkdir(exist_ok=True)
+            cross.write_text(CROSS_FILE.format(sysroot=self.sysroot, ccache="'ccache', " if ccache else ""))
+            options = (*COMMON, *variant.options, "--cross-file", str(cross), "-Dkernel_headers=")
+        stamp, wanted = folder / ".tdid-options", json.dumps([env, options, self.sysroot if variant.cross else None])
         if folder.exists() and (not stamp.exists() or stamp.read_text() != wanted):
             print(f"  {folder} was configured otherwise: configuring it anew", flush=True)
             shutil.rmtree(folder)
@@ -133,25 +166,45 @@ def _meson_results(folder):
 ONCE = ("sim-machine", "vpci", "vconfig", "ranges", "dma-helper", "dma-shared", "dma-model", "worker", "inventory", "tdictl", "handoff")
 
 
-def _run_unit(report, builds, variant, prefix, wrapper, slowness, full, seed):
-    folder, log = builds.folder(variant), builds.logs / f"unit-{prefix}.log"
+def _names(folder):
     listed = child.run(["meson", "test", "-C", folder, "--no-rebuild", "--list"])
-    names = [line.split(" / ")[-1].strip() for line in listed.output.split("\n")
-             if line.strip() and not line.startswith(("ninja:", "WARNING", "No tests"))]
+    return [line.split(" / ")[-1].strip() for line in listed.output.split("\n")
+            if line.strip() and not line.startswith(("ninja:", "WARNING", "No tests"))]
+
+
+def run_variant(report, builds, variant, limits, choose, seed):
+    """The unit tests of a variant that are reported under another suite: but for those in limits (name: why not), and of those whom choose picks."""
+    names = [n for n in _names(builds.folder(variant)) if report.selection.wants(variant.name, f"unit:{n}")]
+    for name in [n for n in names if n in limits]:
+        report.skipped(f"unit:{name}", limits[name])
+    names = [n for n in names if n not in limits]
+    names = choose(names) if choose else names
+    if names:
+        _run_tests(report, builds, variant, "unit", (), variant.slowness, names, seed)
+
+
+def _run_unit(report, builds, variant, prefix, wrapper, slowness, full, seed):
+    names = _names(builds.folder(variant))
     every = full or not report.selection.whole or variant.env or variant is DEFAULT
     wanted = [n for n in names if report.selection.wants("unit", f"{prefix}:{n}") and (every or n not in ONCE)]
     if not wanted:
         if not names:
             report.skipped(f"{prefix}:*", "meson knows no tests")
         return
+    _run_tests(report, builds, variant, prefix, wrapper, slowness, [] if len(wanted) == len(names) else wanted, seed, len(wanted))
+
+
+def _run_tests(report, builds, variant, prefix, wrapper, slowness, wanted, seed, number=None):
+    """wanted: all of them where it is empty; then number says how many there are."""
+    number = number or len(wanted)
+    folder, log = builds.folder(variant), builds.logs / f"unit-{variant.name if variant.cross else prefix}.log"
     for old in (folder / "meson-logs").glob("testlog*"):
         old.unlink()
     command = ["meson", "test", "-C", folder, "--no-rebuild", "--timeout-multiplier", slowness,
-               "--num-processes", 2 * os.cpu_count()]  # many of them mostly wait
+               "--num-processes", 4 * os.cpu_count()]  # many of them mostly wait
     if wrapper:
         command += ["--wrapper", " ".join(wrapper)]
-    if len(wanted) < len(names):
-        command += wanted
+    command += wanted
     ended = child.run(command, log, env={**variant.env, "TDID_SEED": str(seed)})
     seen = 0
     for name, result, seconds, output in _meson_results(folder):
@@ -164,8 +217,8 @@ def _run_unit(report, builds, variant, prefix, wrapper, slowness, full, seed):
         else:
             tail = "\n".join(output.rstrip("\n").split("\n")[-60:])
             report.failed(f"{prefix}:{name}", seconds, f"{result}\n{tail}", log)
-    if seen < len(wanted):
-        report.failed(f"{prefix}:*", ended.seconds, f"{len(wanted)} tests were to run, {seen} have reported\n{ended.tail()}", log)
+    if seen < number:
+        report.failed(f"{prefix}:*", ended.seconds, f"{number} tests were to run, {seen} have reported\n{ended.tail()}", log)
 
 
 def run_units(report, builds, full, seed, **_):

@@ -68,7 +68,7 @@ def _clang_tidy(report, folder, root, logs):
         if clean and clean.exists():
             clean.touch()
             return None
-        ended = child.run(["clang-tidy", "--quiet", "--warnings-as-errors=*", "-p", folder, file])
+        ended = child.run([*child.BESIDE_A_VM, "clang-tidy", "--quiet", "--warnings-as-errors=*", "-p", folder, file])
         if ended.code == 0 and clean:
             clean.touch()
         return file, ended
@@ -116,5 +116,5 @@ def run_lint(report, builds, **_):
             cache = builds.root / "build/cppcheck"
             cache.mkdir(parents=True, exist_ok=True)
             log = builds.logs / "lint-cppcheck.log"
-            report.result(name, child.run(["cppcheck", f"--project={folder}/compile_commands.json", f"-j{os.cpu_count()}",
+            report.result(name, child.run([*child.BESIDE_A_VM, "cppcheck", f"--project={folder}/compile_commands.json", f"-j{os.cpu_count()}",
                                            f"--cppcheck-build-dir={cache}", *CPPCHECK], log), log)

@@ -6,6 +6,7 @@ removed at any time. Build folders and logs are in build/.
 """
 
 import argparse
+import itertools
 import os
 import random
 import shutil
@@ -18,6 +19,7 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import arm64
 import builds
 import child
 import conformance
@@ -30,20 +32,22 @@ from report import Report, Selection
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 # needs: the parts of the cache that must be there before the suite starts. slow: left out by --quick. lane: suites run one
-# after another, but two lanes, that of the VM and what goes well beside it, run side by side: a VM spends half of its time waiting.
+# after another, but two lanes, that of the VM and what goes well beside it (a and b), run side by side: a VM spends half of its time
+# waiting. So do unit tests (lane u), beside which the sources are checked (v).
 Suite = namedtuple("Suite", "name about function needs slow lane", defaults=("",))
 VM_NEEDS = ("fetch-qemu", "build-root", "build-kernel", "fetch-qemu-client", "build-guest", "build-client")
 SUITES = (
     Suite("build", "every variant compiles without a warning", builds.run_builds, (), False),
-    Suite("unit", "unit tests in every variant", builds.run_units, ("fetch-headers",), False),
-    Suite("lint", "clang-tidy and cppcheck", lint.run_lint, (), False),
+    Suite("unit", "unit tests in every variant", builds.run_units, ("fetch-headers",), False, "u"),
+    Suite("lint", "clang-tidy and cppcheck", lint.run_lint, (), False, "v"),
+    Suite("arm64", "built for arm64, unit tests and scenarios under qemu-user", arm64.run_arm64, ("fetch-arm64",), False, "v"),
+    Suite("modules", "the test kernel modules compile without a warning", vm.run_modules, ("build-kernel",), True),
     Suite("sim", "scenarios on the simulation", sim.run_plain, (), False),
-    Suite("sim-asan", "the same scenarios, with ASan and UBSan", sim.run_asan, (), False),
-    Suite("sim-tsan", "the same scenarios, with the thread sanitizer", sim.run_tsan, (), False),
+    Suite("sim-asan", "the same scenarios, with ASan and UBSan", sim.run_asan, (), False, "b"),
+    Suite("sim-tsan", "the same scenarios, with the thread sanitizer", sim.run_tsan, (), False, "b"),
     Suite("sim-matrix", "host calls that fail, and processes that die at one", sim.run_matrix, (), False, "b"),
     Suite("conformance", "calls recorded on the real kernel, on the simulation", conformance.run_corpus, (), False, "b"),
     Suite("fuzz", "some seconds of every fuzz target", fuzz.run_fuzz, (), False, "b"),
-    Suite("modules", "the test kernel modules compile without a warning", vm.run_modules, ("build-kernel",), True),
     Suite("guest", "the guest of the vfio-user scenarios, with QEMU's own device", vm.run_guest, ("fetch-qemu-client", "build-guest"), True, "b"),
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),
@@ -62,8 +66,9 @@ suites: {}
   --only 'unit/asan:*'   the unit tests of one variant
   --only edu_dma         that test in every suite that has it
 
-Sampled tests print their seed; TDID_SEED=N in the environment repeats a run. The whole run has a budget: 20 minutes when
-the cache was warm, 60 otherwise; a run over it fails. --full and --only have none.
+Sampled tests print their seed: that of the commit's tree, with --full a new one each time; TDID_SEED=N in the environment
+sets it. The whole run has a budget: 20 minutes when the cache was warm, 60 otherwise; a run over it fails. --full and
+--only have none.
 """
 
 
@@ -98,7 +103,7 @@ def list_tests(suites, made):
             names = ["clang-tidy", "cppcheck"]
         elif suite.name == "modules":
             names = ["build"]
-        elif suite.name == "guest":
+        elif suite.name in ("guest", "arm64"):
             names = []
         elif suite.name.startswith(("conformance", "sim-matrix")):
             names = []
@@ -119,6 +124,14 @@ def list_tests(suites, made):
                 names += vm.scenarios(ROOT, suite.name == "vm-systemd")
         for name in names or ["*"]:
             print(f"{suite.name}/{name}")
+
+
+def seed_of_tree(full):
+    """Whoever runs the CI tier on a commit runs the sample that CI took of it, and the next commit's is another. None: --full, no git."""
+    if full:
+        return None
+    tree = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD^{tree}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return int(tree.stdout[:7], 16) if tree.returncode == 0 else None
 
 
 def parse():
@@ -149,13 +162,19 @@ def run_suite(suite, report, made, full, seed, missing):
 
 
 def run_suites(suites, serial, run):
-    """Those without a lane in order, then the lanes side by side."""
+    """All in order; the lanes of suites that stand together side by side."""
+    for beside, some in itertools.groupby(suites, lambda suite: {"": None, "u": "unit", "v": "unit"}.get(suite.lane, "vm")):
+        if serial or not beside:
+            for suite in some:
+                run(suite)
+        else:
+            run_lanes(some, run)
+
+
+def run_lanes(suites, run):
     lanes = {}
     for suite in suites:
-        if serial or not suite.lane:
-            run(suite)
-        else:
-            lanes.setdefault(suite.lane, []).append(suite)
+        lanes.setdefault(suite.lane, []).append(suite)
     with ThreadPoolExecutor(max(len(lanes), 1)) as pool:
         for lane in [pool.submit(lambda lane=lane: [run(suite) for suite in lane]) for lane in lanes.values()]:
             lane.result()
@@ -181,7 +200,7 @@ def main():
 
     for number in INTERRUPTIONS:
         signal.signal(number, interrupted)
-    seed = int(os.environ.get("TDID_SEED") or random.SystemRandom().randrange(1, 1 << 31))
+    seed = int(os.environ.get("TDID_SEED") or seed_of_tree(args.full) or random.SystemRandom().randrange(1, 1 << 31))
     needs = list(dict.fromkeys(n for s in suites for n in s.needs))
     warm = is_warm(needs)
     begin = time.monotonic()

@@ -15,7 +15,7 @@ ASAN_SCENARIOS = ("main_job_*", "failing_*", "bad_*", "tsm_*", "group_*", "set_k
 TSAN_SCENARIOS = ("main_job_destroy", "main_job_both_killed", "tsm_slow", "group_*", "set_kvm", "vu_edu", "vu_hostile_races", "vu_stuck_reset")
 
 
-def run_sim(report, builds, full, seed, suite, variant, timeout=600):
+def run_sim(report, builds, full, seed, suite, variant, timeout=600, before=()):
     root = builds.root
     if not builds.possible:
         report.skipped("*", "there is no meson.build in the tree")
@@ -33,7 +33,7 @@ def run_sim(report, builds, full, seed, suite, variant, timeout=600):
         # Every kind of scenario once; all of them with --full. Threads are tdi-sim's and the holder's alone.
         some = TSAN_SCENARIOS if variant is TSAN else ASAN_SCENARIOS
         wanted = matching(wanted, some)
-    command = [*variant.wrapper, root / RUNNER, "--host=sim", "--build", builds.folder(variant), "--seed", seed, "--jobs", 2 * os.cpu_count()]
+    command = [*before, *variant.wrapper, root / RUNNER, "--host=sim", "--build", builds.folder(variant), "--seed", seed, "--jobs", 2 * os.cpu_count()]
     lines = Lines(report, suite)
     timeout *= 6 if full else 1
     everything = report.selection.whole and (variant is DEFAULT or full)
@@ -72,8 +72,8 @@ def run_plain(report, builds, full, seed, **_):
 
 
 def run_asan(report, builds, full, seed, **_):
-    run_sim(report, builds, full, seed, "sim-asan", ASAN)
+    run_sim(report, builds, full, seed, "sim-asan", ASAN, before=child.BESIDE_A_VM)
 
 
 def run_tsan(report, builds, full, seed, **_):
-    run_sim(report, builds, full, seed, "sim-tsan", TSAN)
+    run_sim(report, builds, full, seed, "sim-tsan", TSAN, before=child.BESIDE_A_VM)

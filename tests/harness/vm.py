@@ -23,20 +23,22 @@ GUEST_RUNNER = "tests/scenario/run"
 QEMU_CRASH = re.compile(r"QEMU ended with code -6:|Assertion `.*' failed|boot: the guest stood still:")
 STALL = re.compile(r"rcu: INFO: .* stall")
 QEMU_RETRIES = 3
-ASAN_SCENARIOS = ("main_job_*", "failing_do", "tsm_counted", "group_whole", "vu_edu")
+ASAN_SCENARIOS = ("main_job_destroy", "main_job_both_killed", "failing_do", "tsm_counted", "group_whole", "vu_edu")
 
 # Where tdid and tdictl talk to each other, or to files of their own, and the kernel has little part, and of what takes its time. The
-# simulation runs all of them every time; here a tenth, chosen by the seed. All of them with --full.
-SAMPLED_SCENARIOS = ("access_*", "bad_*", "journal_*", "names_*", "tdictl_*", "second_daemon", "usage", "strange_state", "unknown_things",
+# simulation runs all of them every time; here a fifteenth, chosen by the seed. All of them with --full.
+SAMPLED_SCENARIOS = ("main_job_pidfd", "main_job_stop", "main_job_holder_*", "cycles", "sixteen_at_once", "all_in_one_transaction", "await_vmm",
+                     "tsm_read_by_others", "tsm_foreign", "access_*", "bad_*", "journal_*", "names_*", "tdictl_*", "second_daemon", "usage", "strange_state", "unknown_things",
                      "closed_vm", "seal_empty", "async_jobs", "vu_*", "p2p_*", "dmabuf_*", "run_*", "handoff_*", "socket_*", "connection_*", "holder_*",
                      "killed_*", "stopped_*", "peer_*", "pinned_*", "describe_*", "kvm_of_peer_several", "guest_*", "qemu_*",
                      "tdid_killed_under_load", "in_use_*", "force_*", "all_or_none_*", "stuck_*", "quarantine*", "workers_*", "many_vms",
-                     "limits", "keepers", "lease_*", "told_to_all", "churn", "absent_function", "newer_*", "restore_unplugged", "replugged", "bind_*", "viommu_*",
+                     "limits", "keepers", "lease_*", "told_to_all", "churn", "absent_function", "newer_*", "restore_unplugged", "replugged", "bind_*", "viommu_*", "request_*", "vf_*", "association_*",
+                     "tdisp_*",
                      "kill_points_*", "failing_undo", "cycles_nvme", "tsm_slow", "group_left_behind", "group_member_*",
-                     "tsm_two_slow", "stop_*", "bus_gone")
+                     "tsm_two_slow", "stop_*", "bus_gone", "ide_*")
 # But these always: what only the kernel can say of functions that are served.
 ALWAYS = ("vu_edu", "vu_irqs", "vu_stuck_close", "p2p_edu", "peer_memory", "dmabuf_decode", "guest_drives_edu", "bind_late", "bind_end_both",
-          "bind_module_errors", "viommu_prepared")
+          "bind_module_errors", "viommu_prepared", "tdisp_states", "association_made")
 
 
 class Lines:
@@ -82,13 +84,13 @@ class Lines:
                 self.report.say(f"        {self.suite}: {text}")
 
 
-def scenarios(root, systemd):
-    """Names of the scenarios that fit a boot, as the guest's runner lists them."""
+def scenarios(root, systemd, tag=None):
+    """Names of the scenarios that fit a boot, as the guest's runner lists them; those with a tag alone."""
     listed = subprocess.run([root / GUEST_RUNNER, "--list"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     names = []
     for line in listed.stdout.split("\n"):
         name, _, tags = line.partition(" tags: ")
-        if name.strip() and ("systemd" in tags.split()) == systemd:
+        if name.strip() and ("systemd" in tags.split()) == systemd and (not tag or tag in tags.split()):
             names.append(name.split()[0])
     return names
 
@@ -107,7 +109,7 @@ def _some(names, variant, seed):
         # On the simulation the sanitizers see every kind of scenario; here, what only a real kernel answers.
         return matching(names, ASAN_SCENARIOS)
     sampled = [n for n in matching(names, SAMPLED_SCENARIOS) if n not in ALWAYS]
-    left_out = set(sampled) - set(random.Random(seed).sample(sampled, len(sampled) // 10))
+    left_out = set(sampled) - set(random.Random(seed).sample(sampled, len(sampled) // 15))
     return [n for n in names if n not in left_out]
 
 
