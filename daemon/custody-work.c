@@ -65,6 +65,7 @@ static void take_viommu(Custody *c) {
                 return;
         s->nest = (uint32_t) json_u64_or(c->values, "nest", 0);
         s->viommu = (uint32_t) json_u64_or(c->values, "viommu", 0);
+        vm_spaces_listen(c->vm);
         vm_touch(c->vm);
 }
 

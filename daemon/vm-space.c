@@ -5,8 +5,10 @@
  */
 #include <stdio.h>
 
+#include "bus/bus.h"
 #include "host/abi/iommufd.h"
 #include "vm.h"
+#include "vpci.h"
 #include "worker.h"
 
 /* In the place of a group: the space is no function's any more. Unmapped and destroyed when the VM closes, by a worker before, by the one that is at it. */
@@ -14,6 +16,7 @@ enum {
         SPACE_LEFT = -2,
         SPACE_ENDING = -3,
         SPACE_BEING_ENDED = -4,
+        SPACE_QUIETING = -5, /* its vIOMMU's events are listened to still: ending follows */
 };
 
 bool vm_nests(const VM *vm) {
@@ -125,6 +128,57 @@ struct json_object *vm_spaces_to_unmap(const VM *vm) {
         return list;
 }
 
+/* ---- events of vIOMMUs: the holder reads them ---- */
+
+void vm_spaces_listen(VM *vm) {
+        for (size_t i = 0; vm->close == CLOSE_NOT && i < vm->n_spaces; i++)
+                if (vm->spaces[i].viommu && vm->spaces[i].group >= 0)
+                        (void) vpci_viommu(vm, vm->spaces[i].viommu, true, NULL, NULL);
+}
+
+/* An answer each: when the last has come, all are quiet. */
+static void on_quiet(_unused_ int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        VM *vm = userdata;
+
+        if (--vm->quieting > 0)
+                return;
+        for (size_t i = 0; i < vm->n_spaces; i++)
+                if (vm->spaces[i].group == SPACE_QUIETING) {
+                        vm->spaces[i].group = SPACE_ENDING;
+                        vm->spaces[i].quiet = true;
+                }
+        /* What was said of them last. */
+        json_putp(&vm->viommus);
+        vm->viommus = NULL;
+        manager_touch(vm->manager);
+}
+
+/* The queue of its events keeps a vIOMMU from being destroyed. */
+static void quiet(VM *vm, struct vm_space *s) {
+        s->quiet = true;
+        if (s->viommu == 0 || vpci_viommu(vm, s->viommu, false, on_quiet, vm) < 0)
+                return;
+        vm->quieting++;
+        s->group = SPACE_QUIETING;
+        s->quiet = false;
+        vm_touch(vm);
+}
+
+void vm_on_iommu_event(VM *vm, struct json_object *event) {
+        uint64_t viommu = json_u64_or(event, "viommu", 0);
+        int64_t sid = json_i64_or(event, "sid", -1);
+        char bdf[TDI_BDF_MAX] = "", path[64], text[256];
+
+        for (size_t i = 0; i < vm->n_tdis; i++)
+                if (vm->tdis[i]->custody && sid == vm->tdis[i]->guest_rid && json_u64_or(vm->tdis[i]->custody->values, "viommu", 0) == viommu)
+                        tdi_bdf_format(vm->tdis[i]->bdf, bdf);
+        snprintf(text, sizeof(text), "vIOMMU %llu reports of requester ID %#06llx: %s", (unsigned long long) viommu,
+                 (unsigned long long) sid, json_str_or(event, "text", ""));
+        if (vpci_may_log(vm))
+                log_warning("VM %s: %s: %s", vm->name, *bdf ? bdf : "no function that is attached", text);
+        bus_emit_iommu_event(vm->manager, vm_path(vm, path), bdf, json_str_or(event, "name", ""), text);
+}
+
 static void on_ended(_unused_ Worker *w, int r, const char *text, _unused_ struct json_object *values, _unused_ struct ipc_fds *fds,
                      void *userdata) {
         VM *vm = userdata;
@@ -151,8 +205,11 @@ bool vm_spaces_settle(VM *vm) {
         struct json_object *list;
         bool any = false;
 
-        for (size_t i = 0; i < vm->n_spaces; i++)
+        for (size_t i = 0; i < vm->n_spaces; i++) {
+                if (vm->spaces[i].group == SPACE_ENDING && !vm->spaces[i].quiet)
+                        quiet(vm, &vm->spaces[i]);
                 any |= vm->spaces[i].group == SPACE_ENDING;
+        }
         if (!any || !vm_need_worker(vm))
                 return false;
         args = json_new();
@@ -206,7 +263,7 @@ void vm_spaces_take_record(VM *vm, struct json_object *list) {
                 s->viommu = (uint32_t) json_u64_or(o, "viommu", 0);
                 snprintf(s->iommu, sizeof(s->iommu), "%s", json_str_or(o, "iommu", ""));
                 /* An earlier tdid's worker may still be at it, and its number another space's when it is done: not before the VM ends. */
-                if (s->group == SPACE_ENDING || s->group == SPACE_BEING_ENDED)
+                if (s->group == SPACE_ENDING || s->group == SPACE_BEING_ENDED || s->group == SPACE_QUIETING)
                         s->group = SPACE_LEFT;
         }
         vm->n_spaces = n;

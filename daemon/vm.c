@@ -79,6 +79,7 @@ VM *vm_free(VM *vm) {
         }
         json_putp(&vm->adopting);
         json_putp(&vm->vpci_state);
+        json_putp(&vm->viommus);
         free(vm->tdis);
         free(vm->keepers);
         free(vm->spaces);
@@ -319,6 +320,7 @@ struct json_object *vm_record(VM *vm, bool describe) {
                 json_set_str(o, "watch", watch_describe(vm->manager->watch));
                 vm_describe_viommu(vm, text, sizeof(text));
                 json_set_str(o, "vIOMMU", text);
+                json_set_take(o, "viommus", vm->viommus ? json_object_get(vm->viommus) : json_new_array());
                 json_set_take(o, "pinned", describe_pinned(vm));
                 association_describe(vm, o);
                 return o;

@@ -74,6 +74,7 @@ struct vm_space {
         uint32_t ioas;
         char iommu[32];        /* name of the physical IOMMU in sysfs, "": not shared */
         uint32_t nest, viommu; /* the nest parent and the vIOMMU, 0: none */
+        bool quiet;            /* nobody listens to that any more */
 };
 
 typedef void (*vm_ready)(VM *vm, int r, void *userdata);
@@ -127,6 +128,8 @@ struct VM {
         size_t n_tdis, room_tdis;
         struct vm_space *spaces;
         size_t n_spaces;
+        unsigned quieting;              /* vIOMMUs that the holder is ceasing to listen to */
+        struct json_object *viommus;    /* what it has last said of those that it listens to; NULL */
 
         unsigned await;          /* seconds */
         uint64_t await_deadline; /* CLOCK_MONOTONIC, µs; 0: not counting */
@@ -198,6 +201,10 @@ void vm_space_settle(VM *vm, const Custody *c);
 void vm_space_leave(VM *vm, const Custody *c);
 /* One step of what the two have begun; true when something changed. */
 bool vm_spaces_settle(VM *vm);
+/* Has the holder read the events of all vIOMMUs that there are, and those that it reads already. */
+void vm_spaces_listen(VM *vm);
+/* One of them, as the holder has told it (vm/vpci/vpci.h): for the log and the bus. */
+void vm_on_iommu_event(VM *vm, struct json_object *event);
 /* All of them, for vm.unmap. */
 struct json_object *vm_spaces_to_unmap(const VM *vm);
 /* Why the function has no virtual device in a secure vIOMMU though its platform wants one; NULL. */

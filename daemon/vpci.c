@@ -73,6 +73,18 @@ int vpci_stop(Custody *c, bool idle, holder_done done, void *userdata) {
         return holder_call(c->vm->holder, q, NULL, 0, done, userdata);
 }
 
+int vpci_viommu(VM *vm, uint32_t id, bool on, holder_done done, void *userdata) {
+        struct json_object *q;
+
+        if (!vpci_takes_requests(vm))
+                return -EOPNOTSUPP;
+        q = request("vpci.viommu", NULL);
+        json_set_u64(q, "id", id);
+        json_set_u64(q, "type", vm->platform->viommu_type);
+        json_set_bool(q, "on", on);
+        return holder_call(vm->holder, q, NULL, 0, done, userdata);
+}
+
 int vpci_stop_all(VM *vm, holder_done done, void *userdata) {
         if (!vpci_is_there(vm))
                 return -ENOTCONN;
@@ -329,6 +341,8 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
                 vm->vpci_moved = true;
         if (streq(what, "peer-gone"))
                 peer_gone(vm, json_u64_or(event, "serial", 0));
+        if (streq(what, "iommu"))
+                vm_on_iommu_event(vm, event);
         if (!t)
                 return;
         if (streq(what, "connected"))
@@ -373,11 +387,13 @@ void vpci_listen(VM *vm) {
 /* ---- state ---- */
 
 void vpci_take_state(VM *vm, struct json_object *answer) {
-        struct json_object *list;
+        struct json_object *list, *viommus;
 
         if (json_get_array(answer, "functions", &list) < 0)
                 return;
         vm->pinned = json_u64_or(answer, "pinned", 0);
+        json_putp(&vm->viommus);
+        vm->viommus = json_get_array(answer, "viommus", &viommus) < 0 ? NULL : json_object_get(viommus);
         for (size_t i = 0; i < vm->n_tdis; i++) {
                 json_putp(&vm->tdis[i]->vpci);
                 vm->tdis[i]->vpci = NULL;
@@ -470,6 +486,8 @@ static void on_recovered(int r, struct json_object *answer, _unused_ struct ipc_
                         peer_resume(vm, json_u64_or(answer, "serial", 0), (pid_t) pid);
                 else
                         peer_none(vm);
+                /* Where its tdid has died before it said so. */
+                vm_spaces_listen(vm);
         } else if (r < 0)
                 log_warning("VM %s: its holder does not say what it serves: %s", vm->name, strerror(-r));
         vm->vpci_recovered = NULL;

@@ -25,6 +25,8 @@ int vpci_stop(Custody *c, bool idle, holder_done done, void *userdata);
  * The VM's functions are served no longer, whatever else tdid is doing with them: nobody is connected any more when @done runs. Each still has to
  * be stopped.
  */
+/* The holder listens to a vIOMMU of the VM's platform, or ceases to. done() may be NULL. */
+int vpci_viommu(VM *vm, uint32_t id, bool on, holder_done done, void *userdata);
 int vpci_stop_all(VM *vm, holder_done done, void *userdata);
 /*
  * Its client changes nothing any more that a bind locks, or may again; @done of holder_call() has the custody. -EAGAIN from the holder: other functions

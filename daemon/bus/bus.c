@@ -239,6 +239,11 @@ void bus_emit_closing(Manager *m, const char *path, const char *reason) {
                 (void) sd_bus_emit_signal(m->bus, path, BUS_VM, "Closing", "s", reason);
 }
 
+void bus_emit_iommu_event(Manager *m, const char *path, const char *bdf, const char *event, const char *text) {
+        if (m->serving)
+                (void) sd_bus_emit_signal(m->bus, path, BUS_VM, "IOMMUEvent", "sss", bdf, event, text);
+}
+
 void bus_emit_failed(Manager *m, const char *path, const char *reason) {
         if (m->serving)
                 (void) sd_bus_emit_signal(m->bus, path, BUS_TDI, "Failed", "s", reason);

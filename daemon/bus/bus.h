@@ -29,6 +29,7 @@ void bus_added(Manager *m, const char *path, const char *interface);
 void bus_removed(Manager *m, const char *path, const char *interface);
 void bus_changed(Manager *m, const char *path, const char *interface, ...) __attribute__((__sentinel__));
 void bus_emit_closing(Manager *m, const char *path, const char *reason);
+void bus_emit_iommu_event(Manager *m, const char *path, const char *bdf, const char *event, const char *text);
 void bus_emit_failed(Manager *m, const char *path, const char *reason);
 /* The TDI goes: who waits for an answer to GuestRequest gets none (requests.c). */
 void bus_end_guest_requests(TDI *t);

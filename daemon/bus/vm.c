@@ -389,6 +389,7 @@ const sd_bus_vtable bus_vm_vtable[] = {
                                 bus_method_create_shared_buffer, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_describe, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_SIGNAL_WITH_ARGS("Closing", SD_BUS_ARGS("s", reason), 0),
+        SD_BUS_SIGNAL_WITH_ARGS("IOMMUEvent", SD_BUS_ARGS("s", bdf, "s", event, "s", text), 0),
         SD_BUS_PROPERTY("Name", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("UUID", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Platform", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),

@@ -120,32 +120,36 @@ static int on_export(struct tdi_client *c, sd_bus_message *m, const char *key) {
         return 0;
 }
 
-/* Signals with a reason. Finished has an error name before the text: both are given, as "Name: text". */
+/* Signals with a reason; or with several texts, which are members of an object then. */
 static int on_notice(struct tdi_client *c, sd_bus_message *m, const char *type_interface, const char *key) {
+        static const struct {
+                const char *key, *members[4];
+        } several[] = { { "finished", { "error", "text" } }, { "iommu_event", { "bdf", "event", "text" } } };
         const struct object_type *t = object_type_of_interface(type_interface);
         _cleanup_(json_object_putp) json_object *v = NULL;
-        const char *reason, *text;
+        const char *const *members = NULL, *text;
         char id[OBJECT_ID_MAX];
         int r;
 
         if (object_id(t, sd_bus_message_get_path(m), id) < 0)
                 return 0;
-        r = sd_bus_message_read(m, "s", &reason);
+        for (size_t i = 0; i < ARRAY_SIZE(several); i++)
+                if (streq(key, several[i].key))
+                        members = several[i].members;
+        if (members) {
+                v = json_object_new_object();
+                for (r = v ? 0 : -ENOMEM; r >= 0 && *members; members++) {
+                        r = sd_bus_message_read(m, "s", &text);
+                        if (r >= 0)
+                                r = json_add_string(v, *members, startswith(text, TDI_ERROR_PREFIX) ? text + strlen(TDI_ERROR_PREFIX) : text);
+                }
+        } else {
+                r = sd_bus_message_read(m, "s", &text);
+                if (r >= 0 && !(v = json_object_new_string(text)))
+                        r = -ENOMEM;
+        }
         if (r < 0)
                 return r;
-        if (streq(key, "finished")) {
-                r = sd_bus_message_read(m, "s", &text);
-                if (r < 0)
-                        return r;
-                v = json_object_new_object();
-                if (!v)
-                        return -ENOMEM;
-                if (startswith(reason, TDI_ERROR_PREFIX))
-                        reason += strlen(TDI_ERROR_PREFIX);
-                if ((r = json_add_string(v, "error", reason)) < 0 || (r = json_add_string(v, "text", text)) < 0)
-                        return r;
-        } else if (!(v = json_object_new_string(reason)))
-                return -ENOMEM;
         emit(c, TDI_EVENT_NOTICE, t->name, id, key, json_text(v));
         return 0;
 }
@@ -164,6 +168,8 @@ static int on_signal(sd_bus_message *m, void *userdata, _unused_ sd_bus_error *e
                 (void) on_changed(c, m);
         else if (sd_bus_message_is_signal(m, TDI_IFACE_VM, "Closing") > 0)
                 (void) on_notice(c, m, TDI_IFACE_VM, "closing");
+        else if (sd_bus_message_is_signal(m, TDI_IFACE_VM, "IOMMUEvent") > 0)
+                (void) on_notice(c, m, TDI_IFACE_VM, "iommu_event");
         else if (sd_bus_message_is_signal(m, TDI_IFACE_TDI, "Failed") > 0)
                 (void) on_notice(c, m, TDI_IFACE_TDI, "failed");
         else if (sd_bus_message_is_signal(m, TDI_IFACE_TDI, "Revoked") > 0)

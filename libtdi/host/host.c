@@ -32,6 +32,10 @@ int host_ioctl(TdiHost *host, int fd, unsigned long request, void *arg) {
         return host->ops->ioctl(host, fd, request, arg);
 }
 
+ssize_t host_read(TdiHost *host, int fd, void *buf, size_t size) {
+        return host->ops->read(host, fd, buf, size);
+}
+
 ssize_t host_pread(TdiHost *host, int fd, void *buf, size_t size, uint64_t offset) {
         return host->ops->pread(host, fd, buf, size, offset);
 }

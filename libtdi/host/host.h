@@ -31,6 +31,7 @@ struct tdi_host_ops {
         int (*open)(TdiHost *host, const char *path, int flags);
         int (*close)(TdiHost *host, int fd);
         int (*ioctl)(TdiHost *host, int fd, unsigned long request, void *arg);
+        ssize_t (*read)(TdiHost *host, int fd, void *buf, size_t size);
         ssize_t (*pread)(TdiHost *host, int fd, void *buf, size_t size, uint64_t offset);
         ssize_t (*pwrite)(TdiHost *host, int fd, const void *buf, size_t size, uint64_t offset);
         ssize_t (*readlink)(TdiHost *host, const char *path, char *buf, size_t size);
@@ -66,6 +67,11 @@ int host_open(TdiHost *host, const char *path, int flags);
 /* close(2) whose result counts: a last close may reset a device, and takes that long. */
 int host_close(TdiHost *host, int fd);
 int host_ioctl(TdiHost *host, int fd, unsigned long request, void *arg);
+/*
+ * read(2), for files that are queues and know no offset: iommufd's events. Such a file polls readable when there is something; that it does when
+ * there is nothing may happen too, and the read then gives 0. Quick for those.
+ */
+ssize_t host_read(TdiHost *host, int fd, void *buf, size_t size);
 ssize_t host_pread(TdiHost *host, int fd, void *buf, size_t size, uint64_t offset);
 ssize_t host_pwrite(TdiHost *host, int fd, const void *buf, size_t size, uint64_t offset);
 /* Link target, terminated; the length, or -ENAMETOOLONG where @size is too small. */

@@ -47,6 +47,15 @@ static int linux_ioctl(_unused_ TdiHost *host, int fd, unsigned long request, vo
         return r < 0 ? -errno : r;
 }
 
+static ssize_t linux_read(_unused_ TdiHost *host, int fd, void *buf, size_t size) {
+        ssize_t n;
+
+        do
+                n = read(fd, buf, size);
+        while (n < 0 && errno == EINTR);
+        return n < 0 ? -errno : n;
+}
+
 static ssize_t linux_pread(_unused_ TdiHost *host, int fd, void *buf, size_t size, uint64_t offset) {
         ssize_t n;
 
@@ -211,6 +220,7 @@ static const struct tdi_host_ops linux_ops = {
         .open = linux_open,
         .close = linux_close,
         .ioctl = linux_ioctl,
+        .read = linux_read,
         .pread = linux_pread,
         .pwrite = linux_pwrite,
         .readlink = linux_readlink,

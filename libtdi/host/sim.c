@@ -353,6 +353,26 @@ static ssize_t sim_pread(TdiHost *host, int fd, void *buf, size_t size, uint64_t
         return (ssize_t) done;
 }
 
+/* What makes a queue's socket readable is taken first: an event that comes after it makes it so again. */
+static ssize_t sim_read(TdiHost *host, int fd, void *buf, size_t size) {
+        struct call c = { .op = SIM_PREAD, .b = size < SIM_TRANSFER_MAX ? size : SIM_TRANSFER_MAX, .answer = buf, .room = size };
+        char mark;
+        int64_t n;
+        int r;
+
+        r = is_simulated(fd);
+        if (r < 0)
+                return r;
+        if (r == 0) {
+                r = check_real(fd);
+                return r < 0 ? r : host_read(real_of(host), fd, buf, size);
+        }
+        while (recv(fd, &mark, sizeof(mark), MSG_DONTWAIT) > 0)
+                ;
+        n = call_for_fds(fd, &c, 0);
+        return n >= 0 && (uint64_t) n != c.answer_size ? -EPROTO : (ssize_t) n;
+}
+
 static ssize_t sim_pwrite(TdiHost *host, int fd, const void *buf, size_t size, uint64_t offset) {
         size_t done = 0;
         int64_t n;
@@ -494,6 +514,7 @@ static const struct tdi_host_ops sim_ops = {
         .open = sim_open,
         .close = sim_close,
         .ioctl = sim_ioctl,
+        .read = sim_read,
         .pread = sim_pread,
         .pwrite = sim_pwrite,
         .readlink = sim_readlink,

@@ -290,6 +290,19 @@ static int do_aer(struct command *x) {
         return r < 0 ? r : sim_error(x->c, fn, json_bool_or(x->in, "fatal", false));
 }
 
+static int do_iommu_event(struct command *x) {
+        struct sim_function *fn;
+        int r = get_function(x, &fn);
+        uint64_t event, address;
+
+        if (r < 0)
+                return r;
+        if (json_get_u64(x->in, "event", &event) < 0 || event > UINT8_MAX || json_get_u64(x->in, "address", &address) < 0)
+                return say(x, -EINVAL, "\"event\" or \"address\" is missing or no number of one");
+        r = sim_iommu_event(fn, (uint8_t) event, address);
+        return r == -ENOENT ? say(x, r, "the function has no virtual device") : r == -EOPNOTSUPP ? say(x, r, "nobody has opened a queue for it") : r;
+}
+
 static int do_ide_fail(struct command *x) {
         struct sim_function *fn;
         int r = get_function(x, &fn);
@@ -406,6 +419,7 @@ static const struct {
         { "plug", do_plug, true, " device " },
         { "aer", do_aer, true, " device fatal " },
         { "ide-fail", do_ide_fail, true, " device " },
+        { "iommu-event", do_iommu_event, true, " device event address " },
         { "tsm-load", do_tsm_load, true, " name options " },
         { "tsm-unload", do_tsm_unload, true, " name " },
         { "tsm-bind", do_tsm_bind, true, " device kvm tdi " },

@@ -5,7 +5,6 @@
  */
 #include "sim/iommufd.h"
 
-#define VEVENTQ_DEPTH_MAX (1u << 19)
 #define INVALIDATE_ENTRIES_MAX (1u << 19)
 
 /* ---- page tables ---- */
@@ -254,131 +253,6 @@ int iommufd_hwpt_invalidate(struct iommufd_ctx *x, struct sim_ioctl *io) {
         }
         cmd->entry_num = done;
         return r;
-}
-
-/* ---- queues that are read ---- */
-
-void iommufd_event_object_free(struct iommufd_object *o) {
-        if (o->type == IOMMUFD_VEVENTQ) {
-                struct veventq *q = (struct veventq *) o;
-
-                q->viommu->events = NULL;
-                q->viommu->object.users--;
-        }
-        free(o);
-}
-
-struct event_file {
-        struct iommufd_object *object;
-        struct sim_file *ctx;
-};
-
-/* Nothing in the model faults towards a guest: the queues are empty. */
-static ssize_t event_read(struct sim_call *c, struct sim_file *f, void *buf, size_t size, uint64_t offset) {
-        (void) c;
-        (void) f;
-        (void) buf;
-        (void) size;
-        return offset > 0 ? -ESPIPE : 0;
-}
-
-static void event_release(struct sim_call *c, struct sim_file *f) {
-        struct event_file *e = f->data;
-
-        e->object->users--;
-        sim_file_put(c, e->ctx);
-        free(e);
-}
-
-static const struct sim_file_ops fault_ops = { .kind = "iommufd-fault", .pread = event_read, .release = event_release };
-static const struct sim_file_ops veventq_ops = { .kind = "iommufd-events", .pread = event_read, .release = event_release };
-
-/* iommufd_eventq_init(): the file keeps the object and the context. */
-static struct sim_file *event_file_new(struct sim_call *c, struct iommufd_ctx *x, struct iommufd_object *o, const struct sim_file_ops *ops,
-                                       const char *name) {
-        struct event_file *e;
-        struct sim_file *f;
-
-        e = calloc(1, sizeof(*e));
-        if (!e)
-                return NULL;
-        f = sim_file_new(c, ops, e, O_RDWR, name, "");
-        if (!f) {
-                free(e);
-                return NULL;
-        }
-        e->object = o;
-        o->users++;
-        e->ctx = sim_file_get(x->file);
-        return f;
-}
-
-int iommufd_fault_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io) {
-        struct tdi_iommu_fault_alloc *cmd = (void *) io->arg;
-        struct iommufd_fault *q;
-        struct sim_file *f;
-        int r;
-
-        if (cmd->flags)
-                return -EOPNOTSUPP;
-        q = calloc(1, sizeof(*q));
-        if (!q)
-                return -ENOMEM;
-        r = iommufd_add(x, &q->object, IOMMUFD_FAULT);
-        if (r < 0) {
-                free(q);
-                return r;
-        }
-        f = event_file_new(c, x, &q->object, &fault_ops, "anon_inode:[iommufd-pgfault]");
-        if (!f) {
-                iommufd_remove(x, &q->object, false);
-                free(q);
-                return -ENOMEM;
-        }
-        cmd->out_fault_id = q->object.id;
-        io->out[io->n_out++] = f;
-        return 0;
-}
-
-int iommufd_veventq_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io) {
-        struct tdi_iommu_veventq_alloc *cmd = (void *) io->arg;
-        struct veventq *q;
-        struct viommu *v;
-        struct sim_file *f;
-        int r;
-
-        if (cmd->flags || cmd->__reserved || cmd->type == TDI_IOMMU_VEVENTQ_TYPE_DEFAULT)
-                return -EOPNOTSUPP;
-        if (cmd->veventq_depth == 0 || cmd->veventq_depth > VEVENTQ_DEPTH_MAX)
-                return -EINVAL;
-        v = iommufd_find(x, cmd->viommu_id, IOMMUFD_VIOMMU);
-        if (!v)
-                return -ENOENT;
-        if (v->events && v->events->type == cmd->type)
-                return -EEXIST;
-        if (v->events)
-                return -ENOMEM;
-        q = calloc(1, sizeof(*q));
-        if (!q)
-                return -ENOMEM;
-        r = iommufd_add(x, &q->object, IOMMUFD_VEVENTQ);
-        if (r < 0) {
-                free(q);
-                return r;
-        }
-        f = event_file_new(c, x, &q->object, &veventq_ops, "anon_inode:[iommufd-viommu-event]");
-        if (!f) {
-                iommufd_remove(x, &q->object, false);
-                free(q);
-                return -ENOMEM;
-        }
-        q->type = cmd->type;
-        q->viommu = v;
-        v->events = q;
-        v->object.users++;
-        cmd->out_veventq_id = q->object.id;
-        io->out[io->n_out++] = f;
-        return 0;
 }
 
 /* ---- vIOMMUs and virtual devices ---- */

@@ -109,11 +109,19 @@ struct iommufd_fault {
         struct sim_file *file;   /* no reference */
 };
 
+struct veventq_entry {
+        struct tdi_iommufd_vevent_header header;
+        uint64_t event[4];       /* struct iommu_vevent_arm_smmuv3 */
+};
+
 struct veventq {
         struct iommufd_object object;
         struct viommu *viommu;
-        uint32_t type;
-        struct sim_file *file;   /* no reference */
+        uint32_t type, depth, sequence, lost_sequence;
+        struct veventq_entry *queued; /* n of them */
+        uint32_t n;
+        bool lost;               /* the last had no room */
+        struct sim_file *file;   /* no reference; NULL: closed */
 };
 
 struct viommu {
@@ -170,13 +178,17 @@ struct hwpt *hwpt_paging_of(struct hwpt *h);
 int hwpt_attach(struct hwpt *h, struct iommufd_device *d);
 int iommufd_hwpt_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
 int iommufd_hwpt_invalidate(struct iommufd_ctx *x, struct sim_ioctl *io);
-int iommufd_fault_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
 int iommufd_viommu_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
 int iommufd_vdevice_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
-int iommufd_veventq_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
 void viommu_free(struct sim_call *c, struct viommu *v);
 void vdevice_free(struct sim_call *c, struct vdevice *v);
+
+/* ---- iommufd-event.c ---- */
+int iommufd_fault_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
+int iommufd_veventq_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
 void iommufd_event_object_free(struct iommufd_object *o);
+/* The IOMMU reports an event (its number in the SMMUv3's record) of a device, NULL for none. -ENOENT: no vdevice; -EOPNOTSUPP: nobody has a queue for it. */
+int iommufd_report_event(struct iommufd_device *d, uint8_t event, uint64_t address);
 
 /* ---- ioas.c ---- */
 int iommufd_ioas_alloc(struct iommufd_ctx *x, struct sim_ioctl *io);

@@ -109,6 +109,8 @@ struct sim_file {
 
 /* A new file with no socket yet: for what a call returns (ioctl's new descriptors) or open() makes. One reference, the caller's. NULL: no memory. */
 struct sim_file *sim_file_new(struct sim_call *c, const struct sim_file_ops *ops, void *data, int flags, const char *name, const char *device);
+/* Makes every copy of it poll readable, until it is read (host_read()). */
+void sim_file_signal(struct sim_file *f);
 struct sim_file *sim_file_get(struct sim_file *f);
 struct sim_file *sim_file_put(struct sim_call *c, struct sim_file *f); /* NULL; runs release() for the last: may sleep */
 

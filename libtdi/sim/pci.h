@@ -167,6 +167,7 @@ int sim_reset_bus_locked(struct sim_call *c, struct sim_function *port);
 int sim_unplug(struct sim_call *c, struct sim_function *fn); /* sleeps until its driver let go */
 int sim_plug(struct sim_call *c, const char *bdf);           /* one that was unplugged comes back */
 int sim_error(struct sim_call *c, struct sim_function *fn, bool fatal); /* AER */
+int sim_iommu_event(struct sim_function *fn, uint8_t event, uint64_t address); /* iommufd_report_event() */
 /* pci_enable_device() and pci_disable_device(), counted: decoding on at the first, bus master off at the last. */
 void sim_pci_enable(struct sim_function *fn);
 void sim_pci_disable(struct sim_function *fn);

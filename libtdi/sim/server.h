@@ -91,7 +91,7 @@ struct endpoint {
 struct open_file {
         struct sim_file f;
         bool tree; /* of the tree: its release never sleeps */
-        struct endpoint *endpoint; /* uevents: where to send */
+        struct endpoint *endpoint; /* the last that was made of it, or NULL */
         TAILQ_ENTRY(open_file) link;
 };
 

@@ -95,6 +95,7 @@ int endpoint_new(struct sim_file *f, int *ret_client) {
         e->next = *bucket_of(sim, e->inode);
         *bucket_of(sim, e->inode) = e;
         sim->n_endpoints++;
+        ((struct open_file *) f)->endpoint = e;
         if (uevent_is(f))
                 uevent_attach(f, e);
         (void) TAKE_FD(ours);
@@ -108,6 +109,13 @@ static void release_file(struct call *k) {
 }
 
 /* The last copy of a file's socket has gone. */
+void sim_file_signal(struct sim_file *f) {
+        const struct endpoint *e = ((struct open_file *) f)->endpoint;
+
+        if (e)
+                (void) send(e->source.fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 void endpoint_drop(struct sim *sim, struct endpoint *e) {
         struct endpoint **p = bucket_of(sim, e->inode);
         struct sim_file *f = e->file;
@@ -119,6 +127,8 @@ void endpoint_drop(struct sim *sim, struct endpoint *e) {
         sim->n_endpoints--;
         source_remove(sim, &e->source);
         close_fd(e->source.fd);
+        if (((struct open_file *) f)->endpoint == e)
+                ((struct open_file *) f)->endpoint = NULL;
         if (uevent_is(f))
                 uevent_attach(f, NULL);
         free(e);

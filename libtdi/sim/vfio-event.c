@@ -3,6 +3,7 @@
  * Eventfds: those that the model signals, and those that it listens to (struct virqfd). They are real ones, of a stranger: nothing
  * here may block on one.
  */
+#include "sim/iommufd.h"
 #include "sim/vfio.h"
 
 #include <poll.h>
@@ -107,4 +108,8 @@ void vfio_watch_remove(struct sim_vfio *v, struct vfio_watch *w) {
                         free(w);
                         return;
                 }
+}
+
+int sim_iommu_event(struct sim_function *fn, uint8_t event, uint64_t address) {
+        return iommufd_report_event(fn->vfio ? fn->vfio->idev : NULL, event, address);
 }

@@ -74,6 +74,7 @@ int tt_chardev_init(void);
 void tt_chardev_exit(void);
 
 /* tsm_viommu.c */
+void tt_viommu_init_events(struct dentry *dir);
 int tt_viommu_graft(struct pci_dev *pdev);
 void tt_viommu_exit(void);
 

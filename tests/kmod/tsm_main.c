@@ -303,6 +303,7 @@ static int __init tt_init(void)
 	if (rc)
 		goto err_dir;
 	tt_rules_init(debug_dir);
+	tt_viommu_init_events(debug_dir);
 	debugfs_create_file("state", 0400, debug_dir, NULL, &state_fops);
 
 	rc = parse_devs();

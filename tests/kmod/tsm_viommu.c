@@ -8,13 +8,19 @@
  * through it, and a virtual device is a name. Load the module before anything uses the IOMMU
  * through iommufd, and unload it after: a page table made with the other operations does not
  * attach.
+ *
+ * Its vIOMMUs report what is written to the debugfs file `event`: BDF EVENT ADDRESS, the number and
+ * the address of an SMMUv3's event record. The stream is the one that the guest knows.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+#include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/iommu.h>
 #include <linux/iommufd.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <uapi/linux/iommufd.h>
 
 #include "internal.h"
 
@@ -32,7 +38,11 @@ struct tt_viommu {
 
 struct tt_vdevice {
 	struct iommufd_vdevice core;
+	struct list_head list;
 };
+
+static DEFINE_MUTEX(vdevices_lock);
+static LIST_HEAD(vdevices);
 
 static struct tt_graft *grafts[TT_GRAFTS_MAX];
 static unsigned int ngrafts;
@@ -48,6 +58,8 @@ static void tt_vdevice_destroy(struct iommufd_vdevice *vdev)
 {
 	struct tt_call call;
 
+	scoped_guard(mutex, &vdevices_lock)
+		list_del(&container_of(vdev, struct tt_vdevice, core)->list);
 	tt_enter(&call, TT_VDEVICE_DESTROY, vdevice_pdev(vdev), "virt_id=%#llx", vdev->virt_id);
 	tt_leave(&call, 0);
 }
@@ -59,9 +71,61 @@ static int tt_vdevice_init(struct iommufd_vdevice *vdev)
 			  vdev->virt_id);
 
 	/* Set last: iommufd calls it for one that was not made, too. */
-	if (!rc)
+	if (!rc) {
 		vdev->destroy = tt_vdevice_destroy;
+		guard(mutex)(&vdevices_lock);
+		list_add(&container_of(vdev, struct tt_vdevice, core)->list, &vdevices);
+	}
 	return tt_leave(&call, rc);
+}
+
+static int report(const char *bdf, u8 number, u64 address)
+{
+	struct tt_vdevice *v;
+
+	guard(mutex)(&vdevices_lock);
+	list_for_each_entry(v, &vdevices, list) {
+		struct pci_dev *pdev = vdevice_pdev(&v->core);
+		struct iommu_vevent_arm_smmuv3 event = {
+			.evt[0] = cpu_to_le64(number | v->core.virt_id << 32),
+			.evt[2] = cpu_to_le64(address),
+		};
+
+		if (pdev && !strcmp(pci_name(pdev), bdf))
+			return iommufd_viommu_report_event(v->core.viommu,
+							   IOMMU_VEVENTQ_TYPE_ARM_SMMUV3, &event,
+							   sizeof(event));
+	}
+	return -ENOENT;
+}
+
+static ssize_t event_write(struct file *file, const char __user *from, size_t size, loff_t *pos)
+{
+	char text[64], bdf[TT_BDF_LEN];
+	u64 address;
+	u8 number;
+	int rc;
+
+	if (size >= sizeof(text))
+		return -EINVAL;
+	if (copy_from_user(text, from, size))
+		return -EFAULT;
+	text[size] = '\0';
+	if (sscanf(text, "%19s %hhi %lli", bdf, &number, &address) != 3)
+		return -EINVAL;
+	rc = report(bdf, number, address);
+	return rc ?: size;
+}
+
+static const struct file_operations event_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = event_write,
+};
+
+void tt_viommu_init_events(struct dentry *dir)
+{
+	debugfs_create_file("event", 0200, dir, NULL, &event_fops);
 }
 
 static void tt_viommu_destroy(struct iommufd_viommu *viommu)

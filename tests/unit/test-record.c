@@ -211,7 +211,7 @@ static struct json_object *first(struct json_object *o, const char *key) {
 static void test_describe(void) {
         static const char *const vm_keys[] = {
                 "id", "name", "uuid", "phase", "platform", "owner_uid", "vmm_uid", "vmm_gid", "seclabel", "hotplug", "peer_to_peer", "bind", "await_vmm", "created",
-                "holder", "kvm", "peer", "guard", "watch", "vIOMMU", "pinned", "kvm_association", "keepers", "limits", "tdis",
+                "holder", "kvm", "peer", "guard", "watch", "vIOMMU", "viommus", "pinned", "kvm_association", "keepers", "limits", "tdis",
         };
         static const char *const tdi_keys[] = {
                 "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "handoff", "quarantine", "bound", "bind_error", "report", "ide", "viommu", "kvm_association", "coherent", "vpci",

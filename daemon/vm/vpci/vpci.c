@@ -14,6 +14,7 @@
 #include "vm/vpci/function.h"
 #include "vm/vpci/tdisp.h"
 #include "vm/vpci/thread.h"
+#include "vm/vpci/viommu.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -48,6 +49,7 @@ struct vpci {
         void *userdata;
         struct dma *dma;
         struct request_rate rate;
+        struct viommus viommus;
         struct function *functions[FUNCTIONS_MAX];
         size_t n;
         struct function *given_up[FUNCTIONS_MAX]; /* stopped, and still in the kernel */
@@ -160,6 +162,16 @@ void vpci_event_tdisp(struct vpci *v, const char *bdf, enum tdi_tdisp was, enum 
         json_set_str(o, "state", tdi_tdisp_to_string(state));
         /* Once a bind, and nobody else tells of it. */
         queue(v, o, -EBADF, state == TDI_TDISP_ERROR);
+}
+
+static void tell_iommu(uint32_t viommu, const char *name, int64_t sid, const char *text, void *userdata) {
+        struct json_object *o = event_new("", "iommu");
+
+        json_set_u64(o, "viommu", viommu);
+        json_set_str(o, "name", name);
+        json_set_i64(o, "sid", sid);
+        json_set_str(o, "text", text);
+        queue(userdata, o, -EBADF, false);
 }
 
 /* In the order in which things happened. */
@@ -368,6 +380,7 @@ size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout) {
                 p[k++] = (struct pollfd){ .fd = f->device_error, .events = POLLIN };
                 busy |= wait;
         }
+        k += viommus_poll(&v->viommus, p + k, timeout);
         /* Said before the look: who begins a request after it, sees it. */
         atomic_store(&v->asleep, true);
         for (size_t i = 0; i < v->n; i++)
@@ -402,6 +415,9 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n) {
                                         accept_one(v, v->functions[k]);
                                 break;
                         }
+        for (size_t i = 2; i < n; i++)
+                if (p[i].revents)
+                        viommus_dispatch(&v->viommus, v->host, p[i].fd, tell_iommu, v);
         for (size_t i = v->n_given_up; i > 0; i--)
                 if (function_has_ended(v->given_up[i - 1])) {
                         function_free(v->given_up[i - 1]);
@@ -489,9 +505,22 @@ static int do_stop(struct vpci *v, struct json_object *request, struct json_obje
 }
 
 /* Nobody is served any more from here on; each function's end is waited for by its own vpci.stop. */
-static int do_stop_all(struct vpci *v) {
+static int do_stop_all(struct vpci *v, struct store *s) {
         for (size_t i = 0; i < v->n; i++)
                 close_later(v, function_stop(v->functions[i]));
+        viommus_end(&v->viommus, v->host, store_get(s, "iommufd"), 0);
+        return 0;
+}
+
+static int do_viommu(struct vpci *v, struct store *s, struct json_object *request) {
+        uint32_t id = (uint32_t) json_u64_or(request, "id", 0);
+        int iommufd = store_get(s, "iommufd");
+
+        if (id == 0 || iommufd < 0)
+                return id == 0 ? -EINVAL : iommufd;
+        if (json_bool_or(request, "on", false))
+                return viommus_add(&v->viommus, v->host, iommufd, id, (uint32_t) json_u64_or(request, "type", 0));
+        viommus_end(&v->viommus, v->host, iommufd, id);
         return 0;
 }
 
@@ -635,6 +664,7 @@ static int do_state(struct vpci *v, struct json_object *request, struct json_obj
         json_set_u64(answer, "given_up", v->n_given_up);
         json_set_u64(answer, "pinned", v->dma ? dma_pinned(v->dma) : 0);
         json_set_u64(answer, "events_lost", v->n_lost);
+        json_set_take(answer, "viommus", viommus_describe(&v->viommus));
         return 0;
 }
 
@@ -645,7 +675,9 @@ int vpci_request(struct vpci *v, struct store *s, const char *op, struct json_ob
         if (streq(op, "vpci.stop"))
                 return do_stop(v, request, answer);
         if (streq(op, "vpci.stop_all"))
-                return do_stop_all(v);
+                return do_stop_all(v, s);
+        if (streq(op, "vpci.viommu"))
+                return do_viommu(v, s, request);
         if (streq(op, "vpci.peer"))
                 return do_peer(v, request, fds);
         if (streq(op, "vpci.lock"))
@@ -730,6 +762,7 @@ struct vpci *vpci_free(struct vpci *v) {
                 v->head = e->next;
                 event_free(e);
         }
+        viommus_end(&v->viommus, v->host, -EBADF, 0);
         dma_free(v->dma);
         close_fd(v->peer);
         close_fd(v->wake);

@@ -455,7 +455,7 @@ enum tdi_event_kind {
         TDI_EVENT_REMOVED = 1, /* no key, no value */
         TDI_EVENT_CHANGED = 2, /* @key got @value */
         TDI_EVENT_NOTICE = 3,  /* @key: "closing" (VM) or "failed" (TDI), @value: why; "revoked" or "restored" (TDI), @value: id of the
-                                * dma-buf; or "finished" (job), @value: {"error", "text"} */
+                                * dma-buf; "finished" (job), @value: {"error", "text"}; "iommu_event" (VM), @value: {"bdf", "event", "text"} */
         TDI_EVENT_DAEMON = 4,  /* tdid left the bus or came (back); @key "running", @value "true" or "false" */
 };
 

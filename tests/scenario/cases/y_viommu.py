@@ -4,11 +4,13 @@
 # it is told where the kernel has none. On the real kernel the test TSM grafts a vIOMMU onto the IOMMU, and writes down what it is asked.
 
 import errno
+import time
 
 from cases.q_order import calls, first, in_order
 from kit.checks import check, contains, equal, eventually
 from kit.client import Lost, refused
 from kit.registry import scenario
+from kit.tdictl import Monitor
 
 CCA = "arm-cca-host"
 RID = 0x0200
@@ -118,6 +120,56 @@ def viommu_detached(t):
     one.attach((first, {"guest_rid": RID}))
     equal(t.tsm.count("viommu_init"), 3, "vIOMMUs made in all")
     check(describe(one, first)["viommu"], "a virtual device the second time")
+
+
+F_TRANSLATION, ODD = 0x10, 0x7e
+
+
+@scenario("igb-vf:2", start=False, tags=("quick",))
+def viommu_events(t):
+    """What a vIOMMU reports is counted, told on the bus and logged, also while no tdid is there; and keeps no vIOMMU."""
+    first, second = t.host.bdfs("igb-vf", 2)
+    start(t, t.host.dsm(first), fake_viommu=1)
+    vm = t.vm()
+    vm.attach((first, {"guest_rid": RID}), (second, {"guest_rid": RID + 1}))
+    bus = Monitor(t)
+
+    def seen():
+        (v,) = vm.describe()["viommus"]
+        equal(v["error"], None, "why no events are read")
+        return v["events"], v["lost"]
+    equal(seen(), (0, 0), "events at first")
+    t.tsm.iommu_event(first, F_TRANSLATION, 0x1234000)
+    eventually(lambda: seen() == (1, 0), "the event is counted")
+
+    def told():
+        return [e["value"] for e in bus.seen if e.get("key") == "iommu_event"]
+    eventually(told, "the event on the bus")
+    equal([(e["bdf"], e["event"]) for e in told()], [(first, "F_TRANSLATION")], "what is told of it")
+    contains(told()[0]["text"], "F_TRANSLATION at 0x1234000", "in words")
+    t.daemon.kill()
+    t.daemon.wait_exit()
+    t.tsm.iommu_event(second, ODD, 0)
+    t.daemon.start()
+    eventually(lambda: seen() == (2, 0), "one that came while no tdid was there")
+    t.tsm.iommu_event(second, ODD, 0)
+    eventually(lambda: f"{second}: vIOMMU" in "\n".join(t.daemon.log()), "one that tdid does not know by name, in the log")
+    begin, before = time.monotonic(), len(told())
+    for i in range(300):
+        t.tsm.iommu_event(first, F_TRANSLATION, i << 12)
+    eventually(lambda: sum(seen()) == 303, "a storm of them, of which each is counted, or known to be lost")
+    most = 50 * (1 + time.monotonic() - begin)
+    check(len(told()) - before <= most, f"{len(told()) - before} of 300 are told, {most:.0f} at most")
+    t.client.tdi(first).detach()
+    t.client.tdi(second).detach()
+    eventually(lambda: t.tsm.count("viommu_destroy") == 1, "the vIOMMU goes with its last function")
+    equal(vm.describe()["viommus"], [], "what is listened to")
+    vm.attach((first, {"guest_rid": RID}))
+    t.tsm.iommu_event(first, F_TRANSLATION, 0)
+    eventually(lambda: seen() == (1, 0), "the next one's are counted anew")
+    vm.lease.close()
+    t.gone(vm)
+    equal(t.tsm.count("viommu_destroy"), 2, "vIOMMUs that have gone")
 
 
 @scenario("igb-vf", start=False, tags=("quick",))

@@ -83,6 +83,9 @@ class SimTsm:
     def clear(self):
         self.rules.clear()
 
+    def iommu_event(self, bdf, number, address):
+        self.client.control("iommu-event", device=bdf, event=number, address=address)
+
     def release(self):
         self.rules.release()
 

@@ -82,6 +82,10 @@ class TestTsm:
     def clear(self):
         _write(TSM_FOLDER + "/rules", "clear")
 
+    def iommu_event(self, bdf, number, address):
+        """The vIOMMU of a function reports an event of it, by its number in Arm's SMMUv3."""
+        _write(TSM_FOLDER + "/event", f"{bdf} {number} {address}")
+
     def release(self):
         """Ends every delay that is going on."""
         _write(TSM_FOLDER + "/rules", "release")
