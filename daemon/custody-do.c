@@ -99,7 +99,10 @@ static void hold_binding(Custody *c, struct json_object *values, int fd) {
 
         custody_merge(c, values);
         c->binding = fd;
-        r = custody_hold(c, "bind", fd, on_bound);
+        /* Who has bound it, a later tdid must know as soon as the holder has it. */
+        r = journal_write(c);
+        if (r >= 0)
+                r = custody_hold(c, "bind", fd, on_bound);
         if (r < 0)
                 on_bound(r, NULL, NULL, c);
 }
@@ -331,7 +334,7 @@ bool custody_run_do(Custody *c, enum custody_action a) {
                         return true;
                 }
         } else
-                r = custody_call(c, false, (int[]){ c->device, a == ACTION_BIND_TSM ? c->vm->kvm : c->vm->iommufd }, custody_table[a].fds, on_done);
+                r = custody_call(c, false, (int[]){ c->device, a == ACTION_BIND_TSM ? c->vm->kvm : c->vm->iommufd, c->vm->iommufd }, custody_table[a].fds, on_done);
         if (r < 0)
                 return custody_call_failed(c, a, false, r);
         custody_arm(c, custody_highest(c->command), false);

@@ -26,7 +26,7 @@ const struct custody_row custody_table[ACTION_MAX] = {
         [ACTION_PREPARE_SOCKET] = { "prepare.socket", TDI_CUSTODY_PREPARE, RUNS_WORKER, RUNS_WORKER, 1, 0, false, D(prepare), D(prepare) },
         [ACTION_BIND_CONNECT] =   { "bind.connect",   TDI_CUSTODY_BIND,    RUNS_WORKER, RUNS_WORKER, 0, 0, false, D(connect), D(connect) },
         [ACTION_BIND_LOCK] =      { "bind.lock",      TDI_CUSTODY_BIND,    RUNS_HOLDER, RUNS_HOLDER, 0, 0, false, D(bind),    D(bind) },
-        [ACTION_BIND_TSM] =       { "bind.tsm",       TDI_CUSTODY_BIND,    RUNS_WORKER, RUNS_WORKER, 2, 2, false, D(bind),    D(bind) },
+        [ACTION_BIND_TSM] =       { "bind.tsm",       TDI_CUSTODY_BIND,    RUNS_WORKER, RUNS_WORKER, 3, 2, false, D(bind),    D(bind) },
         [ACTION_BIND_REQUESTS] =  { "bind.requests",  TDI_CUSTODY_BIND,    RUNS_HOLDER, RUNS_HOLDER, 0, 0, false, D(bind),    D(bind) },
 };
 

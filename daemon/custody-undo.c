@@ -236,6 +236,13 @@ static unsigned fds_for_undo(const Custody *c, enum custody_action a) {
         return n > 1 && (!c->vm || c->vm->iommufd < 0) ? 1 : n;
 }
 
+/* Without a binding that anybody holds, the VM's iommufd may be what it is in. */
+static int unbind(Custody *c) {
+        int fd = c->binding >= 0 ? c->binding : c->vm ? c->vm->iommufd : -EBADF;
+
+        return custody_call(c, true, (int[]){ fd, c->device }, fd < 0 ? 0 : c->device < 0 ? 1 : custody_table[ACTION_BIND_TSM].fds_undo, on_unbound);
+}
+
 bool custody_run_undo(Custody *c, enum custody_action a) {
         bool local;
         int r;
@@ -278,7 +285,7 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
                         return true;
                 }
         } else if (a == ACTION_BIND_TSM)
-                r = custody_call(c, true, (int[]){ c->binding, c->device }, c->binding < 0 ? 0 : c->device < 0 ? 1 : custody_table[a].fds_undo, on_unbound);
+                r = unbind(c);
         else if (a == ACTION_OPEN_ASSOCIATE)
                 r = dissociate(c);
         else if (a != ACTION_OPEN_CDEV)

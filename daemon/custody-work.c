@@ -38,7 +38,7 @@ void custody_failed(Custody *c, enum custody_action a, bool undo, int r, const c
                            r == -ETIMEDOUT ? TDI_ERROR_TIMEOUT :
                            r == -ENOTCONN && a == ACTION_OPEN_ASSOCIATE ? TDI_ERROR_INVALID_STATE :
                            r == -EOPNOTSUPP && (a == ACTION_BIND_TSM || a == ACTION_PREPARE_ATTACH) ? TDI_ERROR_NOT_SUPPORTED :
-                           r == -EKEYREJECTED && a == ACTION_BIND_TSM ? TDI_ERROR_INVALID_STATE :
+                           r == -EKEYREJECTED && (a == ACTION_BIND_TSM || a == ACTION_PREPARE_VDEVICE) ? TDI_ERROR_INVALID_STATE :
                            r == -EDQUOT && (a == ACTION_CONNECT_TSM || a == ACTION_BIND_CONNECT) ? TDI_ERROR_LIMIT : TDI_ERROR_KERNEL;
                 if (free_and_strdup(&c->error_text, isempty(text) ? strerror(-r) : text) < 0)
                         log_oom();
@@ -211,6 +211,7 @@ struct json_object *custody_arguments(Custody *c) {
         json_set_bool(args, "make_folder", c->vm && !c->vm->folder);
         json_set_bool(args, "unwind_dma", c->vm && c->vm->platform->unwind & UNWIND_DMA);
         json_set_bool(args, "stays", c->goal == GOAL_UNBIND);
+        json_set_bool(args, "held", c->binding >= 0);
         json_set_bool(args, "associated", custody_is_associated(c));
         json_set_bool(args, "last", !c->vm && !vm_find_uuid(c->manager, json_str_or(c->values, "uuid", "")));
         return args;

@@ -114,28 +114,29 @@ static struct json_object *describe_kernel(struct json_object *facts, bool stale
         return o;
 }
 
-/* iommufd's own call is told of and never used: its form is not settled. */
 static struct json_object *describe_provider(struct json_object *facts) {
         struct json_object *o = json_new();
-        const char *error = error_of(facts, "bind"), *iommufd = error_of(facts, "iommufd"), *request = error_of(facts, "tsm_request");
+        const char *error = error_of(facts, "bind"), *iommufd = error_of(facts, "iommufd"), *calls = error_of(facts, "iommufd_tsm");
+        const char *own = json_str_or(facts, "iommufd_provider", NULL);
         uint64_t api = json_u64_or(facts, "bind_api", 0);
         bool usable = !*error && api == TDID_BIND_API;
         char kernel[160], why[384];
 
         if (*iommufd)
                 snprintf(kernel, sizeof(kernel), "iommufd was not asked: %s", iommufd);
-        else if (streq(request, "ENOTTY"))
-                snprintf(kernel, sizeof(kernel), "iommufd has no call for TSM requests");
+        else if (own)
+                snprintf(kernel, sizeof(kernel), "iommufd has calls for TSMs (%s), for functions that have a virtual device and are associated with KVM", own);
+        else if (streq(calls, "ENOTTY"))
+                snprintf(kernel, sizeof(kernel), "iommufd has no calls for TSMs");
         else
-                snprintf(kernel, sizeof(kernel), "iommufd has a call for TSM requests of an unknown version, which is not used (0x3b96: %s)",
-                         *request ? request : "no error");
+                snprintf(kernel, sizeof(kernel), "iommufd has calls for TSMs in a form that this tdid does not know, and does not use");
         if (*error)
                 snprintf(why, sizeof(why), "%s: %s; %s", TDID_BIND_DEV, error, kernel);
         else
                 snprintf(why, sizeof(why), "%s has version %llu%s; %s", TDID_BIND_DEV, (unsigned long long) api,
                          usable ? "" : ", which this tdid does not know", kernel);
-        json_set_str(o, "name", usable ? TDID_BIND_NAME : "none");
-        json_set_take(o, "version", *error ? NULL : json_object_new_int64((int64_t) api));
+        json_set_str(o, "name", own ? own : usable ? TDID_BIND_NAME : "none");
+        json_set_take(o, "version", own || *error ? NULL : json_object_new_int64((int64_t) api));
         json_set_str(o, "why", why);
         return o;
 }

@@ -4,6 +4,7 @@
 
 #include "host/abi/iommufd.h"
 #include "host/abi/kvm.h"
+#include "host/iommufd_tsm.h"
 
 #define NAMES(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
@@ -23,6 +24,7 @@ const struct platform platforms[] = {
                 .has_tsm = true,
                 .tsm_missing = "Linux up to 7.3 has no driver that registers one for TDX Connect",
                 .hotplug = true,
+                .tvm_arch = TDI_IOMMU_TVM_ARCH_TDX,
                 /* The posted series lock in the same call; the guest's part is to start. */
                 .bind_leaves = BIND_LEAVES_LOCKED,
                 .private_ram = PRIVATE_RAM_FIRMWARE,
@@ -40,6 +42,7 @@ const struct platform platforms[] = {
                 .has_tsm = true,
                 .tsm_missing = "the driver ccp registers one when the PSP has initialised SNP with SEV-TIO",
                 .hotplug = true,
+                .tvm_arch = TDI_IOMMU_TVM_ARCH_SEV,
                 /* TDI_BIND of the SEV-TIO firmware interface has the device lock. */
                 .bind_leaves = BIND_LEAVES_LOCKED,
                 /* memfd_pin_folios() takes no guest_memfd, so no IOAS of Linux 7.3 can have it. */
@@ -57,6 +60,7 @@ const struct platform platforms[] = {
                 .tsm_missing = "Linux up to 7.3 has no driver that registers one for the RMM",
                 /* The RMM gets its VDEV, with the final guest RID, before the Realm runs. */
                 .early_prepare = true,
+                .tvm_arch = TDI_IOMMU_TVM_ARCH_CCA,
                 .bind_leaves = BIND_LEAVES_UNLOCKED,
                 .viommu = "arm-smmuv3",
                 .viommu_type = TDI_IOMMU_VIOMMU_TYPE_ARM_SMMUV3,

@@ -69,6 +69,7 @@ struct platform {
         const char *viommu;      /* the secure vIOMMU that the platform wants, NULL when it wants none */
         unsigned viommu_type;    /* of IOMMU_VIOMMU_ALLOC */
         const char *viommu_data; /* what goes with that call besides */
+        unsigned tvm_arch;       /* as requests of guests by way of iommufd name it; 0: they have no name for it */
         enum bind_leaves bind_leaves;
         enum private_ram private_ram;
         const char *shared_ram;  /* what is particular about memory that guest and host share; NULL: nothing */

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "association.h"
 #include "bus/bus.h"
 #include "custody-rules.h"
 #include "device.h"
@@ -12,6 +13,7 @@
 #include "host/tdid_bind.h"
 #include "ide.h"
 #include "job.h"
+#include "provider.h"
 #include "vm.h"
 
 bool bind_has_provider(Manager *m) {
@@ -21,6 +23,29 @@ bool bind_has_provider(Manager *m) {
                 return false;
         (void) host_close(m->host, fd);
         return true;
+}
+
+/* What iommufd's calls need, where the kernel has them. */
+static enum tdi_error iommufd_may_bind(const TDI *t, const char *bdf, char *why, size_t size) {
+        int id = (int) provider_probe(t->vm->manager->host, t->vm->iommufd);
+
+        if (id < 0) {
+                snprintf(why, size, "%s: there is no way to bind a TDI: this kernel offers user space TSM connect and disconnect only%s, and the module "
+                         TDID_BIND_NAME " is not loaded; everything up to prepare works without", bdf,
+                         id == -ENOTTY ? "" : ", but for calls of iommufd in a form that this tdid does not know");
+                return TDI_ERROR_NOT_SUPPORTED;
+        }
+        if (json_u64_or(t->custody->values, "viommu", 0) == 0) {
+                snprintf(why, size, "%s: this kernel's iommufd binds virtual devices, and the function has none: %s; the module " TDID_BIND_NAME " is not loaded",
+                         bdf, strempty(vm_nests(t->vm) ? vm_why_no_vdevice(t) : "its platform wants no vIOMMU"));
+                return TDI_ERROR_NOT_SUPPORTED;
+        }
+        if (!custody_is_associated(t->custody)) {
+                snprintf(why, size, "%s: this kernel binds to the KVM VM that VFIO knows of, and it knows none: the VMM has to open a channel for that "
+                         "(OpenAssociation) before the function is attached; the module " TDID_BIND_NAME " is not loaded", bdf);
+                return TDI_ERROR_INVALID_STATE;
+        }
+        return TDI_ERROR_NONE;
 }
 
 enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size) {
@@ -47,13 +72,7 @@ enum tdi_error tdi_may_bind(const TDI *t, char *why, size_t size) {
                 snprintf(why, size, "%s: its descriptors were handed off: who has them could reset it while it is bound", bdf);
                 return TDI_ERROR_INVALID_STATE;
         }
-        if (!bind_has_provider(t->vm->manager)) {
-                snprintf(why, size,
-                         "%s: there is no way to bind a TDI: this kernel offers user space TSM connect and disconnect only, and the module "
-                         TDID_BIND_NAME " is not loaded; everything up to prepare works without", bdf);
-                return TDI_ERROR_NOT_SUPPORTED;
-        }
-        return TDI_ERROR_NONE;
+        return bind_has_provider(t->vm->manager) ? TDI_ERROR_NONE : iommufd_may_bind(t, bdf, why, size);
 }
 
 void tdi_bind(TDI *t) {

@@ -117,6 +117,11 @@ int vpci_pass_requests(Custody *c, bool on, holder_done done) {
                 return -ENOTCONN;
         q = request("vpci.requests", c);
         json_set_bool(q, "on", on);
+        if (on) {
+                json_set_str(q, "provider", json_str_or(c->values, "provider", ""));
+                json_set_u64(q, "vdevice", json_u64_or(c->values, "vdevice", 0));
+                json_set_u64(q, "tvm_arch", c->vm->platform->tvm_arch);
+        }
         return holder_call(c->vm->holder, q, NULL, 0, done, c);
 }
 

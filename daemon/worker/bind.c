@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The bind step, by way of the bind provider's device (host/tdid_bind.h). What it opens keeps the function bound and goes to the
- * VM's holder; until then it is this process's, whose end unbinds. Whoever dies, a TDI is unbound before its device can be reset.
+ * The bind step, by the bind provider that this kernel has (provider.h). What keeps the function bound goes to the VM's holder; the module's file is this
+ * process's until then, whose end unbinds. Whoever dies, a TDI is unbound before its device can be reset.
  */
 #include "worker/ide.h"
 
@@ -11,9 +11,19 @@
 #include <tdi/bdf.h>
 
 #include "host/tdid_bind.h"
+#include "provider.h"
 
 #define UNBOUND_TRIES 100
 #define UNBOUND_PAUSE_USEC 50000
+
+/* 1 or 0 as the TSM core says. -ENOENT: it says nothing of the function (any more), or the function has gone. */
+static int read_bound(struct work *w) {
+        char path[PATH_MAX], now[64];
+        ssize_t n;
+
+        n = host_read_text(w->host, work_path(w, path, sizeof(path), "tsm/bound"), now, sizeof(now));
+        return n == -ENODEV ? -ENOENT : n < 0 ? (int) n : now[0] != '\0';
+}
 
 static const char *why_not(int r) {
         switch (r) {
@@ -27,29 +37,23 @@ static const char *why_not(int r) {
                 return "the TSM has this requester ID for another function of the VM";
         case -EINVAL:
                 return "its VFIO device is not open, or what the VM has as KVM VM is none";
+        case -ENODEV:
+                return "the kernel binds to the KVM VM that VFIO knows, and it knows none: the VMM has to open a channel for that (OpenAssociation) before the function is attached";
         default:
                 return "the TSM refused; its driver tells more in dmesg";
         }
 }
 
-/* args: "tdi_id": the guest's requester ID; "dsm", "require_secure": are its streams looked at first? Descriptors: the VFIO device, the KVM VM. values: "provider". */
-int bind_tsm_do(struct work *w) {
+/* An open file of the module; a text of what is wrong is written. */
+static int open_module(struct work *w, int iommufd_says) {
         struct tdid_bind_info info = { .argsz = sizeof(info) };
-        struct tdid_bind_bind bind = { .argsz = sizeof(bind), .tdi_id = (uint32_t) json_u64_or(w->args, "tdi_id", UINT32_MAX) };
-        _cleanup_close_ int fd = -EBADF;
-        struct tdi_bdf bdf;
-        char provider[64];
+        _cleanup_close_ int fd = host_open(w->host, TDID_BIND_DEV, O_RDWR);
         int r;
 
-        if (w->fds.n != 2 || bind.tdi_id > UINT16_MAX || tdi_bdf_parse(w->bdf, &bdf) < 0)
-                return work_fail(w, -EINVAL, NULL, "bind %s", w->bdf);
-        /* Now, and not when somebody last looked: a reset ends a stream. */
-        r = json_bool_or(w->args, "require_secure", true) ? ide_must_be_secure(w, json_str_or(w->args, "dsm", "")) : 0;
-        if (r < 0)
-                return r;
-        fd = host_open(w->host, TDID_BIND_DEV, O_RDWR);
         if (fd == -ENOENT)
-                return work_fail(w, -EOPNOTSUPP, "this kernel offers user space TSM connect and disconnect only; the module tdid-bind adds what is missing",
+                return work_fail(w, -EOPNOTSUPP, iommufd_says == -EPROTONOSUPPORT ?
+                                 "iommufd has calls for TSMs in a form that this tdid does not know; the module tdid-bind adds what is missing" :
+                                 "this kernel offers user space TSM connect and disconnect only; the module tdid-bind adds what is missing",
                                  "bind %s without " TDID_BIND_DEV, w->bdf);
         if (fd < 0)
                 return work_fail(w, fd, NULL, "open " TDID_BIND_DEV);
@@ -58,25 +62,70 @@ int bind_tsm_do(struct work *w) {
                 r = -EPROTONOSUPPORT;
         if (r < 0)
                 return work_fail(w, r, "the module tdid-bind is of another version than tdid", "ask " TDID_BIND_DEV " for its version");
-        bind.function = tdi_bdf_number(bdf);
-        bind.device_fd = w->fds.fd[0];
-        bind.vm_fd = w->fds.fd[1];
-        r = host_ioctl(w->host, fd, TDID_BIND_IOC_BIND, &bind);
-        if (r < 0)
-                return work_fail(w, r, why_not(r), "bind %s to the VM as TDI 0x%04x", w->bdf, bind.tdi_id);
-        snprintf(provider, sizeof(provider), TDID_BIND_NAME " %u", info.api);
-        json_set_str(w->values, "provider", provider);
-        w->out.fd[w->out.n++] = TAKE_FD(fd);
-        return 0;
+        return TAKE_FD(fd);
 }
 
-/* 1 or 0 as the TSM core says. -ENOENT: it says nothing of the function (any more), or the function has gone. */
-static int read_bound(struct work *w) {
-        char path[PATH_MAX], now[64];
-        ssize_t n;
+static bool has_module(struct work *w) {
+        int fd = host_open(w->host, TDID_BIND_DEV, O_RDWR);
 
-        n = host_read_text(w->host, work_path(w, path, sizeof(path), "tsm/bound"), now, sizeof(now));
-        return n == -ENODEV ? -ENOENT : n < 0 ? (int) n : now[0] != '\0';
+        if (fd >= 0)
+                (void) host_close(w->host, fd);
+        return fd >= 0;
+}
+
+/* iommufd's own calls, where the kernel has them and the function what they go by; the module otherwise. */
+static int choose(struct work *w, uint32_t viommu, int iommufd, int *ret_fd) {
+        int id = viommu ? (int) provider_probe(w->host, iommufd) : -ENOTTY;
+
+        /* Without a KVM VM that VFIO knows of, they have none to bind to. */
+        if (id >= 0 && (json_bool_or(w->args, "associated", false) || !has_module(w)))
+                *ret_fd = fd_dup(iommufd);
+        else {
+                *ret_fd = open_module(w, id);
+                id = PROVIDER_MODULE;
+        }
+        return *ret_fd < 0 ? *ret_fd : id;
+}
+
+/*
+ * args: "tdi_id": the guest's requester ID; "dsm", "require_secure": are its streams looked at first? "viommu", "devid", "vdevice" where it has those.
+ * Descriptors: the VFIO device, the KVM VM, the iommufd. values: "provider", "vdevice".
+ */
+int bind_tsm_do(struct work *w) {
+        struct provider_tdi tdi = {
+                .guest_rid = (uint32_t) json_u64_or(w->args, "tdi_id", UINT32_MAX),
+                .viommu = (uint32_t) json_u64_or(w->args, "viommu", 0),
+                .devid = (uint32_t) json_u64_or(w->args, "devid", 0),
+                .vdevice = (uint32_t) json_u64_or(w->args, "vdevice", 0),
+        };
+        const struct provider *provider;
+        _cleanup_close_ int fd = -EBADF;
+        struct tdi_bdf bdf;
+        int r, id;
+
+        if (w->fds.n != 3 || tdi.guest_rid > UINT16_MAX || tdi_bdf_parse(w->bdf, &bdf) < 0)
+                return work_fail(w, -EINVAL, NULL, "bind %s", w->bdf);
+        /* Now, and not when somebody last looked: a reset ends a stream. */
+        r = json_bool_or(w->args, "require_secure", true) ? ide_must_be_secure(w, json_str_or(w->args, "dsm", "")) : 0;
+        if (r < 0)
+                return r;
+        id = choose(w, tdi.viommu, w->fds.fd[2], &fd);
+        if (id < 0)
+                return id;
+        provider = provider_get((enum provider_id) id);
+        tdi.function = tdi_bdf_number(bdf);
+        tdi.device = w->fds.fd[0];
+        tdi.vm = w->fds.fd[1];
+        /* Its virtual device may have been bound when it was made. */
+        r = id == PROVIDER_IOMMUFD_V7 && tdi.vdevice != 0 && read_bound(w) > 0 ? 0 : provider->bind(w->host, fd, &tdi);
+        json_set_u64(w->values, "vdevice", tdi.vdevice);
+        if (r >= 0 && id == PROVIDER_IOMMUFD_V7 && read_bound(w) == 0)
+                r = -ENODEV;
+        if (r < 0)
+                return work_fail(w, r, why_not(r), "bind %s to the VM as TDI 0x%04x, by %s", w->bdf, tdi.guest_rid, provider->name);
+        json_set_str(w->values, "provider", provider->name);
+        w->out.fd[w->out.n++] = TAKE_FD(fd);
+        return 0;
 }
 
 /* A function without PCIe capability has no files of the TSM core: it is bound as long as its DSM is connected. */
@@ -97,43 +146,85 @@ static int wait_until_unbound(struct work *w) {
         return r < 0 && r != -ENOENT ? work_fail(w, r, NULL, "read tsm/bound of %s", w->bdf) : 0;
 }
 
-static int kept = -EBADF;
+/* What this process keeps for a function that was left bound: see bind_let_go(). */
+static struct {
+        int fd;
+        const struct provider *provider;
+        uint32_t vdevice;
+} kept = { .fd = -EBADF };
 
-void bind_keep(int fd) {
-        close_fd(kept);
-        kept = fd;
+/* What has bound it; the module where nobody has written that down. */
+static const struct provider *provider_of(struct work *w) {
+        const struct provider *p = provider_get(provider_find(json_str_or(w->args, "provider", "")));
+
+        return p ? p : provider_get(PROVIDER_MODULE);
+}
+
+void bind_keep(struct work *w, int fd) {
+        close_fd(kept.fd);
+        kept.fd = fd;
+        kept.provider = provider_of(w);
+        kept.vdevice = (uint32_t) json_u64_or(w->args, "vdevice", 0);
 }
 
 void bind_let_go(TdiHost *host) {
         unsigned seconds = 1;
-        int r;
 
-        while (kept >= 0 && (r = host_ioctl(host, kept, TDID_BIND_IOC_UNBIND, NULL)) < 0 && r != -ENOTCONN) {
+        while (kept.fd >= 0 && kept.provider->unbind(host, kept.fd, kept.vdevice) < 0) {
                 (void) sleep(seconds);
                 seconds = seconds < 32 ? seconds * 2 : 60;
         }
 }
 
+static void lost_vdevice(struct work *w) {
+        json_set_u64(w->values, "vdevice", 0);
+        json_set_str(w->values, "no_viommu", "its virtual device went with the unbind, and the next bind makes another");
+}
+
 /*
- * args: "unwind_dma": the function must not reach memory while the TSM takes it out of its VM; "stays": it is attached again then. Descriptors:
- * the binding, the device. Bus mastering stays on: switched off it would be the TDI's error.
+ * Nobody had been given a binding when whoever made it died. The module's ended with that process; iommufd's is in the VM's, and is what the virtual device
+ * is now. One that has no number here was made in that moment: the kernel ends it when the device leaves the iommufd, which is before its reset.
+ */
+static int unbind_unheld(struct work *w, int iommufd) {
+        uint32_t vdevice = (uint32_t) json_u64_or(w->args, "vdevice", 0);
+        int id = (int) provider_probe(w->host, iommufd);
+
+        if (id < 0)
+                return wait_until_unbound(w);
+        if (vdevice == 0)
+                return id == PROVIDER_IOMMUFD_V7 ? 0 : wait_until_unbound(w);
+        (void) provider_get((enum provider_id) id)->unbind(w->host, iommufd, vdevice);
+        if (id == PROVIDER_IOMMUFD_V7)
+                lost_vdevice(w);
+        return wait_until_unbound(w);
+}
+
+/*
+ * args: "held": the first descriptor is the binding, not the iommufd; "provider", "vdevice"; "unwind_dma": the function must not reach memory while the TSM takes
+ * it out of its VM; "stays": it is attached again then. Descriptors: that one, the device. Bus mastering stays on: switched off it would be the TDI's
+ * error. values: "vdevice".
  */
 int bind_tsm_undo(struct work *w) {
         bool detach = json_bool_or(w->args, "unwind_dma", false) && w->fds.n > 1;
+        const struct provider *provider = provider_of(w);
         int r;
 
         if (w->fds.n < 1)
                 return wait_until_unbound(w);
+        if (!json_bool_or(w->args, "held", false))
+                return unbind_unheld(w, w->fds.fd[0]);
         r = detach ? work_detach(w, w->fds.fd[1]) : 0;
         if (r < 0)
                 return r;
-        r = host_ioctl(w->host, w->fds.fd[0], TDID_BIND_IOC_UNBIND, NULL);
-        if (r < 0 && r != -ENOTCONN) {
+        r = provider->unbind(w->host, w->fds.fd[0], (uint32_t) json_u64_or(w->args, "vdevice", 0));
+        if (r < 0) {
                 /* It is the guest's as before, with the memory that the guest shares. */
                 if (detach && json_bool_or(w->args, "stays", false))
                         (void) work_attach(w, w->fds.fd[1]);
                 return work_fail(w, r, "the TSM does not let go of it; it is tried again", "unbind %s", w->bdf);
         }
-        kept = close_fd(kept);
+        if (provider == provider_get(PROVIDER_IOMMUFD_V7))
+                lost_vdevice(w);
+        kept.fd = close_fd(kept.fd);
         return detach && json_bool_or(w->args, "stays", false) ? work_attach(w, w->fds.fd[1]) : 0;
 }

@@ -8,17 +8,11 @@
 #include <limits.h>
 #include <stdio.h>
 
-#include "host/abi/iommufd.h"
 #include "host/abi/kvm.h"
 #include "host/tdid_bind.h"
+#include "provider.h"
 
 #define COMMAND_LINE_MAX 4096 /* COMMAND_LINE_SIZE, of the largest */
-
-/*
- * The requests of guests in the newest patches for iommufd; older ones had a call at 0x95 that 7.3 gave to another. A struct that says
- * that it has no bytes is refused by every known call before it is looked at (iommufd_fops_ioctl: EINVAL), an unknown one is ENOTTY.
- */
-#define TSM_REQUEST _IO(TDI_IOMMUFD_TYPE, 0x96)
 
 static void read_text(struct work *w, const char *key, const char *path) {
         char text[COMMAND_LINE_MAX];
@@ -65,15 +59,15 @@ static void read_kvm(struct work *w) {
 }
 
 static void read_iommufd(struct work *w) {
-        struct {
-                uint32_t size, rest[15];
-        } nothing = {};
-        int fd = host_open(w->host, "/dev/iommu", O_RDWR);
+        int fd = host_open(w->host, "/dev/iommu", O_RDWR), id;
 
         json_set_i64(w->values, "iommufd", fd < 0 ? fd : 0);
         if (fd < 0)
                 return;
-        json_set_i64(w->values, "tsm_request", host_ioctl(w->host, fd, TSM_REQUEST, &nothing));
+        id = (int) provider_probe(w->host, fd);
+        json_set_i64(w->values, "iommufd_tsm", id < 0 ? id : 0);
+        if (id >= 0)
+                json_set_str(w->values, "iommufd_provider", provider_get((enum provider_id) id)->name);
         (void) host_close(w->host, fd);
 }
 
@@ -93,7 +87,8 @@ static void read_bind(struct work *w) {
 /*
  * args: "parameters": [{module, name}].
  * values: "machine", "release", "cmdline", "parameters": {"MODULE.NAME": text}, "kvm", "iommufd", "bind": 0 or a negative errno of opening it or
- * of its first call, "vm_types": bits, "tsm_request": the errno of a call that does nothing, "bind_api", "vfio_devices", "tsm_class": is it there?
+ * of its first call, "vm_types": bits, "iommufd_tsm": what provider_probe() says, and
+ * "iommufd_provider", which it is, "bind_api", "vfio_devices", "tsm_class": is it there?
  */
 int read_host_do(struct work *w) {
         read_text(w, "machine", "/proc/sys/kernel/arch");

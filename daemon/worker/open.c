@@ -28,7 +28,7 @@ int take_do(struct work *w) {
         close_fd(taken);
         taken = ipc_fds_take(&w->fds, 0);
         if (w->fds.n == 2)
-                bind_keep(ipc_fds_take(&w->fds, 1));
+                bind_keep(w, ipc_fds_take(&w->fds, 1));
         return 0;
 }
 

@@ -5,11 +5,12 @@
  * attached or mapped: a Realm's VDEV has to be there first. What the kernel does not offer is no failure: the function then is attached to the plain
  * address space, and whoever needs more learns why.
  */
-#include "worker/work.h"
+#include "worker/ide.h"
 
 #include <stdio.h>
 
 #include "host/abi/iommufd.h"
+#include "provider.h"
 
 static uint32_t id_of(struct work *w, const char *key) {
         return (uint32_t) json_u64_or(w->args, key, 0);
@@ -66,7 +67,13 @@ int prepare_viommu_do(struct work *w) {
         return 0;
 }
 
-/* args: "devid", "viommu", "guest_rid". values: "vdevice". */
+/* Is a virtual device bound by being made? Then what a bind wants to know has to be known before. */
+static bool binds(struct work *w) {
+        return json_bool_or(w->args, "require_secure", true) && json_bool_or(w->args, "associated", false) &&
+               provider_probe(w->host, w->fds.fd[1]) == PROVIDER_IOMMUFD_V7;
+}
+
+/* args: "devid", "viommu", "guest_rid"; "dsm", "require_secure", "associated". values: "vdevice". */
 int prepare_vdevice_do(struct work *w) {
         struct tdi_iommu_vdevice_alloc vdevice = {
                 .size = sizeof(vdevice),
@@ -78,6 +85,9 @@ int prepare_vdevice_do(struct work *w) {
 
         if (w->fds.n != 2)
                 return work_fail(w, -EINVAL, NULL, "make a virtual device for %s", w->bdf);
+        r = binds(w) ? ide_must_be_secure(w, json_str_or(w->args, "dsm", "")) : 0;
+        if (r < 0)
+                return r;
         r = host_ioctl(w->host, w->fds.fd[1], TDI_IOMMU_VDEVICE_ALLOC, &vdevice);
         if (r < 0)
                 return work_fail(w, r, r == -EEXIST ? "another function of the VM has this requester ID" : NULL,

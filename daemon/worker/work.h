@@ -81,7 +81,7 @@ int bind_tsm_do(struct work *w);
 int bind_tsm_undo(struct work *w);
 int bind_tsm_probe(struct work *w);
 /* Takes a binding, and has it until it is unbound. */
-void bind_keep(int fd);
+void bind_keep(struct work *w, int fd);
 /* Nobody is there any more to say what shall become of it: returns when it is unbound. */
 void bind_let_go(TdiHost *host);
 

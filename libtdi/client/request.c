@@ -8,7 +8,7 @@
 
 static int send_all(int fd, const struct tdi_request *q, uint64_t id) {
         struct tdi_request_header header = {
-                .size = sizeof(header), .kind = (uint32_t) q->kind, .id = id, .out_max = (uint32_t) q->out_size
+                .size = sizeof(header), .kind = (uint32_t) q->kind, .id = id, .out_max = (uint32_t) q->out_size, .op = q->op
         };
         struct iovec iov[] = { { &header, sizeof(header) }, { (void *) (uintptr_t) q->in, q->in_size } };
         const struct msghdr mh = { .msg_iov = iov, .msg_iovlen = ARRAY_SIZE(iov) };

@@ -316,6 +316,7 @@ int iommufd_viommu_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_i
 void vdevice_free(struct sim_call *c, struct vdevice *d) {
         struct viommu *v = d->viommu;
 
+        vdevice_tsm_end(c, d);
         (void) grafted(c, "tsm.vdevice_destroy", d->device->fn->bdf, false);
         for (size_t i = 0; i < v->n_vdevices; i++)
                 if (v->vdevices[i] == d) {
@@ -353,14 +354,18 @@ int iommufd_vdevice_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_
         n = calloc(1, sizeof(*n));
         if (!n)
                 return -ENOMEM;
-        r = iommufd_add(x, &n->object, IOMMUFD_VDEVICE);
-        if (r < 0) {
-                free(n);
-                return r;
-        }
         n->viommu = v;
         n->device = d;
         n->virt_id = cmd->virt_id;
+        r = vdevice_tsm_made(c, n);
+        if (r >= 0)
+                r = iommufd_add(x, &n->object, IOMMUFD_VDEVICE);
+        if (r < 0) {
+                vdevice_tsm_end(c, n);
+                (void) grafted(c, "tsm.vdevice_destroy", d->fn->bdf, false);
+                free(n);
+                return r;
+        }
         v->object.users++;
         v->vdevices[v->n_vdevices++] = n;
         d->vdevice = n;

@@ -3,6 +3,7 @@
  * /dev/iommu: contexts, their objects and their numbers, and what is common to all calls (drivers/iommu/iommufd/main.c).
  */
 #include "host/abi/vfio.h"
+#include "host/iommufd_tsm.h"
 #include "sim/iommufd.h"
 
 static struct iommufd_object tombstone; /* XA_ZERO_ENTRY left by iommufd_object_tombstone_user() */
@@ -183,6 +184,8 @@ static int iommufd_ioctl(struct sim_call *c, struct sim_file *f, struct sim_ioct
 
         if (io->request == TDI_VFIO_CHECK_EXTENSION)
                 return iommufd_vfio_check_extension(x, io->value);
+        if (io->request == TDI_IOMMU_VDEVICE_TSM_OP || io->request == TDI_IOMMU_VDEVICE_TSM_REQ)
+                return iommufd_tsm_ioctl(c, x, io);
         r = check_size(io);
         if (r < 0)
                 return r;

@@ -138,6 +138,7 @@ struct vdevice {
         struct viommu *viommu;
         struct iommufd_device *device;
         uint64_t virt_id;
+        bool bound;              /* by a call of iommufd's */
 };
 
 struct iommufd_ctx {
@@ -189,6 +190,12 @@ int iommufd_veventq_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_
 void iommufd_event_object_free(struct iommufd_object *o);
 /* The IOMMU reports an event (its number in the SMMUv3's record) of a device, NULL for none. -ENOENT: no vdevice; -EOPNOTSUPP: nobody has a queue for it. */
 int iommufd_report_event(struct iommufd_device *d, uint8_t event, uint64_t address);
+
+/* ---- iommufd-tsm.c ---- */
+int iommufd_tsm_ioctl(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *io);
+/* A new virtual device: in the newest form it is bound by that, if there is anything to bind it to. On an error there is none. */
+int vdevice_tsm_made(struct sim_call *c, struct vdevice *v);
+void vdevice_tsm_end(struct sim_call *c, struct vdevice *v);
 
 /* ---- ioas.c ---- */
 int iommufd_ioas_alloc(struct iommufd_ctx *x, struct sim_ioctl *io);

@@ -5,6 +5,7 @@
 #include "host/abi/dmabuf.h"
 #include "host/abi/iommufd.h"
 #include "host/abi/kvm.h"
+#include "host/iommufd_tsm.h"
 #include "host/tdid_bind.h"
 #include "host/abi/udmabuf.h"
 #include "host/abi/vfio.h"
@@ -17,6 +18,9 @@
 #define BIND_CALL(n) .request = TDID_BIND_IOC_##n, .name = "TDID_BIND_IOC_" #n
 #define SIZE(type) .size = sizeof(struct tdi_##type)
 #define AT(type, member) offsetof(struct tdi_##type, member)
+#define IS_SIZE(type) { 0, UINT32_MAX, sizeof(struct tdi_##type) }
+#define TSM_REQ_V5 IS_SIZE(iommu_vdevice_tsm_req_v5)
+#define TSM_REQ_V7 IS_SIZE(iommu_vdevice_tsm_req_v7)
 
 static const struct sim_row rows[] = {
         /* ---- VFIO ---- */
@@ -81,6 +85,13 @@ static const struct sim_row rows[] = {
         { CALL(IOMMU_VIOMMU_ALLOC), SIM_ARG_SIZED, SIZE(iommu_viommu_alloc),
           .pointer = { { AT(iommu_viommu_alloc, data_uptr), 1, .length_at = AT(iommu_viommu_alloc, data_len), .in = true, .out = true } } },
         { CALL(IOMMU_VDEVICE_ALLOC), SIM_ARG_SIZED, SIZE(iommu_vdevice_alloc) },
+        { CALL(IOMMU_VDEVICE_TSM_OP), SIM_ARG_SIZED, SIZE(iommu_vdevice_tsm_op) },
+        /* Two structs, of which the size tells which it is. */
+        { CALL(IOMMU_VDEVICE_TSM_REQ), SIM_ARG_SIZED, SIZE(iommu_vdevice_tsm_req_v7),
+          .pointer = { { AT(iommu_vdevice_tsm_req_v5, req_uptr), 1, .length_at = AT(iommu_vdevice_tsm_req_v5, req_len), .in = true, .when = TSM_REQ_V5 },
+                       { AT(iommu_vdevice_tsm_req_v5, resp_uptr), 1, .length_at = AT(iommu_vdevice_tsm_req_v5, resp_len), .out = true, .when = TSM_REQ_V5 },
+                       { AT(iommu_vdevice_tsm_req_v7, req_uptr), 1, .length_at = AT(iommu_vdevice_tsm_req_v7, req_len), .in = true, .when = TSM_REQ_V7 },
+                       { AT(iommu_vdevice_tsm_req_v7, resp_uptr), 1, .length_at = AT(iommu_vdevice_tsm_req_v7, resp_len), .out = true, .when = TSM_REQ_V7 } } },
         { CALL(IOMMU_VEVENTQ_ALLOC), SIM_ARG_SIZED, SIZE(iommu_veventq_alloc), .makes = SIM_MAKES_MEMBER,
           .made_at = AT(iommu_veventq_alloc, out_veventq_fd) },
 

@@ -57,7 +57,7 @@ struct sim_row {
         uint16_t size;                       /* of the largest known version of the struct, without trailing arrays */
         uint16_t count_at, element;          /* of a trailing array: SIM_ARG_COUNTED; with SIM_ARG_ARGSZ the kernel writes it */
         uint16_t chain_at;                   /* SIM_ARG_ARGSZ: cap_offset, not 0 when the kernel added a capability chain */
-        struct sim_pointer pointer[2];
+        struct sim_pointer pointer[4];
         struct sim_passed passed;
         enum { SIM_MAKES_NONE, SIM_MAKES_RETURNED, SIM_MAKES_MEMBER } makes; /* a new descriptor */
         uint16_t made_at;                    /* the member */

@@ -142,6 +142,7 @@ struct sim_machine {
         unsigned next_vfio, next_tsm;
         unsigned bind_files;             /* of bind.c: open files of its device */
         bool fake_viommu;                /* of tsm.c: a TSM has grafted one onto the IOMMU */
+        unsigned iommufd_tsm;            /* the same: which form of iommufd's calls for TSMs this kernel has; 0: none */
         bool unsafe_interrupts;       /* no interrupt remapping: BIND is -EPERM */
 };
 
@@ -198,7 +199,7 @@ void sim_tsm_function_removed(struct sim_call *c, struct sim_function *fn);
 int sim_tsm_unload(struct sim_call *c, const char *name);
 int sim_tsm_load(struct sim_call *c, const char *name);
 /* The same with other values than the topology's, for the keys of "tsms" that options has: "accepts", "marks", "bind", "requests", "bind_locks", "connect_ms", "parent", "streams";
- * and "fake_viommu": while it is loaded the IOMMU nests, as with the test module of that option. */
+ * and "fake_viommu": while it is loaded the IOMMU nests, as with the test module of that option; "iommufd_tsm": iommufd has calls for TSMs, in form 5, 6 or 7 (iommufd-tsm.c). */
 int sim_tsm_load_with(struct sim_call *c, const char *name, struct json_object *options);
 /* pci_tsm_bind() and pci_tsm_unbind(): what no file of sysfs does. kvm tells VMs apart. */
 int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, uint32_t tdi_id);

@@ -577,7 +577,7 @@ static void take_plan(struct sim_tsm *tsm) {
 static int take_options(struct sim_machine *m, struct sim_tsm *tsm, struct json_object *options) {
         struct json_object *list = NULL;
         const char *parent = tsm->parent;
-        uint64_t connect_ms = tsm->connect_ms, streams = tsm->streams;
+        uint64_t connect_ms = tsm->connect_ms, streams = tsm->streams, form = 0;
         bool marks = tsm->marks, bind = tsm->bind, requests = tsm->requests, locks = tsm->bind_locks, viommu = false;
         int r;
 
@@ -588,7 +588,8 @@ static int take_options(struct sim_machine *m, struct sim_tsm *tsm, struct json_
                                                                                                                  &streams) == -EBADMSG ||
             streams > 255 || json_get_bool(options, "marks", &marks) == -EBADMSG || json_get_bool(options, "bind", &bind) == -EBADMSG ||
             json_get_bool(options, "requests", &requests) == -EBADMSG || json_get_bool(options, "bind_locks", &locks) == -EBADMSG ||
-            json_get_bool(options, "fake_viommu", &viommu) == -EBADMSG)
+            json_get_bool(options, "fake_viommu", &viommu) == -EBADMSG || json_get_u64(options, "iommufd_tsm", &form) == -EBADMSG ||
+            (form != 0 && (form < 5 || form > 7)))
                 return -EINVAL;
         r = json_get_array(options, "accepts", &list);
         if (r == -EBADMSG)
@@ -618,6 +619,7 @@ static int take_options(struct sim_machine *m, struct sim_tsm *tsm, struct json_
         tsm->requests = requests;
         tsm->bind_locks = locks;
         m->fake_viommu = viommu;
+        m->iommufd_tsm = (unsigned) form;
         return 0;
 }
 
@@ -728,6 +730,7 @@ int sim_tsm_unload(struct sim_call *c, const char *name) {
         tsm_device_remove(c, m, tsm);
         unmark(c, m, tsm);
         m->fake_viommu = false;
+        m->iommufd_tsm = 0;
         return 0;
 }
 

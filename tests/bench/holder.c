@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "ipc.h"
+#include "provider.h"
 #include "vm/vpci/wire.h"
 
 #define REGIONS 9U
@@ -245,6 +246,7 @@ int bench_holder_open_requests(struct bench_holder *h, const char *bdf, unsigned
         put(h, key, binding);
         o = json_new();
         json_set_str(o, "op", "vpci.requests");
+        json_set_str(o, "provider", provider_get(PROVIDER_MODULE)->name);
         json_set_str(o, "bdf", bdf);
         json_set_bool(o, "on", true);
         ask(h, o, -EBADF);

@@ -29,7 +29,7 @@ static void test_rows(void) {
                 /* What every function has comes first, and all of it. */
                 check(!!(CUSTODY_PREPARED & 1u << a) == (row->step < TDI_CUSTODY_BIND));
                 /* Two at most, and only a worker gets them */
-                check(row->fds <= 2 && row->fds_undo <= 2);
+                check(row->fds <= 3 && row->fds_undo <= 2);
                 check(row->do_ == RUNS_WORKER || row->fds == 0);
                 check(row->undo == RUNS_WORKER || row->fds_undo == 0);
                 /* What runs in one command gets no descriptors, opens none, and knows only what is in the journal. */

@@ -561,7 +561,7 @@ static void test_ioctl(void) {
 
         fd = open_file();
         check_int(host_ioctl(host, fd, TDI_KVM_CHECK_EXTENSION, (void *) 233), 233);
-        check_int(host_ioctl(host, fd, 0x3b96, &bind), -ENOTTY);
+        check_int(host_ioctl(host, fd, 0x3b97, &bind), -ENOTTY);
         check_int(host_ioctl(host, fd, TDI_VFIO_DEVICE_BIND_IOMMUFD, NULL), -EFAULT);
         event = eventfd(0, EFD_CLOEXEC);
         bind.iommufd = event;

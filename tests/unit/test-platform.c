@@ -233,22 +233,22 @@ static void test_describe(void) {
                 const char *provider, *why, *lacks;
         } cases[] = {
                 { "", "", "none", "/dev/tdid-bind: ENOENT; iommufd was not asked: ENOENT", "KVM; iommufd; a TSM; a bind provider" },
-                { "", TDX_FACTS ",\"iommufd\":0,\"tsm_request\":-25,\"bind\":-13", "none",
-                  "/dev/tdid-bind: EACCES; iommufd has no call for TSM requests", "a TSM; a bind provider; private MMIO in KVM" },
-                /* Anything but ENOTTY: there is a call. */
-                { TSM("0", "tdx_host"), TDX_FACTS ",\"iommufd\":0,\"tsm_request\":-22,\"bind\":-2", "none",
-                  "/dev/tdid-bind: ENOENT; iommufd has a call for TSM requests of an unknown version, which is not used (0x3b96: EINVAL)",
+                { "", TDX_FACTS ",\"iommufd\":0,\"iommufd_tsm\":-25,\"bind\":-13", "none",
+                  "/dev/tdid-bind: EACCES; iommufd has no calls for TSMs", "a TSM; a bind provider; private MMIO in KVM" },
+                /* Anything but ENOTTY: there are calls. */
+                { TSM("0", "tdx_host"), TDX_FACTS ",\"iommufd\":0,\"iommufd_tsm\":-93,\"bind\":-2", "none",
+                  "/dev/tdid-bind: ENOENT; iommufd has calls for TSMs in a form that this tdid does not know, and does not use",
                   "a bind provider; private MMIO in KVM" },
-                { TSM("0", "tdx_host"), "\"machine\":\"x86_64\",\"kvm\":0,\"vm_types\":3,\"iommufd\":0,\"tsm_request\":-25,\"bind\":0,\"bind_api\":1",
-                  "tdid-bind", "/dev/tdid-bind has version 1; iommufd has no call for TSM requests", "VMs of type 5 (KVM_X86_TDX_VM); private MMIO in KVM" },
-                { TSM("0", "odd"), SNP_FACTS ",\"iommufd\":0,\"tsm_request\":-25,\"bind\":0,\"bind_api\":7", "none",
-                  "/dev/tdid-bind has version 7, which this tdid does not know; iommufd has no call for TSM requests",
+                { TSM("0", "tdx_host"), "\"machine\":\"x86_64\",\"kvm\":0,\"vm_types\":3,\"iommufd\":0,\"iommufd_tsm\":-25,\"bind\":0,\"bind_api\":1",
+                  "tdid-bind", "/dev/tdid-bind has version 1; iommufd has no calls for TSMs", "VMs of type 5 (KVM_X86_TDX_VM); private MMIO in KVM" },
+                { TSM("0", "odd"), SNP_FACTS ",\"iommufd\":0,\"iommufd_tsm\":-25,\"bind\":0,\"bind_api\":7", "none",
+                  "/dev/tdid-bind has version 7, which this tdid does not know; iommufd has no calls for TSMs",
                   "the platform of a TSM; a bind provider; private MMIO in KVM; private memory in an I/O address space" },
-                { TSM("0", "arm-cca-host"), "\"machine\":\"aarch64\",\"kvm\":0,\"iommufd\":0,\"tsm_request\":0,\"bind\":-2", "none",
-                  "/dev/tdid-bind: ENOENT; iommufd has a call for TSM requests of an unknown version, which is not used (0x3b96: no error)",
-                  "an answer whether KVM makes VMs of type Realm; a bind provider; an answer whether the kernel makes a secure vIOMMU; private MMIO in KVM" },
-                { "", PKVM_FACTS ",\"kvm\":0,\"iommufd\":0,\"tsm_request\":-25,\"bind\":-2", "none",
-                  "/dev/tdid-bind: ENOENT; iommufd has no call for TSM requests", "an answer whether KVM makes VMs of type KVM_VM_TYPE_ARM_PROTECTED" },
+                { TSM("0", "arm-cca-host"), "\"machine\":\"aarch64\",\"kvm\":0,\"iommufd\":0,\"iommufd_tsm\":0,\"iommufd_provider\":\"iommufd v7\",\"bind\":-2", "iommufd v7",
+                  "/dev/tdid-bind: ENOENT; iommufd has calls for TSMs (iommufd v7), for functions that have a virtual device and are associated with KVM",
+                  "an answer whether KVM makes VMs of type Realm; an answer whether the kernel makes a secure vIOMMU; private MMIO in KVM" },
+                { "", PKVM_FACTS ",\"kvm\":0,\"iommufd\":0,\"iommufd_tsm\":-25,\"bind\":-2", "none",
+                  "/dev/tdid-bind: ENOENT; iommufd has no calls for TSMs", "an answer whether KVM makes VMs of type KVM_VM_TYPE_ARM_PROTECTED" },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

@@ -68,12 +68,12 @@ static struct server answering(int error, uint64_t code, const char *data) {
 static void test_good(void) {
         struct server s = answering(0, 7, "answer");
         char out[16] = {};
-        struct tdi_request q = { .size = sizeof(q), .kind = TDI_REQUEST_LOCK, .in = "hello", .in_size = 5, .out = out, .out_size = sizeof(out), .timeout_msec = -1 };
+        struct tdi_request q = { .size = sizeof(q), .kind = TDI_REQUEST_LOCK, .op = 2, .in = "hello", .in_size = 5, .out = out, .out_size = sizeof(out), .timeout_msec = -1 };
 
         test_about("%s", "a request");
         check_int(ask(&s, &q, false), 0);
         check_int(s.got, sizeof(s.seen) + 5);
-        check(s.seen.size == sizeof(s.seen) && s.seen.kind == TDI_REQUEST_LOCK && s.seen.out_max == sizeof(out) && s.seen.flags == 0);
+        check(s.seen.size == sizeof(s.seen) && s.seen.kind == TDI_REQUEST_LOCK && s.seen.out_max == sizeof(out) && s.seen.op == 2);
         check(memcmp(s.data, "hello", 5) == 0);
         check(q.out_used == 6 && q.tsm_code == 7 && memcmp(out, "answer", 6) == 0);
         /* With a limit of time, and nothing either way. */

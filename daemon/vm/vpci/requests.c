@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <tdi/request.h>
 
-#include "host/tdid_bind.h"
 #include "log.h"
 #include "vm/vpci/clock.h"
 #include "vm/vpci/function.h"
@@ -18,8 +17,6 @@
 #define LINES_PER_SECOND 50
 #define SECOND 1000000000ULL
 #define LABEL_MAX 80
-
-_Static_assert(TDI_REQUEST_SIZE_MAX == TDID_BIND_REQUEST_MAX, "what may be asked can be passed on");
 
 struct asked {
         struct tdi_request_header header;
@@ -53,7 +50,7 @@ struct requests {
         char label[LABEL_MAX];
         struct client clients[REQUEST_SOCKETS_MAX];
         size_t n;
-        int binding;    /* -EBADF: not bound */
+        struct request_path path; /* binding -EBADF: not bound */
         bool in_kernel; /* the thread uses the binding */
         bool unbinding;
         uint64_t passed, refused, failed, delayed, nanoseconds, slowest;
@@ -158,28 +155,26 @@ static enum tdi_tdisp reached(enum tdi_tdisp target, int error, uint64_t code) {
         }
 }
 
-static int pass_on(struct requests *r, int binding, size_t in, size_t *ret_out, uint64_t *ret_code) {
+static int pass_on(struct requests *r, const struct request_path *path, size_t in, size_t *ret_out, uint64_t *ret_code) {
         const struct tdi_request_header *q = &r->asked->header;
-        enum tdi_tdisp target = tdi_request_target((enum tdi_request_kind) q->kind);
-        struct tdid_bind_request arg = {
-                .argsz = sizeof(arg),
-                .scope = target != TDI_TDISP_INVALID,
+        struct provider_request arg = {
+                .kind = (enum tdi_request_kind) q->kind,
+                .op = q->op,
+                .tvm_arch = path->tvm_arch,
+                .in = r->asked->data,
                 .in_len = (uint32_t) in,
+                .out = r->answered->data,
                 .out_len = q->out_max,
-                .in = (uint64_t) (uintptr_t) r->asked->data,
-                .out = (uint64_t) (uintptr_t) r->answered->data,
         };
+        enum tdi_tdisp target = provider_target(&arg);
         int e;
 
         e = tdisp_begin(r->function, target);
         if (e < 0)
                 return e;
-        e = host_ioctl(r->host, binding, TDID_BIND_IOC_REQUEST, &arg);
-        if (e >= 0 && arg.out_used > arg.out_len)
-                e = -EIO;
+        e = path->provider->request(r->host, path->binding, path->vdevice, &arg);
         *ret_code = arg.tsm_code;
         *ret_out = e >= 0 ? arg.out_used : 0;
-        e = e < 0 ? e : 0;
         if (target != TDI_TDISP_INVALID)
                 tdisp_end(r->function, reached(target, e, arg.tsm_code));
         else if (q->kind == TDI_REQUEST_REPORT && e == 0)
@@ -188,7 +183,7 @@ static int pass_on(struct requests *r, int binding, size_t in, size_t *ret_out, 
 }
 
 static int check(const struct tdi_request_header *q, size_t size, unsigned kinds) {
-        if (q->size != sizeof(*q) || q->flags != 0 || q->kind >= TDI_REQUEST_KIND_MAX)
+        if (q->size != sizeof(*q) || q->kind >= TDI_REQUEST_KIND_MAX)
                 return -EINVAL;
         if (size > sizeof(struct asked) || q->out_max > TDI_REQUEST_SIZE_MAX)
                 return -EMSGSIZE;
@@ -200,21 +195,22 @@ static size_t execute(struct requests *r, size_t size, unsigned kinds) {
         const struct tdi_request_header *q = &r->asked->header;
         uint64_t code = 0, begun, took = 0;
         size_t in = size - sizeof(*q), out = 0;
-        int binding = -EBADF, e;
+        struct request_path path = {};
         bool passed = false;
+        int e;
 
         e = check(q, size, kinds);
         if (e >= 0) {
                 wait_for_rate(r);
                 pthread_mutex_lock(&r->lock);
-                binding = r->unbinding || r->stopping ? -EBADF : r->binding;
-                r->in_kernel = passed = binding >= 0;
+                path = r->path;
+                r->in_kernel = passed = path.binding >= 0 && !r->unbinding && !r->stopping;
                 pthread_mutex_unlock(&r->lock);
                 e = passed ? 0 : -ENOTCONN;
         }
         if (passed) {
                 begun = now_nsec();
-                e = pass_on(r, binding, in, &out, &code);
+                e = pass_on(r, &path, in, &out, &code);
                 took = now_nsec() - begun;
         }
         pthread_mutex_lock(&r->lock);
@@ -391,12 +387,12 @@ int requests_add(struct requests *r, int socket, unsigned kinds, const char *lab
         return e;
 }
 
-void requests_bind(struct requests *r, int binding) {
+void requests_bind(struct requests *r, const struct request_path *path) {
         int old;
 
         pthread_mutex_lock(&r->lock);
-        old = r->binding;
-        r->binding = binding;
+        old = r->path.binding;
+        r->path = *path;
         r->unbinding = false;
         pthread_mutex_unlock(&r->lock);
         close_fd(old);
@@ -410,7 +406,7 @@ int requests_unbind(struct requests *r) {
         busy = r->in_kernel;
         r->unbinding = true;
         if (!busy)
-                old = TAKE_FD(r->binding);
+                old = TAKE_FD(r->path.binding);
         pthread_mutex_unlock(&r->lock);
         close_fd(old);
         return busy ? -EAGAIN : 0;
@@ -448,7 +444,7 @@ int requests_new(struct function *f, TdiHost *host, struct request_rate *rate, s
         r->function = f;
         r->host = host;
         r->rate = rate;
-        r->binding = -EBADF;
+        r->path.binding = -EBADF;
         r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (r->wake < 0) {
                 int e = -errno;
@@ -476,7 +472,7 @@ struct requests *requests_free(struct requests *r) {
         }
         free(r->asked);
         free(r->answered);
-        close_fd(r->binding);
+        close_fd(r->path.binding);
         close_fd(r->wake);
         (void) pthread_mutex_destroy(&r->lock);
         free(r);

@@ -7,7 +7,7 @@
 #ifndef TDID_VPCI_REQUESTS_H
 #define TDID_VPCI_REQUESTS_H
 
-#include "host/host.h"
+#include "provider.h"
 #include "model/json.h"
 
 struct function;
@@ -33,8 +33,14 @@ struct requests *requests_free(struct requests *r);
  */
 #define REQUEST_SOCKETS_MAX 8
 int requests_add(struct requests *r, int socket, unsigned kinds, const char *label);
-/* They go by way of this file of the bind provider, which is taken. Quick. */
-void requests_bind(struct requests *r, int binding);
+/* Which way they go: the provider's binding, the function's virtual device where it has one, and the name that its operations have for the platform. */
+struct request_path {
+        const struct provider *provider;
+        int binding;
+        uint32_t vdevice, tvm_arch;
+};
+/* They go that way, of which the descriptor is taken. Quick. */
+void requests_bind(struct requests *r, const struct request_path *path);
 /* They go nowhere any more. -EAGAIN: one is under way; no other follows, ask again. Quick. */
 int requests_unbind(struct requests *r);
 

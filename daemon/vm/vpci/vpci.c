@@ -564,31 +564,38 @@ static int do_lock(struct vpci *v, struct json_object *request) {
 
 static int do_requests(struct vpci *v, struct store *s, struct json_object *request) {
         struct function *f = find(v, request);
-        int binding = -EBADF, r = -ENOENT;
+        struct request_path path = {
+                .provider = provider_get(provider_find(json_str_or(request, "provider", ""))),
+                .binding = -EBADF,
+                .vdevice = (uint32_t) json_u64_or(request, "vdevice", 0),
+                .tvm_arch = (uint32_t) json_u64_or(request, "tvm_arch", 0),
+        };
         bool on = json_bool_or(request, "on", false);
         char key[64];
+        int r = -ENOENT;
 
         if (!f)
                 return -ENOENT;
         if (on) {
-                if (snprintf(key, sizeof(key), "bind:%s", f->bdf) >= (int) sizeof(key))
+                if (!path.provider || snprintf(key, sizeof(key), "bind:%s", f->bdf) >= (int) sizeof(key))
                         return -EINVAL;
-                binding = store_get(s, key);
-                if (binding >= 0)
-                        binding = fd_dup(binding);
-                if (binding < 0)
-                        return binding;
+                path.binding = store_get(s, key);
+                if (path.binding >= 0)
+                        path.binding = fd_dup(path.binding);
+                if (path.binding < 0)
+                        return path.binding;
         }
         pthread_mutex_lock(&f->lock);
         if (f->requests && on) {
-                requests_bind(f->requests, TAKE_FD(binding));
+                requests_bind(f->requests, &path);
+                path.binding = -EBADF;
                 r = 0;
         } else if (f->requests)
                 r = requests_unbind(f->requests);
         else if (!f->ended)
                 r = -EAGAIN; /* one is under way, or its end */
         pthread_mutex_unlock(&f->lock);
-        close_fd(binding);
+        close_fd(path.binding);
         return r;
 }
 

@@ -47,8 +47,8 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  *   vpci.lock  {bdf, state}                → {}        "unlocked": not bound; "bound", and unlocked by TDISP; otherwise bound, and
  *                                                      that TDISP state: "locked", "run", "error", "unknown". EAGAIN: ask
  *                                                      again, or for "unlocked", which gives its BARs back to its peers
- *   vpci.requests {bdf, on}                → {}        requests of the guest go by way of the holder's "bind:BDF", or nowhere. EAGAIN: one
- *                                                      is under way, ask again
+ *   vpci.requests {bdf, on, provider, vdevice, tvm_arch} → {}   requests of the guest go by way of the holder's "bind:BDF", as this provider takes
+ *                                                      them, or nowhere. EAGAIN: one is under way, ask again
  *   vpci.open_requests {bdf, kinds, per_second, vm} +socket → {}   one more socket for them: requests_add(); per_second is the VM's
  *   vpci.report {bdf}                      → {report}  its interface report in hex; ENOENT: there is none, or not any more
  *   vpci.tee {bdf, ranges}                 → {}        which of its MMIO is trusted memory by that: tdisp_set_tee()

@@ -43,7 +43,7 @@ struct tdi_request_header {
         uint32_t kind;    /* enum tdi_request_kind */
         uint64_t id;      /* comes back with the answer */
         uint32_t out_max; /* room for the answer's data, at most TDI_REQUEST_SIZE_MAX */
-        uint32_t flags;   /* 0 */
+        uint32_t op;      /* as in struct tdi_request */
 };
 
 /** struct tdi_answer_header - of an answer on the wire; the data follows */
@@ -67,6 +67,7 @@ struct tdi_request {
         enum tdi_request_kind kind;
         const void *in;     /* @in_size bytes for the TSM */
         size_t in_size;     /* at most TDI_REQUEST_SIZE_MAX */
+        uint32_t op;        /* its number where the kernel tells requests apart (IOMMU_VDEVICE_TSM_REQ); 0: the usual one of its kind */
         void *out;          /* room for @out_size bytes, may be NULL when that is 0 */
         size_t out_size;    /* at most TDI_REQUEST_SIZE_MAX */
         int timeout_msec;   /* for the answer; -1: as long as it takes */
@@ -81,7 +82,7 @@ struct tdi_request {
  *
  * Return: 0, or a negative errno. From tdid: -ENOTCONN (the TDI is not bound, or not any more), -EPERM (this kind is not allowed),
  * -EBUSY (a device access of the VMM is under way that the request would lock out), -EMSGSIZE, -EOPNOTSUPP (its TSM takes none);
- * -EINVAL, -ETIMEDOUT, -ECONNRESET (the function was detached, or the VM is gone), -EBADMSG (not such a socket). Anything else is
+ * -EINVAL (also for an operation that is not of its kind, for none where there is no usual one, and for any where the kernel knows none), -ETIMEDOUT, -ECONNRESET (the function was detached, or the VM is gone), -EBADMSG (not such a socket). Anything else is
  * what the TSM says.
  */
 int tdi_request(int socket, struct tdi_request *request);

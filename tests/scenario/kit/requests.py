@@ -37,11 +37,11 @@ class Requests:
     def close(self):
         self.socket.close()
 
-    def put(self, kind, data, room=SIZE_MAX, size=HEADER.size, flags=0):
+    def put(self, kind, data, room=SIZE_MAX, size=HEADER.size, operation=0):
         """A request without waiting for its answer; its number."""
         self.number += 1
         kind = KINDS.index(kind) if isinstance(kind, str) else kind
-        self.raw(HEADER.pack(size, kind, self.number, room, flags) + data)
+        self.raw(HEADER.pack(size, kind, self.number, room, operation) + data)
         return self.number
 
     def raw(self, packet):
@@ -64,9 +64,9 @@ class Requests:
         equal(size, ANSWER.size, "size that the answer says its header has")
         return number, -error, code, packet[ANSWER.size:]
 
-    def ask(self, kind, data=None, room=SIZE_MAX, timeout=30.0):
+    def ask(self, kind, data=None, room=SIZE_MAX, timeout=30.0, operation=0):
         """(errno or 0, the TSM's code, data)"""
-        number = self.put(kind, op(OF_KIND[kind]) if data is None else data, room)
+        number = self.put(kind, op(OF_KIND[kind]) if data is None else data, room, operation=operation)
         got, *rest = self.get(timeout)
         equal(got, number, "number of the answer")
         return tuple(rest)

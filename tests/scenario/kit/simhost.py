@@ -117,7 +117,7 @@ class SimHost(Host):
         super().__init__(topology, SimFiles(self.client))
 
     def has(self, feature):
-        if feature in ("tsm", "stick", "importer", "sources", "programs", "dm", "md", "trace", "faults", "slow_reset",
+        if feature in ("tsm", "stick", "importer", "sources", "programs", "dm", "md", "trace", "iommufd_tsm", "faults", "slow_reset",
                        "bind_module", "machines"):
             return True
         if feature == "kvm":

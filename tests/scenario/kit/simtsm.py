@@ -54,9 +54,9 @@ class SimTsm:
         self.loaded = False
         self.begin = 0
 
-    def load(self, devs=(), parent="tdid_test_tsm", fake_viommu=0, bind_locks=1):
+    def load(self, devs=(), parent="tdid_test_tsm", fake_viommu=0, bind_locks=1, iommufd_tsm=0):
         self.log, self.begin = self.host.start_trace()
-        self.client.control("tsm-load", name=self.name, options={"accepts": list(devs), "marks": True, "parent": parent, "fake_viommu": bool(fake_viommu), "bind_locks": bool(bind_locks)})
+        self.client.control("tsm-load", name=self.name, options={"accepts": list(devs), "marks": True, "parent": parent, "fake_viommu": bool(fake_viommu), "bind_locks": bool(bind_locks), "iommufd_tsm": iommufd_tsm})
         self.loaded = True
         eventually(self.host.tsms, "a TSM in /sys/class/tsm")
         return self.host.tsms()[0]
