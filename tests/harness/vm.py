@@ -38,7 +38,7 @@ SAMPLED_SCENARIOS = ("main_job_pidfd", "main_job_stop", "main_job_holder_*", "cy
                      "tsm_two_slow", "stop_*", "bus_gone", "ide_*")
 # But these always: what only the kernel can say of functions that are served.
 ALWAYS = ("vu_edu", "vu_irqs", "vu_stuck_close", "p2p_edu", "peer_memory", "dmabuf_decode", "guest_drives_edu", "bind_late", "bind_end_both",
-          "bind_module_errors", "viommu_prepared", "tdisp_states", "association_made")
+          "bind_module_errors", "bind_matrix", "viommu_prepared", "viommu_events", "tdisp_states", "association_made")
 
 
 class Lines:

@@ -171,6 +171,7 @@ def tsm_show_kernel(t):
     else:
         equal((provider["name"], provider["version"]), ("none", None), "provider")
         contains(provider["why"], "/dev/tdid-bind: ENOENT", "why there is no provider")
+    contains(provider["why"], "iommufd has no calls for TSMs", "what no released kernel has")
     equal("a bind provider" in lacking(host), provider["name"] == "none", "is a bind provider missing?")
     check("iommufd" not in lacking(host), f"lacks {lacking(host)}")
     equal(host["kernel"]["kvm"], "yes" if t.host.files.exists("/dev/kvm") else "ENOENT", "KVM")
