@@ -89,9 +89,13 @@ static bool is_dsm_of(const Custody *c, const Custody *o) {
         return c != o && streq(custody_dsm(o), c->name);
 }
 
+bool custody_is_bound_in_kernel(const Custody *c) {
+        return custody_touched(c, ACTION_BIND_TSM) || json_bool_or(c->values, "vdevice_binds", false);
+}
+
 Custody *custody_bound_under(Manager *m, const char *dsm) {
         for (size_t i = 0; i < m->n_custodies; i++)
-                if (custody_touched(m->custodies[i], ACTION_BIND_TSM) && streq(custody_dsm(m->custodies[i]), dsm) && !streq(m->custodies[i]->name, dsm))
+                if (custody_is_bound_in_kernel(m->custodies[i]) && streq(custody_dsm(m->custodies[i]), dsm) && !streq(m->custodies[i]->name, dsm))
                         return m->custodies[i];
         return NULL;
 }

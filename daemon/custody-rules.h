@@ -17,6 +17,8 @@ const char *custody_dsm(const Custody *c);
 /* A TDI that is bound, or on its way there or back, for which this function speaks; not itself. NULL. */
 Custody *custody_bound_under(Manager *m, const char *dsm);
 /* Is nobody in a position to reset its DSM? Else says who. */
+/* Has the kernel bound it, whether anybody has asked for that or not: some forms of virtual devices are. */
+bool custody_is_bound_in_kernel(const Custody *c);
 bool custody_dsm_lets_bind(const Custody *c, char *why, size_t size);
 /* All that it speaks for is to be unbound. */
 void custody_unbind_under(const Custody *c);

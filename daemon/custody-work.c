@@ -38,7 +38,7 @@ void custody_failed(Custody *c, enum custody_action a, bool undo, int r, const c
                            r == -ETIMEDOUT ? TDI_ERROR_TIMEOUT :
                            r == -ENOTCONN && a == ACTION_OPEN_ASSOCIATE ? TDI_ERROR_INVALID_STATE :
                            r == -EOPNOTSUPP && (a == ACTION_BIND_TSM || a == ACTION_PREPARE_ATTACH) ? TDI_ERROR_NOT_SUPPORTED :
-                           r == -EKEYREJECTED && (a == ACTION_BIND_TSM || a == ACTION_PREPARE_VDEVICE) ? TDI_ERROR_INVALID_STATE :
+                           (r == -EKEYREJECTED && (a == ACTION_BIND_TSM || a == ACTION_PREPARE_VDEVICE)) || (r == -ENODEV && a == ACTION_BIND_TSM) ? TDI_ERROR_INVALID_STATE :
                            r == -EDQUOT && (a == ACTION_CONNECT_TSM || a == ACTION_BIND_CONNECT) ? TDI_ERROR_LIMIT : TDI_ERROR_KERNEL;
                 if (free_and_strdup(&c->error_text, isempty(text) ? strerror(-r) : text) < 0)
                         log_oom();

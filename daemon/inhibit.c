@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "custody.h"
+#include "custody-rules.h"
 
 #define LOGIND "org.freedesktop.login1"
 #define NOT_NEEDED "no function is bound: nothing has to be refused"
@@ -20,7 +20,7 @@ struct inhibit {
 
 static bool any_bound(const Manager *m) {
         for (size_t i = 0; i < m->n_custodies; i++)
-                if (custody_touched(m->custodies[i], ACTION_BIND_TSM))
+                if (custody_is_bound_in_kernel(m->custodies[i]))
                         return true;
         return false;
 }

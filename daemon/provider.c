@@ -157,6 +157,10 @@ enum tdi_tdisp provider_target(const struct provider_request *q) {
         return q->op == TDI_IOMMU_TSM_REQ_VALIDATE_MMIO ? TDI_TDISP_INVALID : tdi_request_target(q->kind);
 }
 
+bool provider_is_report(const struct provider_request *q) {
+        return q->kind == TDI_REQUEST_REPORT && (q->op == 0 || q->op == TDI_IOMMU_TSM_REQ_READ_OBJECT);
+}
+
 /* ---- the table ---- */
 
 #define MODULE_NAME(api) TDID_BIND_NAME " " #api

@@ -62,5 +62,7 @@ enum provider_id provider_probe(TdiHost *host, int iommufd);
 
 /* Whether a request changes the TDISP state, and to what: tdi_request_target(), but for operations that change none. */
 enum tdi_tdisp provider_target(const struct provider_request *q);
+/* Whether its answer is the whole interface report. */
+bool provider_is_report(const struct provider_request *q);
 
 #endif

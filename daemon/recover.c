@@ -215,9 +215,9 @@ static void on_hello(int r, struct json_object *answer, _unused_ struct ipc_fds 
                 if (r >= 0)
                         return;
         } else if (r >= 0)
-                r = -ENODATA; /* a holder that was never given its VM */
+                r = -ENODATA;
         if (r == -ENODATA || r == -ENOTCONN || r == -ECONNRESET) {
-                log_warning("VM %s: its holder %s", vm->id, r == -ENODATA ? "was never given anything" : "has died");
+                log_warning("VM %s: its holder %s", vm->id, r == -ENODATA ? "has nothing: it was given nothing yet, or has given everything back" : "has died");
                 give_up(vm);
         } else
                 leave_alone(vm, r == -EPROTONOSUPPORT ? "its VM belongs to a newer tdid: start that version, this one leaves it alone" :

@@ -2,6 +2,7 @@
 /* The end of a VM, step by step: functions are detached, guest memory unmapped, functions given back, the holder ended. */
 #include "association.h"
 #include "bus/bus.h"
+#include "fault.h"
 #include "vm.h"
 #include "vpci.h"
 #include "worker.h"
@@ -117,8 +118,10 @@ static void release_dropped(_unused_ int r, _unused_ struct json_object *answer,
         if (vm->close == CLOSE_UNMAPPING) {
                 vm->kvm = close_fd(vm->kvm);
                 vm->association.device = close_fd(vm->association.device);
-        } else
+        } else {
                 vm->iommufd = close_fd(vm->iommufd);
+                fault_point("vm.close", "do", "emptied");
+        }
         if (!vm->worker || worker_call(vm->worker, "vm.close", "do", NULL, NULL, 0, on_closed, vm) < 0)
                 on_closed(NULL, -EPIPE, "its worker is gone", NULL, NULL, vm);
 }

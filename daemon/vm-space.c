@@ -155,12 +155,23 @@ static void on_quiet(_unused_ int r, _unused_ struct json_object *answer, _unuse
 
 /* The queue of its events keeps a vIOMMU from being destroyed. */
 static void quiet(VM *vm, struct vm_space *s) {
-        s->quiet = true;
-        if (s->viommu == 0 || vpci_viommu(vm, s->viommu, false, on_quiet, vm) < 0)
+        int r;
+
+        if (s->viommu == 0) {
+                s->quiet = true;
                 return;
+        }
+        /* Before it is asked: the answer may come at once. */
         vm->quieting++;
         s->group = SPACE_QUIETING;
-        s->quiet = false;
+        r = vpci_viommu(vm, s->viommu, false, on_quiet, vm);
+        if (r < 0) {
+                vm->quieting--;
+                s->group = SPACE_ENDING;
+                s->quiet = r != -EAGAIN;
+        }
+        if (r == -EAGAIN)
+                manager_retry(vm->manager);
         vm_touch(vm);
 }
 
@@ -172,10 +183,12 @@ void vm_on_iommu_event(VM *vm, struct json_object *event) {
         for (size_t i = 0; i < vm->n_tdis; i++)
                 if (vm->tdis[i]->custody && sid == vm->tdis[i]->guest_rid && json_u64_or(vm->tdis[i]->custody->values, "viommu", 0) == viommu)
                         tdi_bdf_format(vm->tdis[i]->bdf, bdf);
-        snprintf(text, sizeof(text), "vIOMMU %llu reports of requester ID %#06llx: %s", (unsigned long long) viommu,
-                 (unsigned long long) sid, json_str_or(event, "text", ""));
-        if (vpci_may_log(vm))
-                log_warning("VM %s: %s: %s", vm->name, *bdf ? bdf : "no function that is attached", text);
+        if (vpci_may_log_iommu(vm))
+                log_warning("VM %s: %s: vIOMMU %llu reports of requester ID %#06llx: %s", vm->name, *bdf ? bdf : "no function that is attached",
+                            (unsigned long long) viommu, (unsigned long long) sid, json_str_or(event, "text", ""));
+        /* Every user hears it: where in the guest's memory is not for them. */
+        snprintf(text, sizeof(text), "vIOMMU %llu reports %s of requester ID %#06llx", (unsigned long long) viommu, json_str_or(event, "name", ""),
+                 (unsigned long long) sid);
         bus_emit_iommu_event(vm->manager, vm_path(vm, path), bdf, json_str_or(event, "name", ""), text);
 }
 
@@ -208,7 +221,7 @@ bool vm_spaces_settle(VM *vm) {
         for (size_t i = 0; i < vm->n_spaces; i++) {
                 if (vm->spaces[i].group == SPACE_ENDING && !vm->spaces[i].quiet)
                         quiet(vm, &vm->spaces[i]);
-                any |= vm->spaces[i].group == SPACE_ENDING;
+                any |= vm->spaces[i].group == SPACE_ENDING && vm->spaces[i].quiet;
         }
         if (!any || !vm_need_worker(vm))
                 return false;
@@ -216,7 +229,7 @@ bool vm_spaces_settle(VM *vm) {
         list = json_new_array();
         json_set_take(args, "spaces", list);
         for (size_t i = 0; i < vm->n_spaces; i++) {
-                if (vm->spaces[i].group != SPACE_ENDING)
+                if (vm->spaces[i].group != SPACE_ENDING || !vm->spaces[i].quiet)
                         continue;
                 vm->spaces[i].group = SPACE_BEING_ENDED;
                 push(list, &vm->spaces[i]);

@@ -586,7 +586,8 @@ int vm_adopt(VM *vm, struct json_object *hello, void (*adopted)(VM *vm, int r)) 
                 if (r < 0)
                         return r;
         }
-        return n == 0 ? -EBADMSG : 0;
+        /* It closed, and tdid died before it told the holder to end. */
+        return n == 0 ? -ENODATA : 0;
 }
 
 bool vm_settle(VM *vm) {

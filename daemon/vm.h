@@ -77,6 +77,12 @@ struct vm_space {
         bool quiet;            /* nobody listens to that any more */
 };
 
+/* What a client or a guest can have logged without end. */
+struct log_budget {
+        uint64_t since;   /* CLOCK_MONOTONIC, µs; and so many have been logged since then */
+        unsigned logged, left_out;
+};
+
 typedef void (*vm_ready)(VM *vm, int r, void *userdata);
 
 struct VM {
@@ -119,8 +125,7 @@ struct VM {
                 int old_kvm;           /* that of an earlier one, until the holder has the new one */
                 struct peer *next;     /* has come while this one was asking */
         } *peer;
-        uint64_t events_since;         /* CLOCK_MONOTONIC, µs; and so many have been logged since then */
-        unsigned events_logged, events_left_out;
+        struct log_budget events, iommu_events;
         Keeper **keepers;
         size_t n_keepers, room_keepers;
         uint64_t next_keeper;

@@ -280,21 +280,29 @@ static TDI *find(const VM *vm, const char *bdf) {
         return NULL;
 }
 
-bool vpci_may_log(VM *vm) {
+static bool may_log(VM *vm, struct log_budget *b, const char *what) {
         uint64_t now = now_monotonic();
 
-        if (now - vm->events_since > EVENTS_WINDOW_USEC) {
-                if (vm->events_left_out > 0)
-                        log_warning("VM %s: %u more events of its functions were not logged", vm->name, vm->events_left_out);
-                vm->events_since = now;
-                vm->events_logged = vm->events_left_out = 0;
+        if (now - b->since > EVENTS_WINDOW_USEC) {
+                if (b->left_out > 0)
+                        log_warning("VM %s: %u more events of its %s were not logged", vm->name, b->left_out, what);
+                b->since = now;
+                b->logged = b->left_out = 0;
         }
-        if (vm->events_logged >= EVENTS_LOGGED_MAX) {
-                vm->events_left_out++;
+        if (b->logged >= EVENTS_LOGGED_MAX) {
+                b->left_out++;
                 return false;
         }
-        vm->events_logged++;
+        b->logged++;
         return true;
+}
+
+bool vpci_may_log(VM *vm) {
+        return may_log(vm, &vm->events, "functions");
+}
+
+bool vpci_may_log_iommu(VM *vm) {
+        return may_log(vm, &vm->iommu_events, "vIOMMUs");
 }
 
 void vpci_note(TDI *t, const char *what, const char *text) {

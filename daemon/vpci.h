@@ -73,6 +73,8 @@ bool vpci_is_there(const VM *vm);
 struct json_object *vpci_describe(const TDI *t);
 /* For what a client can cause without end: false, and counted, when there has been enough of it. */
 bool vpci_may_log(VM *vm);
+/* The same of what its vIOMMUs report, which is a guest's to cause. */
+bool vpci_may_log_iommu(VM *vm);
 /* Remembers and logs something that happened at a function's socket. @what: one word. */
 void vpci_note(TDI *t, const char *what, const char *text);
 

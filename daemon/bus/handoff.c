@@ -6,6 +6,7 @@
  * A device has one driver: the function's vPCI socket is shut first, by its holder, which refuses while a VMM is connected to it.
  */
 #include "bus/bus-vm.h"
+#include "custody-rules.h"
 #include "handoff.h"
 #include "vpci.h"
 
@@ -29,6 +30,8 @@ static int check_tdi(const TDI *t, sd_bus_error *e) {
         if (t->state != TDI_STATE_PREPARED || !custody_is_complete(c))
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is %s: only a prepared function can be handed off", c->name,
                                  tdi_state_to_string(t->state));
+        if (custody_is_bound_in_kernel(c))
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is bound by its virtual device: who has its descriptors could reset it", c->name);
         if (c->device < 0 || t->vm->iommufd < 0)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "the descriptors of %s are lost", c->name);
         return 0;

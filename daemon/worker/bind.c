@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The bind step, by the bind provider that this kernel has (provider.h). What keeps the function bound goes to the VM's holder; the module's file is this
- * process's until then, whose end unbinds. Whoever dies, a TDI is unbound before its device can be reset.
+ * process's until then, whose end unbinds. Whoever dies, what the module has bound is unbound before its device can be reset, for it has the device
+ * open; iommufd has not, so that when all who hold the device die at once the kernel resets it first.
  */
 #include "worker/ide.h"
 
@@ -119,11 +120,15 @@ int bind_tsm_do(struct work *w) {
         /* Its virtual device may have been bound when it was made. */
         r = id == PROVIDER_IOMMUFD_V7 && tdi.vdevice != 0 && read_bound(w) > 0 ? 0 : provider->bind(w->host, fd, &tdi);
         json_set_u64(w->values, "vdevice", tdi.vdevice);
+        json_set_bool(w->values, "vdevice_binds", id == PROVIDER_IOMMUFD_V7 && tdi.vdevice != 0);
         if (r >= 0 && id == PROVIDER_IOMMUFD_V7 && read_bound(w) == 0)
                 r = -ENODEV;
         if (r < 0)
                 return work_fail(w, r, why_not(r), "bind %s to the VM as TDI 0x%04x, by %s", w->bdf, tdi.guest_rid, provider->name);
         json_set_str(w->values, "provider", provider->name);
+        w->unsaid.provider = provider;
+        w->unsaid.fd = fd_dup(fd);
+        w->unsaid.vdevice = tdi.vdevice;
         w->out.fd[w->out.n++] = TAKE_FD(fd);
         return 0;
 }
@@ -153,17 +158,19 @@ static struct {
         uint32_t vdevice;
 } kept = { .fd = -EBADF };
 
-/* What has bound it; the module where nobody has written that down. */
-static const struct provider *provider_of(struct work *w) {
+/* What has bound it: as it was written down, or where that is lost, by what kind of file it is. */
+static const struct provider *provider_of(struct work *w, int fd) {
         const struct provider *p = provider_get(provider_find(json_str_or(w->args, "provider", "")));
 
+        if (!p && fd >= 0)
+                p = provider_get(provider_probe(w->host, fd));
         return p ? p : provider_get(PROVIDER_MODULE);
 }
 
 void bind_keep(struct work *w, int fd) {
         close_fd(kept.fd);
         kept.fd = fd;
-        kept.provider = provider_of(w);
+        kept.provider = provider_of(w, fd);
         kept.vdevice = (uint32_t) json_u64_or(w->args, "vdevice", 0);
 }
 
@@ -178,24 +185,28 @@ void bind_let_go(TdiHost *host) {
 
 static void lost_vdevice(struct work *w) {
         json_set_u64(w->values, "vdevice", 0);
+        json_set_bool(w->values, "vdevice_binds", false);
         json_set_str(w->values, "no_viommu", "its virtual device went with the unbind, and the next bind makes another");
 }
 
 /*
- * Nobody had been given a binding when whoever made it died. The module's ended with that process; iommufd's is in the VM's, and is what the virtual device
- * is now. One that has no number here was made in that moment: the kernel ends it when the device leaves the iommufd, which is before its reset.
+ * Nobody had been given a binding when whoever made it died. The module's ended with that process; iommufd's is in the VM's, and is what the virtual
+ * device is now. A worker whose answer nobody takes undoes it; of one that was killed meanwhile the new number may be known to nobody.
  */
 static int unbind_unheld(struct work *w, int iommufd) {
         uint32_t vdevice = (uint32_t) json_u64_or(w->args, "vdevice", 0);
-        int id = (int) provider_probe(w->host, iommufd);
+        int id, r;
 
-        if (id < 0)
-                return wait_until_unbound(w);
-        if (vdevice == 0)
-                return id == PROVIDER_IOMMUFD_V7 ? 0 : wait_until_unbound(w);
-        (void) provider_get((enum provider_id) id)->unbind(w->host, iommufd, vdevice);
-        if (id == PROVIDER_IOMMUFD_V7)
-                lost_vdevice(w);
+        if (read_bound(w) == 0)
+                return 0;
+        id = (int) provider_probe(w->host, iommufd);
+        if (id >= 0 && vdevice != 0) {
+                r = provider_get((enum provider_id) id)->unbind(w->host, iommufd, vdevice);
+                if (r < 0)
+                        return work_fail(w, r, "the TSM does not let go of it; it is tried again", "unbind %s", w->bdf);
+                if (id == PROVIDER_IOMMUFD_V7)
+                        lost_vdevice(w);
+        }
         return wait_until_unbound(w);
 }
 
@@ -206,7 +217,7 @@ static int unbind_unheld(struct work *w, int iommufd) {
  */
 int bind_tsm_undo(struct work *w) {
         bool detach = json_bool_or(w->args, "unwind_dma", false) && w->fds.n > 1;
-        const struct provider *provider = provider_of(w);
+        const struct provider *provider = provider_of(w, w->fds.n > 0 ? w->fds.fd[0] : -EBADF);
         int r;
 
         if (w->fds.n < 1)

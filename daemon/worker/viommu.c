@@ -67,13 +67,10 @@ int prepare_viommu_do(struct work *w) {
         return 0;
 }
 
-/* Is a virtual device bound by being made? Then what a bind wants to know has to be known before. */
-static bool binds(struct work *w) {
-        return json_bool_or(w->args, "require_secure", true) && json_bool_or(w->args, "associated", false) &&
-               provider_probe(w->host, w->fds.fd[1]) == PROVIDER_IOMMUFD_V7;
-}
-
-/* args: "devid", "viommu", "guest_rid"; "dsm", "require_secure", "associated". values: "vdevice". */
+/*
+ * args: "devid", "viommu", "guest_rid"; "dsm", "require_secure", "associated". values: "vdevice"; "vdevice_binds": it is bound by being made. Then what a
+ * bind wants to know is asked before.
+ */
 int prepare_vdevice_do(struct work *w) {
         struct tdi_iommu_vdevice_alloc vdevice = {
                 .size = sizeof(vdevice),
@@ -81,11 +78,12 @@ int prepare_vdevice_do(struct work *w) {
                 .dev_id = id_of(w, "devid"),
                 .virt_id = id_of(w, "guest_rid"),
         };
-        int r;
+        int r, form;
 
         if (w->fds.n != 2)
                 return work_fail(w, -EINVAL, NULL, "make a virtual device for %s", w->bdf);
-        r = binds(w) ? ide_must_be_secure(w, json_str_or(w->args, "dsm", "")) : 0;
+        form = json_bool_or(w->args, "associated", false) ? (int) provider_probe(w->host, w->fds.fd[1]) : -ENOTTY;
+        r = form == PROVIDER_IOMMUFD_V7 && json_bool_or(w->args, "require_secure", true) ? ide_must_be_secure(w, json_str_or(w->args, "dsm", "")) : 0;
         if (r < 0)
                 return r;
         r = host_ioctl(w->host, w->fds.fd[1], TDI_IOMMU_VDEVICE_ALLOC, &vdevice);
@@ -93,6 +91,13 @@ int prepare_vdevice_do(struct work *w) {
                 return work_fail(w, r, r == -EEXIST ? "another function of the VM has this requester ID" : NULL,
                                  "IOMMU_VDEVICE_ALLOC of %s under requester ID 0x%04x", w->bdf, (unsigned) vdevice.virt_id);
         json_set_u64(w->values, "vdevice", vdevice.out_vdevice_id);
+        json_set_bool(w->values, "vdevice_binds", form == PROVIDER_IOMMUFD_V7 && bind_tsm_probe(w) > 0);
+        /* Its end is the same in every form. */
+        w->unsaid.fd = fd_dup(w->fds.fd[1]);
+        if (w->unsaid.fd >= 0) {
+                w->unsaid.provider = provider_get(PROVIDER_IOMMUFD_V7);
+                w->unsaid.vdevice = vdevice.out_vdevice_id;
+        }
         return 0;
 }
 
@@ -106,5 +111,6 @@ int prepare_vdevice_undo(struct work *w) {
         if (r < 0)
                 return work_fail(w, r, NULL, "IOMMU_DESTROY of the virtual device of %s", w->bdf);
         json_set_u64(w->values, "vdevice", 0);
+        json_set_bool(w->values, "vdevice_binds", false);
         return 0;
 }

@@ -11,6 +11,7 @@
 
 #include "host/host.h"
 #include "ipc.h"
+#include "provider.h"
 
 #define WORK_SYSFS_PCI "/sys/bus/pci/devices/"
 
@@ -21,6 +22,12 @@ struct work {
         struct ipc_fds fds;         /* in: descriptors of this operation */
         int lock;                   /* the function's lock file, -EBADF for who works on none */
         struct ipc_fds out;         /* out: opened here, kept open until the next command acknowledges them */
+        /* What was bound or made, and is undone where tdid has died before it took the answer: with that nobody would know its number. */
+        struct {
+                const struct provider *provider; /* NULL: nothing */
+                int fd;
+                uint32_t vdevice;
+        } unsaid;
         const char *bdf;
         char text[768];             /* out: what went wrong, for a person */
 };

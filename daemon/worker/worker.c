@@ -162,6 +162,11 @@ static int answer(struct work *w, int r, size_t ran) {
                 r = ipc_recv(SOCKET_FD, &ack, &none);
                 ipc_fds_close(&none);
         }
+        if (w->unsaid.provider) {
+                if (r < 0)
+                        (void) w->unsaid.provider->unbind(w->host, w->unsaid.fd, w->unsaid.vdevice);
+                close_fd(w->unsaid.fd);
+        }
         ipc_fds_close(&w->out);
         return r;
 }

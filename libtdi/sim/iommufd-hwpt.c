@@ -347,17 +347,23 @@ int iommufd_vdevice_alloc(struct sim_call *c, struct iommufd_ctx *x, struct sim_
         r = grafted(c, "tsm.vdevice_init", d->fn->bdf, true);
         if (r < 0)
                 return r;
-        vdevices = realloc(v->vdevices, (v->n_vdevices + 1) * sizeof(struct vdevice *));
-        if (!vdevices)
-                return -ENOMEM;
-        v->vdevices = vdevices;
         n = calloc(1, sizeof(*n));
         if (!n)
                 return -ENOMEM;
         n->viommu = v;
         n->device = d;
         n->virt_id = cmd->virt_id;
+        /* It may sleep: nothing that it is about goes meanwhile, and nobody else makes one. */
+        v->object.users++;
+        d->vdevice = n;
         r = vdevice_tsm_made(c, n);
+        v->object.users--;
+        d->vdevice = NULL;
+        vdevices = r >= 0 ? realloc(v->vdevices, (v->n_vdevices + 1) * sizeof(struct vdevice *)) : NULL;
+        if (vdevices)
+                v->vdevices = vdevices;
+        else if (r >= 0)
+                r = -ENOMEM;
         if (r >= 0)
                 r = iommufd_add(x, &n->object, IOMMUFD_VDEVICE);
         if (r < 0) {

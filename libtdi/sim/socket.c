@@ -108,7 +108,6 @@ static void release_file(struct call *k) {
         k->file = sim_file_put(&k->c, k->file);
 }
 
-/* The last copy of a file's socket has gone. */
 void sim_file_signal(struct sim_file *f) {
         const struct endpoint *e = ((struct open_file *) f)->endpoint;
 
@@ -116,6 +115,7 @@ void sim_file_signal(struct sim_file *f) {
                 (void) send(e->source.fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* The last copy of a file's socket has gone. */
 void endpoint_drop(struct sim *sim, struct endpoint *e) {
         struct endpoint **p = bucket_of(sim, e->inode);
         struct sim_file *f = e->file;

@@ -177,7 +177,7 @@ static int pass_on(struct requests *r, const struct request_path *path, size_t i
         *ret_out = e >= 0 ? arg.out_used : 0;
         if (target != TDI_TDISP_INVALID)
                 tdisp_end(r->function, reached(target, e, arg.tsm_code));
-        else if (q->kind == TDI_REQUEST_REPORT && e == 0)
+        else if (e == 0 && provider_is_report(&arg))
                 tdisp_take_report(r->function, r->answered->data, arg.out_used);
         return e;
 }

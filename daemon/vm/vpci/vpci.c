@@ -165,13 +165,23 @@ void vpci_event_tdisp(struct vpci *v, const char *bdf, enum tdi_tdisp was, enum 
 }
 
 static void tell_iommu(uint32_t viommu, const char *name, int64_t sid, const char *text, void *userdata) {
-        struct json_object *o = event_new("", "iommu");
+        struct vpci *v = userdata;
+        struct json_object *o;
+        bool full;
 
+        /* A guest's to cause: there is room for what is not. */
+        pthread_mutex_lock(&v->lock);
+        full = v->n_events >= EVENTS_MAX / 4;
+        v->n_lost += full;
+        pthread_mutex_unlock(&v->lock);
+        if (full)
+                return;
+        o = event_new("", "iommu");
         json_set_u64(o, "viommu", viommu);
         json_set_str(o, "name", name);
         json_set_i64(o, "sid", sid);
         json_set_str(o, "text", text);
-        queue(userdata, o, -EBADF, false);
+        queue(v, o, -EBADF, false);
 }
 
 /* In the order in which things happened. */

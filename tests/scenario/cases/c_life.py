@@ -376,3 +376,17 @@ def power_control(t):
     vm.destroy()
     t.free(bdf)
     equal(t.host.power_control(bdf), "auto", "power/control afterwards")
+
+
+@scenario(start=False, tags=("quick",))
+def closed_and_killed(t):
+    """A tdid that dies when a closing VM's holder has nothing left: the next one lets the holder end."""
+    t.daemon.start({"TDID_TEST_KILL": "vm.close:do:emptied"})
+    vm = t.vm()
+    pid = vm.holder_pid()
+    vm.lease.close()
+    eventually(lambda: not t.daemon.alive(), "the end of tdid", 10)
+    t.daemon.wait_exit()
+    t.daemon.start()
+    eventually(lambda: process_state(pid) in ("", "Z"), "the end of the holder", 10)
+    t.gone(vm)

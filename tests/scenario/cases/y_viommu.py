@@ -146,7 +146,9 @@ def viommu_events(t):
         return [e["value"] for e in bus.seen if e.get("key") == "iommu_event"]
     eventually(told, "the event on the bus")
     equal([(e["bdf"], e["event"]) for e in told()], [(first, "F_TRANSLATION")], "what is told of it")
-    contains(told()[0]["text"], "F_TRANSLATION at 0x1234000", "in words")
+    contains(told()[0]["text"], "F_TRANSLATION of requester ID 0x0200", "in words")
+    check("1234000" not in told()[0]["text"], "every user hears the guest's address")
+    contains("\n".join(t.daemon.log()), "F_TRANSLATION at 0x1234000", "the log")
     t.daemon.kill()
     t.daemon.wait_exit()
     t.tsm.iommu_event(second, ODD, 0)

@@ -9,7 +9,7 @@ import os
 import signal
 
 from cases.x_bind import check_log, kill_holder
-from cases.z_association import Associating, allow
+from cases.z_association import Associating
 from cases.z_requests import CCA, check_tdisp, opened
 from kit.checks import Failure, check, contains, equal, eventually
 from kit.client import Lost, Refused, refused
@@ -22,10 +22,15 @@ SET_TDI_STATE, READ_OBJECT, OBJECT_INFO = 2, 5, 7
 NEEDS = ("iommufd_tsm", "kvm", "programs")
 
 
-def start(t, bdf, form, arguments=True):
-    """A host of Arm CCA whose iommufd has that form; what starts tdid, which lets VMMs associate."""
+def start(t, bdf, form):
+    """A host of Arm CCA whose iommufd has that form; what starts tdid, which lets VMMs associate, and hands off."""
     t.load_tsm([t.host.dsm(bdf)], parent=CCA, fake_viommu=1, bind_locks=0, iommufd_tsm=form)
-    return allow(t) if arguments else t.start()
+    arguments = t.configured({"policy": {"associate_kvm": True, "handoff": True}})
+
+    def again(env=None):
+        t.daemon.start(env, arguments=arguments)
+    again()
+    return again
 
 
 def kvm_of(t, vmm):
@@ -74,6 +79,8 @@ def life(t, form):
     equal(t.tdictl.json("tsm", "show")["host"]["provider"]["name"], name, "provider of the host")
     r = Realm(t, first, second)
     r.check(in_kernel=(first, second) if by_device else ())
+    if by_device:
+        contains(refused("InvalidState", t.client.tdi(second).handoff), "bound by its virtual device", "why it is not handed off")
     client = opened(t, first)
     equal(client.ask("info", op(ECHO))[0], errno.ENOTCONN, "a request before the bind")
     t.client.tdi(first).bind()
@@ -234,4 +241,45 @@ def provider_killed(t):
             check_log(t)
             r.vmm.end()
             t.daemon.stop()
+        t.unload_tsm()
+
+
+@scenario("igb-vf", needs=(*NEEDS, "faults"), start=False, tags=("quick",))
+def provider_worker_killed(t):
+    """A worker that dies when the kernel has bound, and nobody knows yet: what has a number is unbound, and can be bound again; what has none is not called unbound."""
+    bdf = t.host.bdf("igb-vf")
+    control = t.host.client.control
+    for form, call in ((5, "IOMMU_VDEVICE_TSM_OP"), (7, "IOMMU_VDEVICE_ALLOC")):
+        again = start(t, bdf, form)
+        r = Realm(t, bdf)
+        if form == 7:
+            # Only the second time it has to be made by the bind.
+            t.client.tdi(bdf).bind()
+            t.client.tdi(bdf).unbind()
+        rule = control("fault", rule={"call": call, "process": "tdid-worker", "kill": "caller", "when": "after", "times": 1})["id"]
+        try:
+            t.client.tdi(bdf).bind()
+        except Refused:
+            pass
+        control("clear", id=rule)
+        if form == 5:
+            eventually(lambda: t.client.tdi(bdf).state() == "prepared" and not t.host.tsm_bound(bdf), "it is unbound")
+            t.client.tdi(bdf).bind()
+            r.check(bdf)
+        else:
+            eventually(lambda: t.device(bdf).text("Quarantine"), "it is quarantined", 20)
+            equal(t.host.tsm_bound(bdf), t.tsm_name, "the kernel has it bound")
+        if form == 5:
+            r.vm.destroy()
+        else:
+            # Nobody can unbind it by name: it ends with its device, which a later tdid finds closed.
+            refused("Quarantined", r.vm.destroy)
+            t.daemon.stop()
+            again()
+            eventually(lambda: not t.host.tsm_bound(bdf), "the kernel has unbound it")
+            t.device(bdf).restore()
+        t.free(bdf)
+        check_log(t)
+        t.daemon.stop()
+        r.vmm.end()
         t.unload_tsm()
