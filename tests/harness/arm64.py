@@ -33,7 +33,9 @@ SCENARIO_LIMITS = {
     "viommu_lacking": TOO_EARLY,
     "viommu_prepared": TOO_EARLY,
     "viommu_group": TOO_EARLY,
+    **{f"provider_{name}": FORKS for name in ("v5", "v7", "early", "ways_out", "choice", "killed", "worker_killed")},
     "vu_hostile_descriptors": CUT_OFF,
+    "vu_hostile_many_maps": "with all of its maps an emulated simulation runs out of descriptors: the cause is not found",
     "tdictl_as_user": "another user cannot read the libraries for arm64 below the home of root",
     "dmabuf_limits": "failed once, with a dma-buf left open: the cause is not found",
 }
