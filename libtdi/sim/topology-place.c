@@ -75,7 +75,8 @@ static struct topology_function *first_on(struct sim_topology *t, uint16_t segme
                 else
                         high = middle;
         }
-        return t->functions + low;
+        /* No functions, no array: nothing may be added to NULL. */
+        return t->n_functions ? t->functions + low : NULL;
 }
 
 static bool is_port(const struct topology_function *f) {
@@ -434,7 +435,7 @@ static void open_windows(struct topology_function *f, const struct topology_bar 
 
 static int place_bus(struct pools *pools, uint16_t segment, uint8_t bus) {
         struct sim_topology *t = pools->p->t;
-        struct topology_function *first = first_on(t, segment, bus), *end = t->functions + t->n_functions;
+        struct topology_function *first = first_on(t, segment, bus), *end = t->n_functions ? t->functions + t->n_functions : NULL;
         int r = 0;
 
         for (struct topology_function *f = first; f < end && f->segment == segment && f->bus == bus && r >= 0; f++) {
