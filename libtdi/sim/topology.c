@@ -98,7 +98,9 @@ static int check_lists(struct sim_topology *t, struct topology_why *why) {
                         uint16_t segment;
                         uint8_t bus, devfn;
 
-                        (void) pci_parse_bdf(t->tsms[i].accepts.names[k], &segment, &bus, &devfn);
+                        /* The TSM compares it with the name in sysfs, which is in lower case. */
+                        if (!pci_parse_bdf(t->tsms[i].accepts.names[k], &segment, &bus, &devfn))
+                                return topology_bad(why, &entry, "\"%s\" is not how the kernel writes it: in lower case", t->tsms[i].accepts.names[k]);
                         if (!topology_find(t, segment, bus, devfn))
                                 return topology_bad(why, &entry, "there is no function %s", t->tsms[i].accepts.names[k]);
                 }
