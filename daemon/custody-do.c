@@ -76,17 +76,30 @@ static void hand_over_socket(Custody *c, struct json_object *values, int socket)
                 on_served(r, NULL, NULL, c);
 }
 
+static const char *could_not_write(const Custody *c, int r, char *buf, size_t size) {
+        snprintf(buf, size, "could not write the journal below %s: %s; nothing is done without it", c->manager->state_dir, strerror(-r));
+        return buf;
+}
+
+/* Whoever is left with the worker's end undoes it: see unsaid in worker/worker.c. */
+static void not_held(Custody *c, int r, const char *text) {
+        custody_idle(c);
+        c->binding = close_fd(c->binding);
+        c->worker = worker_free(c->worker);
+        /* By then iommufd may have given the number to another one. */
+        if (json_bool_or(c->values, "vdevice_binds", false))
+                custody_forget_vdevice(c);
+        custody_failed(c, ACTION_BIND_TSM, false, r, text);
+}
+
 static void on_bound(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
 
-        custody_idle(c);
         if (r < 0) {
-                /* The worker's copy is the last, and its close unbinds. */
-                c->binding = close_fd(c->binding);
-                c->worker = worker_free(c->worker);
-                custody_failed(c, ACTION_BIND_TSM, false, r, "could not give the binding to the VM's holder");
+                not_held(c, r, "could not give the binding to the VM's holder");
                 return;
         }
+        custody_idle(c);
         fault_point(custody_table[ACTION_BIND_TSM].name, "do", "held");
         if (c->worker)
                 (void) worker_acknowledge(c->worker);
@@ -95,14 +108,18 @@ static void on_bound(int r, _unused_ struct json_object *answer, _unused_ struct
 
 /* The holder has it before the worker lets go: whose end is the last, it is after tdid's. */
 static void hold_binding(Custody *c, struct json_object *values, int fd) {
+        char text[160];
         int r;
 
         custody_merge(c, values);
         c->binding = fd;
         /* Who has bound it, a later tdid must know as soon as the holder has it. */
         r = journal_write(c);
-        if (r >= 0)
-                r = custody_hold(c, "bind", fd, on_bound);
+        if (r < 0) {
+                not_held(c, r, could_not_write(c, r, text, sizeof(text)));
+                return;
+        }
+        r = custody_hold(c, "bind", fd, on_bound);
         if (r < 0)
                 on_bound(r, NULL, NULL, c);
 }
@@ -313,9 +330,7 @@ bool custody_run_do(Custody *c, enum custody_action a) {
                 char text[160];
 
                 c->begun = 0;
-                snprintf(text, sizeof(text), "could not write the journal below %s: %s; nothing is begun without it", c->manager->state_dir,
-                         strerror(-r));
-                custody_failed(c, a, false, r, text);
+                custody_failed(c, a, false, r, could_not_write(c, r, text, sizeof(text)));
                 return true;
         }
         fault_point(custody_table[a].name, "do", "before");

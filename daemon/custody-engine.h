@@ -47,6 +47,8 @@ struct json_object *custody_arguments(Custody *c);
 void custody_arm(Custody *c, enum custody_action a, bool undo);
 void custody_idle(Custody *c);
 void custody_merge(Custody *c, struct json_object *values);
+/* Its virtual device is gone, or will be without its number being named. */
+void custody_forget_vdevice(Custody *c);
 
 /* What became of a sub-action. */
 void custody_ended(Custody *c, enum custody_action a, bool undo);

@@ -2,6 +2,7 @@
 /* What doing and undoing have in common: the worker, its time limit, and what comes of a sub-action. */
 #include "custody-engine.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "association.h"
@@ -127,9 +128,35 @@ void custody_idle(Custody *c) {
         manager_touch(c->manager);
 }
 
+void custody_forget_vdevice(Custody *c) {
+        json_set_u64(c->values, "vdevice", 0);
+        json_set_bool(c->values, "vdevice_binds", false);
+}
+
+/*
+ * iommufd gives the lowest number that is free, whatever the object: who had it as a virtual device before has lost that, to a worker that died between the
+ * end of the old one and the answer. An undo by that number would meet the new owner's.
+ */
+static void take_number(Custody *c, uint64_t id) {
+        for (size_t i = 0; id != 0 && c->vm && i < c->manager->n_custodies; i++) {
+                Custody *o = c->manager->custodies[i];
+
+                if (o == c || o->vm != c->vm || json_u64_or(o->values, "vdevice", 0) != id)
+                        continue;
+                log_notice("%s: its virtual device %" PRIu64 " is gone: the number is of an object of %s now", o->name, id, c->name);
+                custody_forget_vdevice(o);
+                if (journal_write(o) < 0)
+                        log_warning("%s: could not write its journal", o->name);
+        }
+}
+
 void custody_merge(Custody *c, struct json_object *values) {
+        static const char *const numbers[] = { "devid", "nest", "viommu", "vdevice" };
+
         if (!values)
                 return;
+        for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+                take_number(c, json_u64_or(values, numbers[i], 0));
         json_object_object_foreach(values, key, v)
                 json_set_take(c->values, key, json_object_get(v));
 }

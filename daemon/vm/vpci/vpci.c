@@ -21,6 +21,7 @@
 #endif
 
 #define FUNCTIONS_MAX 256
+_Static_assert(VPCI_POLL_MAX >= 2 + 2 * FUNCTIONS_MAX + VIOMMUS_MAX, "what vpci_poll() fills in has to fit");
 #define TICK_MSEC 250
 /* So many looks without a request before the supervisor goes to sleep for good. */
 #define QUIET_TICKS 4

@@ -13,6 +13,7 @@ from cases.z_association import Associating
 from cases.z_requests import CCA, check_tdisp, opened
 from kit.checks import Failure, check, contains, equal, eventually
 from kit.client import Lost, Refused, refused
+from kit.logind import Logind
 from kit.registry import scenario
 from kit.requests import ECHO, OK, op
 
@@ -22,9 +23,13 @@ SET_TDI_STATE, READ_OBJECT, OBJECT_INFO = 2, 5, 7
 NEEDS = ("iommufd_tsm", "kvm", "programs")
 
 
+def options(form):
+    return {"parent": CCA, "fake_viommu": 1, "bind_locks": 0, "iommufd_tsm": form}
+
+
 def start(t, bdf, form):
     """A host of Arm CCA whose iommufd has that form; what starts tdid, which lets VMMs associate, and hands off."""
-    t.load_tsm([t.host.dsm(bdf)], parent=CCA, fake_viommu=1, bind_locks=0, iommufd_tsm=form)
+    t.load_tsm([t.host.dsm(bdf)], **options(form))
     arguments = t.configured({"policy": {"associate_kvm": True, "handoff": True}})
 
     def again(env=None):
@@ -283,3 +288,51 @@ def provider_worker_killed(t):
         t.daemon.stop()
         r.vmm.end()
         t.unload_tsm()
+
+
+@scenario("igb-vf:2", needs=(*NEEDS, "faults"), start=False, tags=("quick",))
+def provider_number_reused(t):
+    """A worker that dies between the end of one virtual device and the beginning of the next leaves a number behind, which iommufd gives to another function: that one is not touched."""
+    first, second = t.host.bdfs("igb-vf", 2)
+    control = t.host.client.control
+    start(t, first, 7)
+    r = Realm(t, first, second)
+    r.check(in_kernel=(first, second))
+    # Without its TSM a virtual device is there and bound to nothing: the next bind makes another in its place.
+    t.tsm.unload()
+    eventually(lambda: t.device(first).text("TSM") == "", "the TSM is gone")
+    t.tsm.load([t.host.dsm(first)], **options(7))
+    eventually(lambda: t.tdictl.json("tsm", "list")["tsms"], "the TSM is back")
+    rule = control("fault", rule={"call": "IOMMU_VDEVICE_ALLOC", "process": "tdid-worker", "kill": "caller", "when": "before", "times": 1})["id"]
+    refused("Kernel", t.client.tdi(first).bind)
+    control("clear", id=rule)
+    eventually(lambda: t.client.tdi(first).state() == "prepared", "it is as before the bind")
+    t.client.tdi(second).bind()
+    device = r.describe(second)["viommu"]["vdevice"]
+    t.client.tdi(first).detach()
+    t.free(first)
+    equal(r.describe(second)["viommu"]["vdevice"], device, "the other function's virtual device")
+    r.bdfs = (second,)
+    r.check(second)
+    r.vm.lease.close()
+    t.gone(r.vm)
+    t.free(second)
+    check_log(t)
+    t.unchanged(first, second)
+
+
+@scenario("igb-vf:2", needs=NEEDS, start=False, tags=("quick",))
+def provider_bound_by_device(t):
+    """What its virtual device alone has bound keeps the host from suspending, and its DSM from being let go."""
+    first, second = t.host.bdfs("igb-vf", 2)
+    start(t, first, 7)
+    logind = Logind(t.bus.address)
+    t.defer(logind.close)
+    r = Realm(t, first, second, seal=False)
+    r.check(in_kernel=(first, second))
+    logind.wait(1)
+    r.vm.lease.close()
+    t.gone(r.vm)
+    t.free(first, second)
+    logind.wait(0)
+    check_log(t)
