@@ -6,6 +6,7 @@
 
 struct scan {
         const char *p, *end;
+        const char *line_start;
         unsigned line, depth;
         const char *why;
 };
@@ -23,10 +24,16 @@ static int fail(struct scan *s, const char *why) {
 
 static void skip_space(struct scan *s) {
         while (s->p < s->end && (*s->p == ' ' || *s->p == '\t' || *s->p == '\n' || *s->p == '\r')) {
-                if (*s->p == '\n')
-                        s->line++;
                 s->p++;
+                if (s->p[-1] == '\n') {
+                        s->line++;
+                        s->line_start = s->p;
+                }
         }
+}
+
+static struct json_place place(const struct scan *s) {
+        return (struct json_place){ s->line, (unsigned) (s->p - s->line_start) + 1 };
 }
 
 /* One well-formed UTF-8 sequence (RFC 3629): no overlong form, no surrogate, nothing above U+10FFFF. */
@@ -178,8 +185,10 @@ static int scan_object(struct scan *s) {
                 if (r < 0)
                         return r;
                 for (size_t i = 0; i < n; i++)
-                        if (keys[i].len == k.len && memcmp(keys[i].p, k.p, k.len) == 0)
+                        if (keys[i].len == k.len && memcmp(keys[i].p, k.p, k.len) == 0) {
+                                s->p = k.p - 1;
                                 return fail(s, "duplicate key");
+                        }
                 if (n >= JSON_KEYS_MAX)
                         return fail(s, "too many keys in one object");
                 if (n >= room) {
@@ -268,8 +277,12 @@ static int scan_value(struct scan *s) { /* NOLINT(misc-no-recursion) */
         }
 }
 
-int json_parse_strict(const char *text, size_t len, struct json_object **ret, unsigned *ret_line, const char **ret_why) {
-        struct scan s = { .p = text, .end = text + len, .line = 1 };
+static struct scan scan_new(const char *text, size_t len) {
+        return (struct scan){ .p = text, .end = text + len, .line_start = text, .line = 1 };
+}
+
+int json_parse_strict_at(const char *text, size_t len, struct json_object **ret, struct json_place *ret_place, const char **ret_why) {
+        struct scan s = scan_new(text, len);
         struct json_tokener *tok;
         struct json_object *o;
         int r;
@@ -283,8 +296,8 @@ int json_parse_strict(const char *text, size_t len, struct json_object **ret, un
         if (r >= 0 && len > INT32_MAX / 2)
                 r = fail(&s, "too long");
         if (r < 0) {
-                if (ret_line)
-                        *ret_line = s.line;
+                if (ret_place)
+                        *ret_place = place(&s);
                 if (ret_why)
                         *ret_why = s.why ? s.why : "out of memory";
                 return r;
@@ -302,14 +315,120 @@ int json_parse_strict(const char *text, size_t len, struct json_object **ret, un
         if (r < 0) {
                 if (o)
                         json_object_put(o);
-                if (ret_line)
-                        *ret_line = s.line;
+                if (ret_place)
+                        *ret_place = place(&s);
                 if (ret_why)
                         *ret_why = "json-c refused the text";
                 return r;
         }
         *ret = o;
         return 0;
+}
+
+int json_parse_strict(const char *text, size_t len, struct json_object **ret, unsigned *ret_line, const char **ret_why) {
+        struct json_place p = {};
+        int r;
+
+        r = json_parse_strict_at(text, len, ret, &p, ret_why);
+        if (r < 0 && ret_line && p.line > 0)
+                *ret_line = p.line;
+        return r;
+}
+
+/* To the value, or the key, that a step leads to. The text has been scanned as a whole, so that what is between is as it should be. */
+static int scan_step(struct scan *s, const struct json_step *step, bool at_key) {
+        struct key k;
+        int r;
+
+        skip_space(s);
+        if (s->p >= s->end || *s->p != (step->key ? '{' : '['))
+                return -ENOENT;
+        s->p++;
+        for (size_t i = 0;; i++) {
+                skip_space(s);
+                if (s->p >= s->end || *s->p == '}' || *s->p == ']')
+                        return -ENOENT;
+                if (step->key) {
+                        struct scan before = *s;
+
+                        r = scan_string(s, true, &k);
+                        if (r < 0)
+                                return r;
+                        if (at_key && strlen(step->key) == k.len && memcmp(step->key, k.p, k.len) == 0) {
+                                *s = before;
+                                return 0;
+                        }
+                        skip_space(s);
+                        s->p++; /* the colon */
+                        skip_space(s);
+                }
+                if (step->key ? strlen(step->key) == k.len && memcmp(step->key, k.p, k.len) == 0 : step->index == i)
+                        return 0;
+                r = scan_value(s);
+                if (r < 0)
+                        return r;
+                skip_space(s);
+                if (s->p >= s->end || *s->p != ',')
+                        return -ENOENT;
+                s->p++;
+        }
+}
+
+static int scan_steps(struct scan *s, const struct json_step *steps, size_t n, bool at_key) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = scan_step(s, &steps[i], at_key && i + 1 == n && steps[i].key);
+        skip_space(s);
+        return r;
+}
+
+/* What follows trusts the text. */
+static int scan_whole(const char *text, size_t len) {
+        struct scan s = scan_new(text, len);
+        int r = scan_value(&s);
+
+        skip_space(&s);
+        return r < 0 ? r : s.p == s.end ? 0 : -EBADMSG;
+}
+
+int json_locate(const char *text, size_t len, const struct json_step *steps, size_t n_steps, bool at_key, struct json_place *ret) {
+        struct scan s = scan_new(text, len);
+        int r;
+
+        r = scan_whole(text, len);
+        if (r >= 0)
+                r = scan_steps(&s, steps, n_steps, at_key);
+        if (r >= 0)
+                *ret = place(&s);
+        return r;
+}
+
+int json_locate_elements(const char *text, size_t len, const struct json_step *steps, size_t n_steps, struct json_place *ret, size_t n) {
+        struct scan s = scan_new(text, len);
+        size_t i = 0;
+        int r;
+
+        r = scan_whole(text, len);
+        if (r >= 0)
+                r = scan_steps(&s, steps, n_steps, false);
+        if (r < 0)
+                return r;
+        if (*s.p != '[')
+                return -ENOENT;
+        s.p++;
+        skip_space(&s);
+        while (i < n && *s.p != ']') {
+                ret[i++] = place(&s);
+                r = scan_value(&s);
+                if (r < 0)
+                        return r;
+                skip_space(&s);
+                if (*s.p == ',')
+                        s.p++;
+                skip_space(&s);
+        }
+        return (int) i;
 }
 
 static int get(struct json_object *o, const char *key, enum json_type type, struct json_object **ret) {

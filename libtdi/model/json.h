@@ -24,6 +24,12 @@ static inline void json_putp(struct json_object **o) {
 }
 #define _cleanup_json_ _cleanup_(json_putp)
 
+/** struct json_place - where something stands in a text */
+struct json_place {
+        unsigned line;   /* from 1 */
+        unsigned column; /* from 1, in bytes */
+};
+
 /**
  * json_parse_strict() - parse one JSON value that fills the text
  * @text:       the text, need not be terminated
@@ -35,6 +41,29 @@ static inline void json_putp(struct json_object **o) {
  * Return: 0; -EBADMSG with @ret_line and @ret_why; -ENOMEM. Thread-safe.
  */
 int json_parse_strict(const char *text, size_t len, struct json_object **ret, unsigned *ret_line, const char **ret_why);
+
+/* The same with the column: @ret_place is where the text ceases to be what is accepted; a duplicate key is pointed at itself. May be NULL. */
+int json_parse_strict_at(const char *text, size_t len, struct json_object **ret, struct json_place *ret_place, const char **ret_why);
+
+/** struct json_step - one step down into a value: to a member, or with no key to an element */
+struct json_step {
+        const char *key;
+        size_t index;
+};
+
+/**
+ * json_locate() - where a value stands in a text that json_parse_strict() takes
+ * @steps:      the way to it from the whole; 0 steps are the whole
+ * @at_key:     of a member: where its key stands, not its value
+ * @ret:        the first byte of it
+ *
+ * One pass over the text: for messages, not for loops.
+ *
+ * Return: 0; -ENOENT when there is no such value; -EBADMSG, -ENOMEM.
+ */
+int json_locate(const char *text, size_t len, const struct json_step *steps, size_t n_steps, bool at_key, struct json_place *ret);
+/* Where each element of the array stands to which the steps lead, of the first @n; one pass for all. Return: how many there are of them, or as above. */
+int json_locate_elements(const char *text, size_t len, const struct json_step *steps, size_t n_steps, struct json_place *ret, size_t n);
 
 /* Typed access to a member: 0 with the value, -ENOENT when absent, -EBADMSG when of another type or out of range.
  * Strings and containers stay owned by the object. */

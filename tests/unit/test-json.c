@@ -267,7 +267,83 @@ static void test_cut(void) {
         check_accepted(text, sizeof(text) - 1, "{\"a\":[1,-2,true,null,\"\xc3\xa9\xe2\x82\xac\\n\"],\"b\":{\"c\":\"d\"}}");
 }
 
+static void check_refused_at(const char *text, unsigned line, unsigned column) {
+        char *copy = test_copy(text, strlen(text));
+        struct json_object *o = NULL;
+        struct json_place at = {};
+        const char *why = NULL;
+
+        test_about("%s", text);
+        check_int(json_parse_strict_at(copy, strlen(text), &o, &at, &why), -EBADMSG);
+        check(!o && !isempty(why));
+        check_int(at.line, line);
+        check_int(at.column, column);
+        free(copy);
+}
+
+static void test_columns(void) {
+        check_refused_at("", 1, 1);
+        check_refused_at("  ", 1, 3);
+        check_refused_at("\n\n  x", 3, 3);
+        check_refused_at("{\"a\": 1,\n  \"b\": 2,\n  \"a\": 3}", 3, 3);
+        check_refused_at("{\"a\" 1}", 1, 6);
+        check_refused_at("{\"a\": 1.5}", 1, 8);
+        check_refused_at("{\"a\":\r\n\ttru}", 2, 2);
+        check_refused_at("{} {}", 1, 4);
+        /* Bytes, not letters. */
+        check_refused_at("[\"\xc3\xa9\" 1]", 1, 7);
+        check_refused_at("[1,\n]", 2, 1);
+}
+
+static void check_located(const char *text, const struct json_step *steps, size_t n, bool at_key, int expected, unsigned line, unsigned column) {
+        char *copy = test_copy(text, strlen(text));
+        struct json_place at = {};
+
+        test_about("%s, %zu steps", text, n);
+        check_int(json_locate(copy, strlen(text), steps, n, at_key, &at), expected);
+        check_int(at.line, line);
+        check_int(at.column, column);
+        free(copy);
+}
+
+#define STEPS(...) (const struct json_step[]){ __VA_ARGS__ }, sizeof((const struct json_step[]){ __VA_ARGS__ }) / sizeof(struct json_step)
+
+static void test_locate(void) {
+        static const char text[] = "\n{\"a\": [1, {\"b\":\n   null}, []],\n \"ab\" :{ \"a\":[ ] } }";
+        struct json_place all[4] = {};
+
+        check_located(text, NULL, 0, false, 0, 2, 1);
+        check_located(text, NULL, 0, true, 0, 2, 1);
+        check_located(text, STEPS({ .key = "a" }), false, 0, 2, 7);
+        check_located(text, STEPS({ .key = "a" }), true, 0, 2, 2);
+        check_located(text, STEPS({ .key = "a" }, { .index = 0 }), false, 0, 2, 8);
+        check_located(text, STEPS({ .key = "a" }, { .index = 1 }), true, 0, 2, 11);
+        check_located(text, STEPS({ .key = "a" }, { .index = 1 }, { .key = "b" }), true, 0, 2, 12);
+        check_located(text, STEPS({ .key = "a" }, { .index = 1 }, { .key = "b" }), false, 0, 3, 4);
+        check_located(text, STEPS({ .key = "a" }, { .index = 2 }), false, 0, 3, 11);
+        check_located(text, STEPS({ .key = "ab" }), true, 0, 4, 2);
+        check_located(text, STEPS({ .key = "ab" }, { .key = "a" }), false, 0, 4, 14);
+        check_located(text, STEPS({ .key = "a" }, { .index = 3 }), false, -ENOENT, 0, 0);
+        check_located(text, STEPS({ .key = "b" }), false, -ENOENT, 0, 0);
+        check_located(text, STEPS({ .index = 0 }), false, -ENOENT, 0, 0);
+        check_located(text, STEPS({ .key = "a" }, { .key = "a" }), false, -ENOENT, 0, 0);
+        check_located(text, STEPS({ .key = "a" }, { .index = 0 }, { .index = 0 }), false, -ENOENT, 0, 0);
+        check_located("{\"a\": }", STEPS({ .key = "a" }), false, -EBADMSG, 0, 0);
+        check_located("", NULL, 0, false, -EBADMSG, 0, 0);
+
+        test_about("elements");
+        check_int(json_locate_elements(text, strlen(text), STEPS({ .key = "a" }), all, 4), 3);
+        check(all[0].line == 2 && all[0].column == 8 && all[1].column == 11 && all[2].line == 3 && all[2].column == 11 && all[3].line == 0);
+        check_int(json_locate_elements(text, strlen(text), STEPS({ .key = "a" }), all, 2), 2);
+        check_int(json_locate_elements(text, strlen(text), STEPS({ .key = "ab" }, { .key = "a" }), all, 4), 0);
+        check_int(json_locate_elements(text, strlen(text), STEPS({ .key = "ab" }), all, 4), -ENOENT);
+        check_int(json_locate_elements(text, strlen(text), STEPS({ .key = "b" }), all, 4), -ENOENT);
+        check_int(json_locate_elements("[1", 2, NULL, 0, all, 4), -EBADMSG);
+}
+
 int main(void) {
+        test_columns();
+        test_locate();
         test_accepted();
         test_refused_structure();
         test_refused_keys();
