@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Certificate chains: what is taken apart, what leads to an anchor, and each fault with its own reason. */
-#include <openssl/pem.h>
-
 #include "certificates.h"
 #include "evidence/anchors.h"
 #include "evidence/chain.h"
