@@ -504,7 +504,8 @@ static int parse_rule(struct reader *r, struct json_object *o, struct rule *rule
                         return e;
                 reader_leave(r);
         }
-        return check_whole(r, rule);
+        rule->source = policy_strdup(r->policy, json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+        return rule->source ? check_whole(r, rule) : -ENOMEM;
 }
 
 /* ---- the file ---- */

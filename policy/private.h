@@ -51,6 +51,7 @@ struct rule {
         uint64_t limits[_POLICY_LIMIT_MAX];
         uint32_t ide_reserve;
         enum policy_config_write on_illegal_config_write;
+        const char *source; /* as it was written, without its white space */
 };
 
 struct pair {
