@@ -15,6 +15,8 @@ enum device_tee {
         DEVICE_DSM = 8,     /* the kernel offers tsm/connect: it takes the function for a DSM */
 };
 
+#define DEVICE_PARENTS_MAX 32 /* of which more cannot be told apart by a policy */
+
 struct Device {
         Manager *manager;
         struct tdi_bdf bdf;
@@ -23,6 +25,10 @@ struct Device {
         int32_t group;      /* -1: none */
         uint32_t phys_fn;   /* tdi_bdf_number(), or UINT32_MAX */
         uint32_t upstream_above; /* the first switch upstream port above, or UINT32_MAX */
+        uint32_t parents[DEVICE_PARENTS_MAX]; /* tdi_bdf_number() of the bridges above, nearest first */
+        size_t n_parents;
+        uint64_t serial;    /* Device Serial Number, where it has one */
+        bool has_serial;
         uint8_t tee;
         bool upstream, seen, announced;
         bool gone; /* off the bus, but still in custody */

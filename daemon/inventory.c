@@ -101,14 +101,18 @@ static void take_fixed(Device *d, struct json_object *o) {
                         d->tee |= streq(name, "tee-io") ? DEVICE_TEE_IO : streq(name, "ide") ? DEVICE_IDE : DEVICE_DOE;
                 }
         d->upstream = json_bool_or(o, "upstream", false);
+        d->has_serial = json_get_u64(o, "serial", &d->serial) >= 0;
         d->upstream_above = UINT32_MAX;
+        d->n_parents = 0;
         if (json_get_array(o, "parents", &list) >= 0)
-                for (size_t i = 0; i < json_object_array_length(list) && d->upstream_above == UINT32_MAX; i++) {
+                for (size_t i = 0; i < json_object_array_length(list); i++) {
                         uint32_t n = number_or_none(json_object_get_string(json_object_array_get_idx(list, i)));
                         Device *parent = device_find_number(m, n);
 
-                        if (parent && parent->upstream)
+                        if (parent && parent->upstream && d->upstream_above == UINT32_MAX)
                                 d->upstream_above = n;
+                        if (d->n_parents < DEVICE_PARENTS_MAX)
+                                d->parents[d->n_parents++] = n;
                 }
 }
 

@@ -15,6 +15,7 @@
 #define CAP_EXP 0x10
 #define EXP_DEVCAP 0x04
 #define DEVCAP_TEE_IO 0x40000000u /* Device Capabilities bit 30, PCIe 6.0, 7.5.3.3 */
+#define EXT_CAP_DSN 0x03
 #define EXT_CAP_DOE 0x2e
 #define EXT_CAP_IDE 0x30
 #define DEVICES_PER_ANSWER 64
@@ -62,7 +63,7 @@ static uint32_t get32(const uint8_t *p) {
 }
 
 /* Decodes what libpci does not know. Chains come from the device: their length is bounded. */
-static void decode(const uint8_t *c, size_t size, struct json_object *tee, bool *ret_upstream) {
+static void decode(const uint8_t *c, size_t size, struct json_object *o, struct json_object *tee, bool *ret_upstream) {
         unsigned at, left;
 
         if (size >= 64 && (get16(c + 0x06) & 0x10)) {
@@ -83,7 +84,10 @@ static void decode(const uint8_t *c, size_t size, struct json_object *tee, bool 
 
                 if (h == 0 || h == UINT32_MAX)
                         break;
-                if ((h & 0xffff) == EXT_CAP_IDE)
+                /* Device Serial Number (PCIe 6, 7.9.3) */
+                if ((h & 0xffff) == EXT_CAP_DSN && at + 12 <= size)
+                        json_set_u64(o, "serial", get32(c + at + 4) | (uint64_t) get32(c + at + 8) << 32);
+                else if ((h & 0xffff) == EXT_CAP_IDE)
                         json_push_str(tee, "ide");
                 else if ((h & 0xffff) == EXT_CAP_DOE)
                         json_push_str(tee, "doe");
@@ -121,7 +125,7 @@ static void read_config(struct work *w, struct json_object *o, const char *bdf) 
                 (void) host_close(w->host, fd);
         }
         if (n > 0)
-                decode(config, (size_t) n, tee, &upstream);
+                decode(config, (size_t) n, o, tee, &upstream);
         json_set_take(o, "tee", tee);
         json_set_bool(o, "upstream", upstream);
 }
