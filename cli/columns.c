@@ -167,3 +167,43 @@ const struct section status_view[] = {
         { .list = "devices", .heading = "Functions in use by tdid", .columns = device_columns, .shown = device_matters },
         {},
 };
+
+static const struct column evidence_columns[] = {
+        { .title = "BDF", .key = "bdf" },
+        { .title = "SOURCE", .key = "source" },
+        { .title = "NONCE", .key = "nonce" },
+        { .title = "ARCHIVED", .key = "archived" },
+        {},
+};
+
+static const struct column tried_columns[] = {
+        { .title = "TRIED", .key = "source" },
+        { .title = "RESULT", .key = "reason" },
+        { .title = "TEXT", .key = "text", .wrap = true },
+        {},
+};
+
+static const struct column object_columns[] = {
+        { .title = "OBJECT", .key = "type" },
+        { .title = "FORM", .key = "form" },
+        { .title = "SIZE", .key = "size", .right = true },
+        { .title = "SHA256", .key = "sha256" },
+        {},
+};
+
+static const struct column verified_columns[] = {
+        { .title = "ANCHOR", .key = "anchor_file" },
+        { .title = "REFERENCES", .key = "references_file" },
+        { .title = "OK", .key = "ok" },
+        { .title = "REASON", .key = "reason" },
+        { .title = "TEXT", .key = "text", .wrap = true },
+        {},
+};
+
+const struct section evidence_view[] = {
+        { .list = "evidence", .columns = evidence_columns },
+        { .list = "evidence", .nested = "tried", .heading = "Sources", .columns = tried_columns },
+        { .list = "evidence", .nested = "objects", .heading = "Objects", .columns = object_columns },
+        { .list = "evidence", .nested = "verified", .heading = "Verification", .columns = verified_columns },
+        {},
+};

@@ -34,6 +34,7 @@ extern const struct section vms_view[], vm_view[];
 extern const struct section tdis_view[];
 extern const struct section tsms_view[], tsm_view[];
 extern const struct section dmabufs_view[];
+extern const struct section evidence_view[];
 
 struct style {
         bool json, legend, colors;

@@ -52,6 +52,7 @@ int verb_device_show(struct tdictl *t);
 int verb_device_connect(struct tdictl *t);
 int verb_device_disconnect(struct tdictl *t);
 int verb_device_restore(struct tdictl *t);
+int verb_device_evidence(struct tdictl *t);
 int verb_vm_create(struct tdictl *t);
 int verb_vm_list(struct tdictl *t);
 int verb_vm_show(struct tdictl *t);

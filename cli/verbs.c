@@ -70,6 +70,13 @@ static const struct option_spec export_options[] = {
         {},
 };
 
+static const struct option_spec evidence_options[] = {
+        { .name = "verify", .help = "verify it with the anchors and reference values of the policy" },
+        { .name = "raw", .type = OPTION_TEXT, .value = "DIR", .help = "write the objects there as they are, and the certificates as PEM and DER" },
+        { .name = "nonce", .type = OPTION_TEXT, .value = "HEX", .help = "32 bytes for the measurements' signature; a random one when not given" },
+        {},
+};
+
 #define BDF_HELP "A BDF is written 0000:01:00.0, 01:00.0 or pci_0000_01_00_0."
 
 /* The first is the default. */
@@ -83,6 +90,8 @@ const struct verb verbs[] = {
         { "device connect", "BDF…", "connect functions to a TSM", BDF_HELP, 1, ANY_NUMBER, false, connect_options, verb_device_connect },
         { "device disconnect", "BDF…", "disconnect functions from their TSM", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_disconnect },
         { "device restore", "BDF…", "try again to give back quarantined functions", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_restore },
+        { "device evidence", "BDF", "ask a device for what it says of itself, and what that proves",
+          BDF_HELP "\nExits with 4 where --verify finds something wrong with all that the policy knows of.", 1, 1, false, evidence_options, verb_device_evidence },
         { "vm create", "NAME", "create a VM",
           "A VM lives while something keeps it: give --hold, --await-vmm, or both. COMMAND finds the VM's id, name and UUID in\n"
           "TDID_VM, TDID_VM_NAME and TDID_VM_UUID, and the number of its lease descriptor in TDID_LEASE_FD.",

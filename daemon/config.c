@@ -14,6 +14,7 @@
 
 #define FIELD(section, name, min, max) { section, #name, offsetof(struct config, name), min, max, false }
 #define SWITCH(section, name) { section, #name, offsetof(struct config, name), 0, 1, true }
+#define SWITCH_AS(section, key, name) { section, key, offsetof(struct config, name), 0, 1, true }
 
 static const struct {
         const char *section, *name;
@@ -29,7 +30,8 @@ static const struct {
         FIELD("limits", buffer_mib_per_user, 1, 1U << 31), FIELD("limits", guest_requests_per_second, 1, 1000000),
         FIELD("deadlines", claim, 1, 3600),   FIELD("deadlines", open, 1, 3600),      FIELD("deadlines", connect, 1, 3600),
         FIELD("deadlines", prepare, 1, 3600), FIELD("deadlines", bind, 1, 3600),      FIELD("deadlines", close, 1, 3600),
-        FIELD("deadlines", associate, 1, 3600),
+        FIELD("deadlines", associate, 1, 3600), FIELD("deadlines", evidence, 1, 3600),
+        SWITCH_AS("evidence", "doe", evidence_doe), FIELD("evidence", archive_mib, 1, 1U << 20), FIELD("evidence", archive_records, 1, 65536),
         SWITCH("policy", associate_kvm),      SWITCH("policy", handoff),            SWITCH("policy", peer_to_peer),
         SWITCH("policy", guest_requests),     SWITCH("policy", guest_state_changes),
         SWITCH("policy", unbind_on_mismatch),
@@ -76,6 +78,9 @@ void config_default(struct config *c) {
                 /* A TDI behind a link that is not encrypted is none that a guest asked for. */
                 .require_secure = 1,
                 .associate = 10,
+                .evidence = 60,
+                .archive_mib = 256,
+                .archive_records = 4096,
         };
 }
 
@@ -118,7 +123,7 @@ int config_parse(const char *text, size_t size, const char *path, struct config 
         if (!json_object_is_type(o, json_type_object))
                 return complain(ret_text, path, "", NULL, "the file must hold one object");
         json_object_object_foreach(o, section, body) {
-                if (!streq(section, "limits") && !streq(section, "deadlines") && !streq(section, "policy") && !streq(section, "ide"))
+                if (!streq(section, "limits") && !streq(section, "deadlines") && !streq(section, "policy") && !streq(section, "ide") && !streq(section, "evidence"))
                         return complain(ret_text, path, section, NULL, "unknown key");
                 if (!json_object_is_type(body, json_type_object))
                         return complain(ret_text, path, section, NULL, "not an object");

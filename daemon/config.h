@@ -28,6 +28,7 @@ struct config {
         /* deadlines, in seconds: a step that takes longer is shown as stuck */
         unsigned claim, open, connect, prepare, bind, close;
         unsigned associate; /* what a VMM that is asked to associate a function has for each of its two answers, before the attach fails */
+        unsigned evidence;  /* what a device has to answer for all of its evidence */
         /* policy: 1 where it says true */
         unsigned handoff; /* a VM's owner may have the descriptors of its functions themselves */
         unsigned guest_requests; /* a guest's requests to its TSM are passed on: for information, */
@@ -35,6 +36,9 @@ struct config {
         unsigned unbind_on_mismatch; /* a TDI whose interface report does not fit to the host is unbound */
         unsigned associate_kvm; /* a VM's owner may have its functions associated with its KVM VM, for which the VMM gets their VFIO nodes */
         unsigned peer_to_peer; /* functions of a VM that asks for it may reach each other's BARs */
+        /* evidence */
+        unsigned evidence_doe;    /* 1: a device's DOE mailbox may be used from user space */
+        unsigned archive_mib, archive_records; /* what is kept of it */
         /* ide */
         unsigned reserved_streams; /* of each host bridge, which tdid's connects leave */
         unsigned require_secure;   /* 1: nothing is bound whose IDE stream is not secure */

@@ -9,6 +9,7 @@
 
 #include "association.h"
 #include "device.h"
+#include "evidence.h"
 #include "handoff.h"
 #include "job.h"
 #include "tsm.h"
@@ -20,6 +21,16 @@ const char *custody_dsm(const Custody *c) {
 
 static bool same_dsm(const Custody *a, const Custody *b) {
         return custody_dsm(a)[0] && streq(custody_dsm(a), custody_dsm(b));
+}
+
+bool custody_requires_secure(const Custody *c) {
+        return c->manager->config.require_secure || json_bool_or(c->values, "ide_required", false);
+}
+
+uint64_t custody_reserved_streams(const Custody *c) {
+        uint64_t policy = json_u64_or(c->values, "ide_reserve", 0);
+
+        return policy > c->manager->config.reserved_streams ? policy : c->manager->config.reserved_streams;
 }
 
 /* Has tdid connected the DSM, for this function among others? */
@@ -50,7 +61,7 @@ static bool dsm_is_busy(const Custody *c) {
                     !custody_is_done(c, ACTION_CONNECT_NOTE))
                         return true;
         }
-        return job_acts_on_dsm(c->manager, custody_dsm(c));
+        return job_acts_on_dsm(c->manager, custody_dsm(c)) || evidence_is_asking(c->manager, custody_dsm(c));
 }
 
 /* A connect that an earlier tdid began is being settled, perhaps by a disconnect: what tsm/connect says now may not last. */

@@ -16,12 +16,16 @@ Custody *custody_of_pf(const Custody *c);
 const char *custody_dsm(const Custody *c);
 /* A TDI that is bound, or on its way there or back, for which this function speaks; not itself. NULL. */
 Custody *custody_bound_under(Manager *m, const char *dsm);
-/* Is nobody in a position to reset its DSM? Else says who. */
 /* Has the kernel bound it, whether anybody has asked for that or not: some forms of virtual devices are. */
 bool custody_is_bound_in_kernel(const Custody *c);
+/* Is nobody in a position to reset its DSM? Else says who. */
 bool custody_dsm_lets_bind(const Custody *c, char *why, size_t size);
 /* All that it speaks for is to be unbound. */
 void custody_unbind_under(const Custody *c);
+/* Must its link be secure before it is bound? The configuration says so, or the policy for this function. */
+bool custody_requires_secure(const Custody *c);
+/* How many IDE streams of its host bridge a connect has to leave: the same two, the larger counts. */
+uint64_t custody_reserved_streams(const Custody *c);
 /* Has tdid connected the DSM, for this function among others? */
 bool custody_connected_by_us(const Custody *c);
 /* Does another function in custody use the connection that tdid made? */

@@ -231,8 +231,8 @@ struct json_object *custody_arguments(Custody *c) {
                 json_set_take(args, key, json_object_get(v));
         json_set_str(args, "bdf", c->name);
         json_set_str(args, "state", c->manager->state_dir);
-        json_set_u64(args, "reserved_streams", c->manager->config.reserved_streams);
-        json_set_bool(args, "require_secure", c->manager->config.require_secure);
+        json_set_u64(args, "reserved_streams", custody_reserved_streams(c));
+        json_set_bool(args, "require_secure", custody_requires_secure(c));
         json_set_u64(args, "patience", c->manager->config.associate);
         /* The folder of the VM's sockets is made for the first of them; a function that is left behind may be the last in it. */
         json_set_bool(args, "make_folder", c->vm && !c->vm->folder);

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "admission.h"
 #include "bus/bus.h"
 #include "bus/bus-vm.h"
 #include "worker.h"
@@ -42,6 +43,18 @@ static const char *passed(const struct sum *s, const struct export_request *q, u
         return NULL;
 }
 
+/* Of the policy's limits, which count everything of an owner; NULL: none is passed. */
+static const char *passed_policy(const VM *vm, const struct sum *s, const struct export_request *q) {
+        Manager *m = vm->manager;
+        uint64_t memory = admission_limit(m, vm->owner, POLICY_LIMIT_SHARED_BYTES, UINT64_MAX);
+
+        if (s->n >= admission_limit(m, vm->owner, POLICY_LIMIT_EXPORTS, UINT64_MAX))
+                return "exports";
+        if (!q->tdi && (s->memory > memory || q->size > memory - s->memory))
+                return policy_limit_to_string(POLICY_LIMIT_SHARED_BYTES);
+        return NULL;
+}
+
 static int check_limits(VM *vm, const struct export_request *q, char **ret_text) {
         static const char *const of_vm[] = { "exports", "export_mib", "buffer_mib" };
         static const char *const of_user[] = { "exports_per_user", "export_mib_per_user", "buffer_mib_per_user" };
@@ -63,6 +76,12 @@ static int check_limits(VM *vm, const struct export_request *q, char **ret_text)
                 if (name)
                         r = asprintf(ret_text, "the VMs of uid %u have %u dma-bufs, of %" PRIu64 " MiB of BARs and %" PRIu64 " MiB of memory; with this one"
                                      " they would pass their limit (%s in " CONFIG_PATH ")", vm->owner, all.n, all.bar / MIB, all.memory / MIB, name);
+        }
+        if (!name) {
+                name = passed_policy(vm, &all, q);
+                if (name)
+                        r = asprintf(ret_text, "the VMs of uid %u have %u dma-bufs, and %" PRIu64 " MiB of shared memory; with this one they would pass what the"
+                                     " policy lets them have (%s)", vm->owner, all.n, all.memory / MIB, name);
         }
         if (r < 0)
                 log_oom();

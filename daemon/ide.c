@@ -269,13 +269,14 @@ static struct json_object *find_insecure(struct json_object *streams) {
 }
 
 bool ide_lets_bind(const Custody *c, char *why, size_t size) {
-        struct json_object *bad = c->manager->config.require_secure ? find_insecure(streams_of(c)) : NULL;
+        struct json_object *bad = custody_requires_secure(c) ? find_insecure(streams_of(c)) : NULL;
         char words[256];
 
         if (!bad || streq(json_str_or(bad, "secure", ""), "unknown"))
                 return true;
         say(bad, words, sizeof(words));
-        snprintf(why, size, "%s: %s; disconnect and connect its DSM anew, or allow it in tdid.conf (ide.require_secure)", c->name, words);
+        snprintf(why, size, "%s: %s; disconnect and connect its DSM anew, or allow it in %s", c->name, words,
+                 json_bool_or(c->values, "ide_required", false) ? "the policy (\"ide\")" : "tdid.conf (ide.require_secure)");
         return false;
 }
 

@@ -4,8 +4,10 @@
 
 #include <time.h>
 
-#include "bus/bus.h"
+#include "admission.h"
+#include "bus/bus-vm.h"
 #include "device.h"
+#include "evidence.h"
 #include "ide.h"
 #include "inhibit.h"
 #include "job.h"
@@ -182,6 +184,9 @@ Manager *manager_free(Manager *m) {
         ide_free(m);
         bus_host_end(m);
         inhibit_free(m->inhibit);
+        admission_free(m);
+        bus_evidence_end(m);
+        evidence_end(m);
         worker_free_spares(m);
         while (m->n_devices > 0)
                 device_free(m->devices[--m->n_devices]);
@@ -198,6 +203,7 @@ Manager *manager_free(Manager *m) {
         tdi_host_free(m->host);
         free(m->host_spec);
         free(m->state_dir);
+        free(m->archive_dir);
         free(m->libexec_dir);
         free(m);
         return NULL;

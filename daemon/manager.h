@@ -17,6 +17,9 @@
 #include "log.h"
 #include "model/json.h"
 
+/* Folders of policy files that can be given. */
+#define POLICY_DIRS_MAX 16
+
 #define BUS_NAME "org.tdid1"
 #define BUS_ROOT "/org/tdid1"
 
@@ -30,6 +33,7 @@ typedef struct Tsm Tsm;
 typedef struct Worker Worker;
 typedef struct Holder Holder;
 typedef struct Keeper Keeper;
+typedef struct Evidence Evidence;
 
 struct Manager {
         sd_event *event;
@@ -37,6 +41,7 @@ struct Manager {
         TdiHost *host;
         char *host_spec;
         char *state_dir;
+        char *archive_dir; /* of evidence; "": none is kept */
         char *libexec_dir; /* where tdid-vm and tdid-worker are */
         char boot_id[40];
         struct config config;
@@ -57,6 +62,13 @@ struct Manager {
         struct inventory *inventory; /* the readers */
         struct callers *callers;     /* who is behind a bus name */
         struct host_reader *host_reader; /* who asks what this host is */
+        Evidence *evidence;          /* devices that are being asked */
+        struct evidence_call *evidence_calls; /* who waits for an answer */
+        struct policy *policy;       /* NULL: it could not be read, policy_error says why, and nothing is admitted */
+        char *policy_error;
+        const char *policy_dirs[POLICY_DIRS_MAX]; /* as main() was given them; none: the usual ones */
+        size_t n_policy_dirs;
+        struct admission *admissions; /* calls that wait for evidence */
         struct inhibit *inhibit;     /* of suspend; NULL before anything was bound */
         struct watch *watch;         /* files of functions that a VM has */
         unsigned n_workers;          /* processes, spare ones included */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <systemd/sd-daemon.h>
 
+#include "admission.h"
 #include "vm.h"
 
 #define ASK_USEC (2 * 1000000ULL)
@@ -183,9 +184,20 @@ void stop_resume(Manager *m) {
                 terminate(m);
 }
 
+/* SIGHUP is no end at all, but the third signal of a daemon: the policy is read again. */
+static int on_reload(_unused_ sd_event_source *s, _unused_ const struct signalfd_siginfo *si, void *userdata) {
+        _cleanup_free_ char *text = NULL;
+
+        if (admission_load(userdata, &text) < 0)
+                log_error("the policy stays as it was: %s", strempty(text));
+        return 0;
+}
+
 int stop_install(Manager *m) {
         int r;
 
-        r = sd_event_add_signal(m->event, NULL, SIGTERM, on_signal, m);
+        r = sd_event_add_signal(m->event, NULL, SIGHUP, on_reload, m);
+        if (r >= 0)
+                r = sd_event_add_signal(m->event, NULL, SIGTERM, on_signal, m);
         return r < 0 ? r : sd_event_add_signal(m->event, NULL, SIGINT, on_signal, m);
 }

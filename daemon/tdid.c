@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "admission.h"
 #include "bus/bus.h"
 #include "custody-table.h"
 #include "device.h"
@@ -15,6 +16,8 @@
 #include "watch.h"
 #include "worker.h"
 
+#define ARCHIVE_DIR "/var/lib/tdid/evidence"
+
 static const char help[] =
         "tdid [OPTION…]\n"
         "Owns confidential device assignment on this host. See tdid(8).\n\n"
@@ -22,11 +25,15 @@ static const char help[] =
         "  --bus=BUS              system (default), session, or a D-Bus address\n"
         "  --state=DIR            journal and holders, /run/tdid by default\n"
         "  --config=FILE          " CONFIG_PATH " by default\n"
+        "  --policy=DIR           a folder of policy files; may be given again, later ones override; by default\n"
+        "                         " POLICY_DIR_SHIPPED " and " POLICY_DIR_LOCAL "\n"
+        "  --archive=DIR          what devices have said of themselves; " ARCHIVE_DIR " by default, empty: none\n"
         "  --print-actions        list the sub-actions of the custody table, and end\n"
         "  --version, --help\n";
 
 struct arguments {
-        const char *host, *bus, *state, *config;
+        const char *host, *bus, *state, *config, *archive, *policy[POLICY_DIRS_MAX];
+        size_t n_policy;
 };
 
 static int parse(int argc, char **argv, struct arguments *a) {
@@ -39,6 +46,10 @@ static int parse(int argc, char **argv, struct arguments *a) {
                         a->state = argv[i] + strlen("--state=");
                 else if (startswith(argv[i], "--config="))
                         a->config = argv[i] + strlen("--config=");
+                else if (startswith(argv[i], "--policy=") && a->n_policy < POLICY_DIRS_MAX)
+                        a->policy[a->n_policy++] = argv[i] + strlen("--policy=");
+                else if (startswith(argv[i], "--archive="))
+                        a->archive = argv[i] + strlen("--archive=");
                 else if (streq(argv[i], "--print-actions")) {
                         for (int k = 0; k < ACTION_MAX; k++)
                                 puts(custody_table[k].name);
@@ -158,6 +169,7 @@ static int start(Manager *m, const struct arguments *a) {
         int r;
 
         sigemptyset(&mask);
+        sigaddset(&mask, SIGHUP);
         sigaddset(&mask, SIGTERM);
         sigaddset(&mask, SIGINT);
         sigaddset(&mask, SIGCHLD);
@@ -165,15 +177,18 @@ static int start(Manager *m, const struct arguments *a) {
         (void) signal(SIGPIPE, SIG_IGN);
 
         m->config_path = a->config;
+        memcpy(m->policy_dirs, a->policy, sizeof(a->policy));
+        m->n_policy_dirs = a->n_policy;
         r = load_config(m, a->config);
         if (r < 0)
                 return r;
+        admission_begin(m);
         r = tdi_host_new(a->host, &m->host);
         if (r < 0) {
                 log_error("--host=%s: %s", a->host, r == -EINVAL ? "unknown host" : strerror(-r));
                 return r;
         }
-        if (free_and_strdup(&m->host_spec, a->host) < 0 || free_and_strdup(&m->state_dir, a->state) < 0)
+        if (free_and_strdup(&m->host_spec, a->host) < 0 || free_and_strdup(&m->state_dir, a->state) < 0 || free_and_strdup(&m->archive_dir, a->archive) < 0)
                 return -ENOMEM;
         m->booted_by_systemd = streq(a->bus, "system") && getenv("INVOCATION_ID") && sd_booted() > 0;
         r = find_libexec(m);
@@ -216,7 +231,7 @@ static int start(Manager *m, const struct arguments *a) {
 
 int main(int argc, char **argv) {
         _cleanup_(manager_freep) Manager *m = NULL;
-        struct arguments a = { "linux", "system", "/run/tdid", CONFIG_PATH };
+        struct arguments a = { "linux", "system", "/run/tdid", CONFIG_PATH, ARCHIVE_DIR, {}, 0 };
         int r;
 
         r = parse(argc, argv, &a);

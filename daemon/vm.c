@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <systemd/sd-id128.h>
 
+#include "admission.h"
 #include "association.h"
 #include "bus/bus.h"
 #include "export.h"
@@ -223,6 +224,8 @@ static struct json_object *tdi_record(const TDI *t, bool describe) {
                 } else
                         json_set_take(o, "bound", NULL);
                 json_set_str(o, "bind_error", t->bind_error);
+                json_set_str(o, "admitted_by", json_str_or(t->custody->values, "admitted_by", ""));
+                json_set_str(o, "drift", admission_drift(t, why, sizeof(why)));
                 json_set_take(o, "report", tdi_describe_report(t));
                 json_set_str(o, "ide", ide_in_words(t->custody, why, sizeof(why)));
                 json_set_take(o, "viommu", vm_describe_vdevice(t));

@@ -128,12 +128,12 @@ int access_caller(Manager *m, sd_bus_message *call, sd_bus_message_handler_t met
 }
 
 /* Who runs tdid as an ordinary user, to try it, can do to it what it likes anyway. Installed, tdid is root's. */
-static bool is_master(uid_t uid) {
+bool access_is_master(uid_t uid) {
         return uid == 0 || uid == geteuid();
 }
 
 bool access_sees_addresses(uid_t uid) {
-        return is_master(uid);
+        return access_is_master(uid);
 }
 
 int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e) {
@@ -143,7 +143,7 @@ int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t metho
         r = access_caller(m, call, method, &uid, e);
         if (r <= 0)
                 return r;
-        if (!is_master(uid))
+        if (!access_is_master(uid))
                 return bus_error(e, TDI_ERROR_DENIED, "only root may do this; uid %u asked", uid);
         return 1;
 }
@@ -155,7 +155,7 @@ int access_job(Manager *m, const Job *j, sd_bus_message *call, sd_bus_message_ha
         r = access_caller(m, call, method, &uid, e);
         if (r <= 0)
                 return r;
-        if (!is_master(uid) && uid != j->owner)
+        if (!access_is_master(uid) && uid != j->owner)
                 return bus_error(e, TDI_ERROR_DENIED, "only root and the owner of the job's VM may do this; uid %u asked", uid);
         return 1;
 }
@@ -166,7 +166,7 @@ int access_owner(Manager *m, VM *vm, sd_bus_message *call, sd_bus_message_handle
         r = access_caller(m, call, method, ret, e);
         if (r <= 0)
                 return r;
-        if (!is_master(*ret) && *ret != vm->owner)
+        if (!access_is_master(*ret) && *ret != vm->owner)
                 return bus_error(e, TDI_ERROR_DENIED, "only root and the owner of the VM (uid %u) may do this; uid %u asked", vm->owner, *ret);
         return 1;
 }

@@ -2,6 +2,7 @@
 /* org.tdid1.VM.Attach: everything is checked before anything is begun. */
 #include <stdio.h>
 
+#include "admission.h"
 #include "association.h"
 #include "bus/bus-vm.h"
 #include "custody-rules.h"
@@ -181,7 +182,17 @@ static int check_association(const VM *vm, sd_bus_error *e) {
         return 0;
 }
 
-static void begin(VM *vm, Job *j, const struct want *wants, size_t n) {
+static int admit(Manager *m, sd_bus_message *call, VM *vm, const struct want *wants, size_t n, uid_t uid, sd_bus_error *e) {
+        _cleanup_free_ Device **devices = calloc(n, sizeof(Device *));
+
+        if (!devices)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++)
+                devices[i] = wants[i].device;
+        return admission_check(m, call, bus_method_attach, vm, devices, n, access_is_master(uid), e);
+}
+
+static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants, size_t n) {
         Manager *m = vm->manager;
 
         j->sequence = m->next_sequence++;
@@ -197,6 +208,7 @@ static void begin(VM *vm, Job *j, const struct want *wants, size_t n) {
                         json_set_u64(c->values, "guest_rid", (uint64_t) w->guest_rid);
                 if (w->vf_token)
                         json_set_str(c->values, "vf_token", w->vf_token);
+                admission_apply(m, call, vm, w->device, c);
                 custody_set_vm(c, vm);
                 t = tdi_new(vm, c);
                 t->guest_rid = (uint32_t) w->guest_rid;
@@ -212,6 +224,7 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         Manager *m = userdata;
         struct bus_act a = {};
         size_t n = 0;
+        uid_t uid;
         VM *vm;
         Job *j;
         int r;
@@ -224,9 +237,9 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 r = options_read(call, bus_act_options, &a, e);
         if (r >= 0)
                 r = bus_vm_of_call(m, call, &vm, e);
-        /* Which functions an owner may take for itself is for a policy to say; without one, root gives them. */
+        /* Which functions an owner may take for itself the policy says. */
         if (r >= 0)
-                r = access_root(m, call, bus_method_attach, e);
+                r = access_owner(m, vm, call, bus_method_attach, &uid, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = bus_vm_is_open(vm, e);
@@ -241,10 +254,14 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = check_rid(vm, wants, i, e);
         if (r >= 0)
+                r = admit(m, call, vm, wants, n, uid, e);
+        if (r == 0)
+                return 1; /* it is run again, with evidence */
+        if (r >= 0)
                 r = bus_job_new(m, JOB_ATTACH, vm, attach_settle, &j, e);
         if (r < 0)
                 return r;
         j->reply_with_tdis = true;
-        begin(vm, j, wants, n);
+        begin(call, vm, j, wants, n);
         return bus_job_started(j, call, a.async);
 }

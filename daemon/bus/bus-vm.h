@@ -16,6 +16,14 @@ extern const struct option bus_act_options[];
 int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e);
 int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e);
 
+/* evidence.c */
+int bus_method_evidence(sd_bus_message *call, void *userdata, sd_bus_error *e);
+void bus_evidence_end(Manager *m);
+
+/* policy.c */
+int bus_method_reload(sd_bus_message *call, void *userdata, sd_bus_error *e);
+int bus_method_explain_policy(sd_bus_message *call, void *userdata, sd_bus_error *e);
+
 /* requests.c */
 int bus_method_open_requests(sd_bus_message *call, void *userdata, sd_bus_error *e);
 int bus_method_guest_request(sd_bus_message *call, void *userdata, sd_bus_error *e);

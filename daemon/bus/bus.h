@@ -71,6 +71,8 @@ int access_owner(Manager *m, VM *vm, sd_bus_message *call, sd_bus_message_handle
 int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
 /* Root, or the owner of the VM that the job was about, which may be no more. */
 int access_job(Manager *m, const Job *j, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
+/* Root, or who runs tdid. */
+bool access_is_master(uid_t uid);
 /* May a user know physical addresses? */
 bool access_sees_addresses(uid_t uid);
 void access_free(struct callers *c);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "bus/bus-vm.h"
+#include "evidence.h"
 #include "handoff.h"
 #include "ide.h"
 #include "tsm.h"
@@ -43,6 +44,8 @@ static int start_connect(Manager *m, sd_bus_message *call, const struct act *a, 
 
         if (job_acts_on_dsm(m, a->bdf))
                 return bus_error(e, TDI_ERROR_BUSY, "a job is connecting or disconnecting %s", a->bdf);
+        if (evidence_is_asking(m, a->bdf))
+                return bus_error(e, TDI_ERROR_BUSY, "%s is being asked for its evidence", a->bdf);
         user = custody_using_dsm(m, a->bdf);
         if (user)
                 return bus_error(e, TDI_ERROR_IN_USE, "%s of VM %s uses the connection of %s, or is about to", user->name,
@@ -265,6 +268,8 @@ const sd_bus_vtable bus_device_vtable[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Restore", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_describe, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Evidence", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json, "h", raw), bus_method_evidence,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("BDF", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Present", "b", get_present, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("IDs", "(qqqq)", get_ids, 0, SD_BUS_VTABLE_PROPERTY_CONST),

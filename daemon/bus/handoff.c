@@ -5,6 +5,7 @@
  *
  * A device has one driver: the function's vPCI socket is shut first, by its holder, which refuses while a VMM is connected to it.
  */
+#include "admission.h"
 #include "bus/bus-vm.h"
 #include "custody-rules.h"
 #include "handoff.h"
@@ -135,6 +136,9 @@ int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 return bus_error(e, TDI_ERROR_POLICY,
                                  "%s is not handed off: \"handoff\" in \"policy\" of %s is not true; the VMM can use its vPCI socket instead",
                                  t->custody->name, m->config_path);
+        r = admission_check_handoff(t, access_is_master(uid), e);
+        if (r < 0)
+                return r;
         if (t->handing_off)
                 return bus_error(e, TDI_ERROR_BUSY, "%s is being handed off to somebody else", t->custody->name);
         r = check_tdi(t, e);

@@ -3,6 +3,7 @@
  * DescribeHost(): what this host is and what its kernel lacks, read by a worker when somebody asks, at most once a second: opening
  * what belongs to the kernel may take its time. A worker that does not come back holds up nobody, and is not followed by another.
  */
+#include "admission.h"
 #include "bus/bus.h"
 #include "recognise.h"
 #include "worker.h"
@@ -29,6 +30,7 @@ struct host_reader {
 static int describe(const struct host_reader *h, sd_bus_message *call, bool stale) {
         struct json_object *o = recognise_describe(h->manager, h->facts, stale);
 
+        json_set_take(o, "policy", admission_describe(h->manager));
         return bus_reply_description(call, "host", o);
 }
 

@@ -2,7 +2,8 @@
 /* org.tdid1.Manager */
 #include <stdio.h>
 
-#include "bus/bus.h"
+#include "admission.h"
+#include "bus/bus-vm.h"
 #include "device.h"
 #include "vm.h"
 
@@ -96,13 +97,19 @@ static void on_born(VM *vm, int r, void *userdata) {
  * runs into what another one does.
  */
 static int check_limits(Manager *m, uid_t owner, unsigned pinned_mib, sd_bus_error *e) {
-        uint64_t promised = 0;
+        uint64_t promised = 0, vms = admission_limit(m, owner, POLICY_LIMIT_VMS, UINT64_MAX);
+        uint64_t pinned = admission_limit(m, owner, POLICY_LIMIT_PINNED_BYTES, UINT64_MAX) >> 20;
         unsigned own = 0;
 
         for (size_t i = 0; i < m->n_vms; i++) {
                 own += m->vms[i]->owner == owner;
                 promised += m->vms[i]->owner == owner ? m->vms[i]->max_pinned_mib : 0;
         }
+        if (own >= vms)
+                return bus_error(e, TDI_ERROR_LIMIT, "uid %u has %u VMs, and the policy lets it have %llu (\"vms\")", owner, own, (unsigned long long) vms);
+        if (promised + pinned_mib > pinned)
+                return bus_error(e, TDI_ERROR_LIMIT, "%u MiB of guest memory for this VM and %llu MiB for others of uid %u are more than the %llu MiB that the policy lets it"
+                                 " have (\"pinned_bytes\"); give limits.pinned_mib", pinned_mib, (unsigned long long) promised, owner, (unsigned long long) pinned);
         if (own >= m->config.vms_per_user)
                 return bus_error(e, TDI_ERROR_LIMIT, "uid %u has %u VMs, which is the limit (vms_per_user in " CONFIG_PATH ")", owner, own);
         if (m->n_vms >= m->config.vms)
@@ -284,6 +291,8 @@ const sd_bus_vtable bus_manager_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("GetVM", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", vm), method_get_vm, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetDevice", SD_BUS_ARGS("s", bdf), SD_BUS_RESULT("o", device), method_get_device, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("DescribeHost", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_describe_host, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, bus_method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ExplainPolicy", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json), bus_method_explain_policy, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Version", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Host", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Platform", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

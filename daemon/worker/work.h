@@ -110,6 +110,7 @@ int read_tsm_do(struct work *w);
 int read_ide_do(struct work *w);
 int read_host_do(struct work *w);
 int check_report_do(struct work *w);
+int read_evidence_do(struct work *w);
 
 /* The descriptors by which the host reaches its kernel: writes their numbers, returns how many. */
 #define WORK_OWN_MAX 63

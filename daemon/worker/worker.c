@@ -49,6 +49,7 @@ static const struct work_op ops[] = {
         { "read.ide", read_ide_do, NULL, NULL },
         { "read.host", read_host_do, NULL, NULL },
         { "check.report", check_report_do, NULL, NULL },
+        { "read.evidence", read_evidence_do, NULL, NULL },
 };
 
 int work_fail(struct work *w, int r, const char *hint, const char *format, ...) {

@@ -76,14 +76,18 @@ int client_new_call(struct tdi_client *c, const char *path, const char *interfac
         return r;
 }
 
-int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, sd_bus_message **ret_reply) {
+int client_call_for(struct tdi_client *c, sd_bus_message *call, uint64_t usec, const struct client_what *what, sd_bus_message **ret_reply) {
         _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         int r;
 
-        r = sd_bus_call(c->bus, call, 0, &e, ret_reply);
+        r = sd_bus_call(c->bus, call, usec, &e, ret_reply);
         if (r < 0)
                 return client_fail_bus(c, r, &e, what);
         return 0;
+}
+
+int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, sd_bus_message **ret_reply) {
+        return client_call_for(c, call, 0, what, ret_reply);
 }
 
 int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, char **ret) {

@@ -46,6 +46,8 @@ int client_fail_named(struct tdi_client *c, const char *name, const char *text, 
 int client_fail_answer(struct tdi_client *c, int r, const struct client_what *what);
 
 int client_new_call(struct tdi_client *c, const char *path, const char *interface, const char *member, sd_bus_message **ret);
+/* With a time limit in µs; 0: the bus's own. */
+int client_call_for(struct tdi_client *c, sd_bus_message *call, uint64_t usec, const struct client_what *what, sd_bus_message **ret_reply);
 int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, sd_bus_message **ret_reply);
 
 /* Makes a call that answers with one string, the caller's. */

@@ -4,6 +4,8 @@
 
 #include "client-internal.h"
 
+#define EVIDENCE_USEC UINT64_C(120000000)
+
 struct action {
         const char *prefix, *interface, *member;
         const char *verb;    /* "detach" */
@@ -173,4 +175,40 @@ int tdi_client_describe_device(struct tdi_client *c, struct tdi_bdf bdf, char **
 
         r = function_call(c, &a, bdf, &w, &m);
         return r < 0 ? r : client_read_text(c, m, &w.what, ret_json);
+}
+
+int tdi_client_evidence(struct tdi_client *c, struct tdi_bdf bdf, const char *nonce, bool verify, char **ret_json, int *ret_raw) {
+        static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Evidence", "ask for the evidence of", "PCI function" };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_free_ char *copy = NULL;
+        struct function_what w;
+        const char *text;
+        int r, fd;
+
+        r = function_call(c, &a, bdf, &w, &m);
+        if (r < 0)
+                return r;
+        if (!ret_json)
+                return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "The evidence needs a place.");
+        r = nonce ? sd_bus_message_append(m, "a{sv}", 2, "verify", "b", verify, "nonce", "s", nonce) : sd_bus_message_append(m, "a{sv}", 1, "verify", "b", verify);
+        if (r < 0)
+                return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The nonce is not valid UTF-8.");
+        /* The device has a minute, and others may be before us. */
+        r = client_call_for(c, m, EVIDENCE_USEC, &w.what, &reply);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(reply, "sh", &text, &fd);
+        if (r < 0)
+                return client_fail_answer(c, r, &w.what);
+        copy = strdup(text);
+        if (!copy)
+                return -ENOMEM;
+        if (ret_raw) {
+                fd = fd_dup(fd);
+                if (fd < 0)
+                        return client_fail(c, fd, TDI_ERROR_NONE, "Could not keep the evidence of %s: %s.", w.what.object, strerror(-fd));
+                *ret_raw = fd;
+        }
+        *ret_json = TAKE_PTR(copy);
+        return 0;
 }

@@ -430,6 +430,19 @@ int tdi_client_restore_device(struct tdi_client *client, struct tdi_bdf bdf);
  */
 int tdi_client_describe_device(struct tdi_client *client, struct tdi_bdf bdf, char **ret_json);
 
+/**
+ * tdi_client_evidence() - ask a device for what it says of itself, now
+ * @nonce:    32 bytes as 64 hexadecimal digits in lower case, for the measurements' signature; NULL: one that tdid chooses
+ * @verify:   what it proves is found out too, with the anchors and reference values of the policy
+ * @ret_json: certificates, measurements and verdicts as docs/evidence.md says; the caller's, free()
+ * @ret_raw:  a sealed memfd with the raw objects, whose places the JSON has; the caller's; NULL: it is not wanted
+ *
+ * Takes as long as the device: seconds, a minute at most. A refusal by verification is no error, but a result.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_EVIDENCE: there is no way to any, the text tells which were tried.
+ */
+int tdi_client_evidence(struct tdi_client *client, struct tdi_bdf bdf, const char *nonce, bool verify, char **ret_json, int *ret_raw);
+
 /* ---- looking and watching ---- */
 
 /**

@@ -204,6 +204,8 @@ class Daemon:
     def __init__(self, binary, folder, bus, host):
         self.binary = binary
         self.state = os.path.join(folder, "state")
+        self.policy = os.path.join(folder, "policy.d")
+        self.archive = os.path.join(folder, "evidence")
         self.address = bus.address
         self.host = host.spec
         self.files = host.files
@@ -223,7 +225,7 @@ class Daemon:
         begin = time.monotonic()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([self.binary, "--host=" + self.host, "--bus=" + self.address,
-                                             "--state=" + self.state, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                             "--state=" + self.state, "--policy=" + self.policy, "--archive=" + self.archive, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=self.environment(env), start_new_session=True, preexec_fn=die_with_us)
         return self.wait_name(begin) if wait else None
 

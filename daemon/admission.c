@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Asks the policy. */
+#include "admission.h"
+
+#include <stdio.h>
+
+#include "association.h"
+#include "bus/bus.h"
+#include "custody.h"
+#include "device.h"
+#include "evidence.h"
+#include "policy/report.h"
+#include "vm.h"
+
+/* What the policy is asked about. */
+struct subject {
+        Device *device; /* NULL: about the owner alone */
+        const char *vm; /* NULL: no VM yet */
+        uid_t owner;
+        const char *platform;
+        enum policy_mode mode;
+        enum policy_access access;
+        bool association;
+        const struct policy_proof *proofs;
+        size_t n_proofs;
+        uint64_t now_usec;
+};
+
+/* Calls that wait for evidence, and how often a reload in between may ask for more. */
+#define WAITING_MAX 32
+#define ROUNDS_MAX 4
+#define BUSY_PAUSE_USEC 200000ULL
+
+/* What one device has proved, for one call. */
+struct proven {
+        struct tdi_bdf bdf;
+        struct json_object *wanted, *proofs; /* as evidence.h has them; proofs NULL: not asked yet */
+        char *why;                           /* it gives none; NULL */
+        uint64_t time_usec;
+};
+
+struct admission {
+        Manager *manager;
+        sd_bus_message *call;
+        sd_bus_message_handler_t method;
+        struct proven *proven;
+        size_t n_proven;
+        Evidence *asking;
+        size_t asked; /* whom */
+        uint64_t give_up; /* CLOCK_MONOTONIC: it has been busy for too long */
+        sd_event_source *again;
+        unsigned rounds;
+        struct admission *next;
+};
+
+/* ---- the policy ---- */
+
+static int load(Manager *m, struct policy **ret, struct policy_error *why) {
+        const char *dirs[POLICY_DIRS_MAX] = { POLICY_DIR_SHIPPED, POLICY_DIR_LOCAL };
+        size_t n = 2;
+
+        if (m->n_policy_dirs > 0)
+                for (n = 0; n < m->n_policy_dirs; n++)
+                        dirs[n] = m->policy_dirs[n];
+        return policy_load(dirs, n, ret, why);
+}
+
+int admission_load(Manager *m, char **ret_text) {
+        struct policy_error why = {};
+        struct policy *p = NULL;
+        char text[800];
+        int r;
+
+        r = load(m, &p, &why);
+        if (r < 0) {
+                const char *what = why.text[0] ? policy_error_format(&why, text, sizeof(text)) : strerror(-r);
+
+                /* While there is none, what is wrong is what is wrong now. */
+                if (free_and_strdup(ret_text, what) < 0 || (!m->policy && free_and_strdup(&m->policy_error, what) < 0))
+                        log_oom();
+                return r;
+        }
+        policy_unref(m->policy);
+        m->policy = p;
+        free(m->policy_error);
+        m->policy_error = NULL;
+        log_info("policy: %zu rules of %zu files", policy_n_rules(p), policy_n_files(p));
+        return 0;
+}
+
+void admission_begin(Manager *m) {
+        _cleanup_free_ char *text = NULL;
+
+        if (admission_load(m, &text) < 0)
+                log_error("the policy is not taken, and nothing is attached until it is mended and reloaded: %s", strempty(text));
+}
+
+/* ---- facts ---- */
+
+static enum policy_sriov sriov_of(Manager *m, const Device *d) {
+        if (d->phys_fn != UINT32_MAX)
+                return POLICY_SRIOV_VF;
+        for (size_t i = 0; i < m->n_devices; i++)
+                if (m->devices[i]->phys_fn == tdi_bdf_number(d->bdf))
+                        return POLICY_SRIOV_PF;
+        return POLICY_SRIOV_NONE;
+}
+
+static void facts_of(Manager *m, const struct subject *f, struct policy_facts *ret) {
+        const Device *d = f->device;
+
+        *ret = (struct policy_facts){
+                .proofs = f->proofs, .n_proofs = f->n_proofs, .now_usec = f->now_usec ? f->now_usec : now_realtime(), .vm = f->vm, .owner = f->owner,
+                .platform = f->platform ? f->platform : platform_of_host(m)->name, .mode = f->mode, .access = f->access,
+                /* The link is looked at by the bind; there is no guard, and so nothing is guarded. */
+                .ide_secure = POLICY_UNKNOWN, .guard = POLICY_NO, .association = f->association,
+        };
+        if (!d)
+                return;
+        ret->has_device = true;
+        ret->bdf = tdi_bdf_number(d->bdf);
+        ret->path = d->parents;
+        ret->n_path = d->n_parents;
+        ret->vendor = d->vendor;
+        ret->device = d->device;
+        ret->subsystem_vendor = d->subsystem_vendor;
+        ret->subsystem_device = d->subsystem_device;
+        ret->class = d->class;
+        ret->has_serial = d->has_serial;
+        ret->serial = d->serial;
+        ret->tee_io = d->tee & DEVICE_TEE_IO;
+        ret->sriov = sriov_of(m, d);
+}
+
+static enum policy_mode mode_of(const VM *vm) {
+        return vm->phase == TDI_VM_PREPARING ? POLICY_MODE_EARLY : POLICY_MODE_LATE;
+}
+
+static struct subject subject_of(const VM *vm, Device *d, enum policy_mode mode, enum policy_access access) {
+        return (struct subject){
+                .device = d, .vm = vm->name, .owner = vm->owner, .platform = vm->platform->name, .mode = mode, .access = access,
+                .association = vm->association.wanted,
+        };
+}
+
+static void decide(Manager *m, const struct subject *f, struct policy_decision *ret) {
+        struct policy_facts facts;
+
+        facts_of(m, f, &facts);
+        policy_decide(m->policy, &facts, ret);
+}
+
+/* ---- evidence for a call ---- */
+
+static struct admission *find(Manager *m, sd_bus_message *call) {
+        for (struct admission *a = m->admissions; a; a = a->next)
+                if (a->call == call)
+                        return a;
+        return NULL;
+}
+
+static void drop_proven(struct admission *a) {
+        for (size_t i = 0; i < a->n_proven; i++) {
+                json_putp(&a->proven[i].wanted);
+                json_putp(&a->proven[i].proofs);
+                free(a->proven[i].why);
+        }
+        free(a->proven);
+        a->proven = NULL;
+        a->n_proven = 0;
+}
+
+static void end(struct admission *a) {
+        struct admission **p = &a->manager->admissions;
+
+        while (*p != a)
+                p = &(*p)->next;
+        *p = a->next;
+        evidence_cancel(a->asking);
+        sd_event_source_disable_unref(a->again);
+        drop_proven(a);
+        sd_bus_message_unref(a->call);
+        free(a);
+}
+
+void admission_forget(Manager *m, sd_bus_message *call) {
+        struct admission *a = find(m, call);
+
+        if (a)
+                end(a);
+}
+
+/* The method again, from its start: the VM, the functions or the policy may not be what they were. */
+static void run(struct admission *a) {
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+        sd_bus_message *call = sd_bus_message_ref(a->call);
+        Manager *m = a->manager;
+        int r;
+
+        (void) sd_bus_message_rewind(call, 1);
+        r = a->method(call, m, &e);
+        if (r < 0 || sd_bus_error_is_set(&e))
+                (void) sd_bus_reply_method_errno(call, r, &e);
+        sd_bus_error_free(&e);
+        /* Unless it waits for more. */
+        a = find(m, call);
+        if (a && !a->asking && !a->again)
+                end(a);
+        sd_bus_message_unref(call);
+}
+
+static void ask_next(struct admission *a);
+
+static void on_evidence(int r, const char *text, struct evidence_answer *answer, void *userdata) {
+        struct admission *a = userdata;
+        struct proven *p = a->proven + a->asked;
+
+        a->asking = NULL;
+        p->proofs = r >= 0 && answer->proofs ? json_object_get(answer->proofs) : json_new_array();
+        p->time_usec = r >= 0 ? answer->time_usec : 0;
+        if (r < 0 && free_and_strdup(&p->why, text) < 0)
+                log_oom();
+        ask_next(a);
+}
+
+static int on_again(sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        struct admission *a = userdata;
+
+        a->again = sd_event_source_disable_unref(s);
+        ask_next(a);
+        return 0;
+}
+
+/* The next device that has not been asked; the method when there is none. */
+static void ask_next(struct admission *a) {
+        for (size_t i = 0; i < a->n_proven; i++) {
+                struct proven *p = a->proven + i;
+                Device *d = device_find(a->manager, p->bdf);
+                int r;
+
+                if (p->proofs)
+                        continue;
+                a->asked = i;
+                r = d ? evidence_ask(a->manager, d, p->wanted, NULL, on_evidence, a, &a->asking) : -ENODEV;
+                if (r >= 0)
+                        return;
+                if ((r == -EBUSY || r == -EAGAIN) && now_monotonic() < a->give_up) {
+                        if (sd_event_add_time_relative(a->manager->event, &a->again, CLOCK_MONOTONIC, BUSY_PAUSE_USEC, 0, on_again, a) < 0)
+                                log_oom();
+                        return;
+                }
+                p->proofs = json_new_array();
+                if (free_and_strdup(&p->why, r == -EBUSY ? "others have been asking the device all the time" : strerror(-r)) < 0)
+                        log_oom();
+        }
+        run(a);
+}
+
+static struct json_object *wanted_of(const struct policy_wanted *wanted, size_t n) {
+        struct json_object *list = json_new_array();
+
+        for (size_t i = 0; i < n; i++) {
+                struct json_object *o = json_new();
+
+                json_set_str(o, "anchor", wanted[i].anchor);
+                json_set_str(o, "references", wanted[i].references);
+                json_push_take(list, o);
+        }
+        return list;
+}
+
+struct json_object *admission_all_evidence(Manager *m) {
+        struct policy_wanted wanted[POLICY_PAIRS_MAX];
+
+        return wanted_of(wanted, m->policy ? policy_all_evidence(m->policy, wanted) : 0);
+}
+
+static const struct proven *find_proven(const struct admission *a, const Device *d) {
+        for (size_t i = 0; a && i < a->n_proven; i++)
+                if (tdi_bdf_number(a->proven[i].bdf) == tdi_bdf_number(d->bdf))
+                        return a->proven + i;
+        return NULL;
+}
+
+/* Has every pair been asked for that the policy wants now? */
+static bool covers(const struct proven *p, const struct policy_wanted *wanted, size_t n) {
+        for (size_t i = 0; i < n; i++) {
+                bool there = false;
+
+                for (size_t k = 0; p && !there && k < json_object_array_length(p->wanted); k++) {
+                        struct json_object *o = json_object_array_get_idx(p->wanted, k);
+
+                        there = streq_ptr(json_str_or(o, "anchor", NULL), wanted[i].anchor) && streq_ptr(json_str_or(o, "references", NULL), wanted[i].references);
+                }
+                if (!there)
+                        return false;
+        }
+        return true;
+}
+
+static int collect(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, enum policy_mode mode,
+                   struct admission **ret, sd_bus_error *e) {
+        struct policy_wanted wanted[POLICY_PAIRS_MAX];
+        struct admission *a = find(m, call);
+        bool missing = false;
+        unsigned waiting = 0;
+
+        for (size_t i = 0; i < n && !missing; i++) {
+                struct subject f = subject_of(vm, devices[i], mode, POLICY_ACCESS_VPCI);
+                struct policy_facts facts;
+
+                facts_of(m, &f, &facts);
+                missing = !covers(find_proven(a, devices[i]), wanted, policy_wanted_evidence(m->policy, &facts, wanted));
+        }
+        *ret = a;
+        if (!missing)
+                return 1;
+        for (struct admission *x = m->admissions; x; x = x->next)
+                waiting++;
+        if (!a && waiting >= WAITING_MAX)
+                return bus_error(e, TDI_ERROR_LIMIT, "too many calls wait for evidence; try again");
+        if (a && a->rounds >= ROUNDS_MAX)
+                return bus_error(e, TDI_ERROR_BUSY, "the policy was reloaded %u times while evidence was collected for this call; try again", a->rounds);
+        if (!a) {
+                a = calloc(1, sizeof(*a));
+                if (!a)
+                        log_oom();
+                *a = (struct admission){ .manager = m, .call = sd_bus_message_ref(call), .method = method, .next = m->admissions };
+                m->admissions = a;
+        }
+        /* From the start: what a device said under another policy is not so old that it would matter, but what was asked for is another thing. */
+        drop_proven(a);
+        a->rounds++;
+        a->give_up = now_monotonic() + (uint64_t) m->config.evidence * 1000000;
+        a->proven = calloc(n, sizeof(*a->proven));
+        if (!a->proven)
+                log_oom();
+        for (size_t i = 0; i < n; i++) {
+                struct subject f = subject_of(vm, devices[i], mode, POLICY_ACCESS_VPCI);
+                struct policy_facts facts;
+                size_t n_wanted;
+
+                facts_of(m, &f, &facts);
+                n_wanted = policy_wanted_evidence(m->policy, &facts, wanted);
+                if (n_wanted > 0)
+                        a->proven[a->n_proven++] = (struct proven){ .bdf = devices[i]->bdf, .wanted = wanted_of(wanted, n_wanted) };
+        }
+        ask_next(a);
+        return 0;
+}
+
+/* ---- decisions ---- */
+
+static size_t proofs_of(const struct proven *p, struct policy_proof ret[static POLICY_PAIRS_MAX]) {
+        size_t n = p ? json_object_array_length(p->wanted) : 0;
+
+        for (size_t i = 0; i < n; i++) {
+                struct json_object *wanted = json_object_array_get_idx(p->wanted, i), *found = json_object_array_get_idx(p->proofs, i);
+
+                ret[i] = (struct policy_proof){
+                        .anchor = json_str_or(wanted, "anchor", ""), .references = json_str_or(wanted, "references", NULL), .time_usec = p->time_usec,
+                        .is_signed = json_bool_or(found, "signed", false),
+                        .why = p->why ? p->why : !found ? "nothing was found out" : json_bool_or(found, "ok", false) ? NULL : json_str_or(found, "text", "it was refused"),
+                };
+        }
+        return n;
+}
+
+/* What the policy can say and this tdid cannot do. */
+static const char *not_done(const struct policy_decision *d) {
+        if (d->on_illegal_config_write == POLICY_CONFIG_UNBIND)
+                return "it wants a TDI unbound whose guest writes what it must not (\"on_illegal_config_write\"), which this tdid does not do";
+        if (d->limits.max[POLICY_LIMIT_FDS] != UINT64_MAX)
+                return "it limits descriptors (\"fds\"), which this tdid does not count";
+        return NULL;
+}
+
+static int refuse_without_policy(Manager *m, sd_bus_error *e) {
+        return bus_error(e, TDI_ERROR_POLICY, "the policy could not be read, and until it is mended (`tdictl policy check`, then reload) nothing is admitted: %s",
+                         strempty(m->policy_error));
+}
+
+/* 0: it is admitted. @root: whom only a rule can refuse. */
+static int judge(Manager *m, const struct subject *f, bool root, const char *what, sd_bus_error *e) {
+        struct policy_decision *d = malloc(sizeof(*d));
+        const char *cannot;
+        int r = 0;
+
+        if (!d)
+                return -ENOMEM;
+        decide(m, f, d);
+        cannot = not_done(d);
+        if (d->verdict == POLICY_DENY && !(d->is_default && root))
+                r = bus_error(e, TDI_ERROR_POLICY, "%s: %s", what, d->text);
+        else if (cannot && !d->is_default)
+                r = bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: the policy cannot be kept: %s (rule \"%s\", %s:%u)", what, cannot, d->rule->name, d->rule->file, d->rule->line);
+        free(d);
+        return r;
+}
+
+static int check_count(Manager *m, const VM *vm, size_t n, sd_bus_error *e) {
+        uint64_t most = admission_limit(m, vm->owner, POLICY_LIMIT_DEVICES, UINT64_MAX);
+        size_t have = 0;
+
+        for (size_t i = 0; i < m->n_vms; i++)
+                have += m->vms[i]->owner == vm->owner ? m->vms[i]->n_tdis : 0;
+        if (have + n > most)
+                return bus_error(e, TDI_ERROR_LIMIT, "uid %u has %zu functions, and the policy lets it have %llu (\"devices\")", vm->owner, have, (unsigned long long) most);
+        return 0;
+}
+
+int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, bool root, sd_bus_error *e) {
+        enum policy_mode mode = mode_of(vm);
+        struct policy_proof *proofs;
+        struct admission *a = NULL;
+        int r;
+
+        if (!m->policy)
+                return refuse_without_policy(m, e);
+        r = check_count(m, vm, n, e);
+        if (r >= 0)
+                r = collect(m, call, method, vm, devices, n, mode, &a, e);
+        if (r <= 0)
+                return r;
+        proofs = calloc(POLICY_PAIRS_MAX, sizeof(*proofs));
+        if (!proofs)
+                log_oom();
+        for (size_t i = 0; r >= 0 && i < n; i++) {
+                struct subject f = subject_of(vm, devices[i], mode, POLICY_ACCESS_VPCI);
+                char bdf[TDI_BDF_MAX];
+
+                f.proofs = proofs;
+                f.n_proofs = proofs_of(find_proven(a, devices[i]), proofs);
+                r = judge(m, &f, root, tdi_bdf_format(devices[i]->bdf, bdf), e);
+        }
+        free(proofs);
+        return r < 0 ? r : 1;
+}
+
+/* ---- what was admitted ---- */
+
+void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, Custody *c) {
+        struct policy_proof *proofs = calloc(POLICY_PAIRS_MAX, sizeof(*proofs));
+        struct policy_decision *decision = malloc(sizeof(*decision));
+        const struct proven *p = find_proven(find(m, call), d);
+        struct subject f = subject_of(vm, d, mode_of(vm), POLICY_ACCESS_VPCI);
+        struct json_object *kept = json_new_array();
+
+        if (!proofs || !decision)
+                log_oom();
+        f.proofs = proofs;
+        f.n_proofs = proofs_of(p, proofs);
+        decide(m, &f, decision);
+        json_set_bool(c->values, "ide_required", decision->requires & 1u << POLICY_NEEDS_IDE);
+        json_set_u64(c->values, "ide_reserve", decision->ide_reserve);
+        json_set_str(c->values, "admitted_by", decision->rule ? decision->rule->name : "");
+        json_set_str(c->values, "admitted_mode", policy_mode_to_string(f.mode));
+        for (size_t i = 0; i < f.n_proofs; i++) {
+                struct json_object *o = json_new();
+
+                json_set_str(o, "anchor", proofs[i].anchor);
+                json_set_str(o, "references", proofs[i].references);
+                json_set_u64(o, "time", proofs[i].time_usec);
+                json_set_bool(o, "signed", proofs[i].is_signed);
+                json_set_str(o, "why", proofs[i].why);
+                json_push_take(kept, o);
+        }
+        json_set_take(c->values, "proofs", kept);
+        free(decision);
+        free(proofs);
+}
+
+/* What it proved when it was attached, from its journal. */
+static size_t kept_proofs(const Custody *c, struct policy_proof ret[static POLICY_PAIRS_MAX], uint64_t *ret_time) {
+        struct json_object *kept;
+        size_t n = 0;
+
+        *ret_time = 0;
+        if (json_get_array(c->values, "proofs", &kept) < 0)
+                return 0;
+        for (; n < json_object_array_length(kept) && n < POLICY_PAIRS_MAX; n++) {
+                struct json_object *o = json_object_array_get_idx(kept, n);
+
+                ret[n] = (struct policy_proof){
+                        .anchor = json_str_or(o, "anchor", ""), .references = json_str_or(o, "references", NULL), .time_usec = json_u64_or(o, "time", 0),
+                        .is_signed = json_bool_or(o, "signed", false), .why = json_str_or(o, "why", NULL),
+                };
+                *ret_time = ret[n].time_usec;
+        }
+        return n;
+}
+
+/* Asks about a function that a VM has, with what was known of it then: it has grown older since, and no worse. */
+static void decide_again(const TDI *t, enum policy_access access, struct policy_proof proofs[static POLICY_PAIRS_MAX], struct subject *ret_subject) {
+        const Custody *c = t->custody;
+        const char *mode = json_str_or(c->values, "admitted_mode", "");
+
+        *ret_subject = subject_of(t->vm, device_find(t->vm->manager, c->bdf), POLICY_MODE_UNKNOWN, access);
+        for (int i = 0; i < _POLICY_MODE_MAX; i++)
+                if (streq(mode, strempty(policy_mode_to_string(i))))
+                        ret_subject->mode = i;
+        ret_subject->association = custody_is_associated(c);
+        ret_subject->proofs = proofs;
+        ret_subject->n_proofs = kept_proofs(c, proofs, &ret_subject->now_usec);
+}
+
+int admission_check_handoff(const TDI *t, bool root, sd_bus_error *e) {
+        Manager *m = t->vm->manager;
+        struct policy_proof *proofs;
+        struct subject f;
+        char what[64];
+        int r;
+
+        if (!m->policy)
+                return refuse_without_policy(m, e);
+        proofs = calloc(POLICY_PAIRS_MAX, sizeof(*proofs));
+        if (!proofs)
+                log_oom();
+        decide_again(t, POLICY_ACCESS_HANDOFF, proofs, &f);
+        snprintf(what, sizeof(what), "%s is not handed off", t->custody->name);
+        r = judge(m, &f, root, what, e);
+        free(proofs);
+        return r;
+}
+
+const char *admission_drift(const TDI *t, char *buf, size_t size) {
+        Manager *m = t->vm->manager;
+        struct policy_decision *d;
+        struct policy_proof *proofs;
+        struct subject f;
+
+        buf[0] = '\0';
+        if (!m->policy)
+                return buf;
+        proofs = calloc(POLICY_PAIRS_MAX, sizeof(*proofs));
+        d = malloc(sizeof(*d));
+        if (!proofs || !d)
+                log_oom();
+        decide_again(t, POLICY_ACCESS_VPCI, proofs, &f);
+        decide(m, &f, d);
+        /* Whom the default denies root has given it. */
+        if (d->verdict == POLICY_DENY && !d->is_default)
+                snprintf(buf, size, "it would not be attached any more: %s", d->text);
+        free(d);
+        free(proofs);
+        return buf;
+}
+
+struct json_object *admission_explain(Manager *m, const struct admission_question *q) {
+        const struct subject f = {
+                .device = q->device, .vm = q->vm, .owner = q->owner, .platform = q->platform, .mode = q->mode, .access = q->access, .association = q->association,
+        };
+        struct policy_facts facts;
+
+        if (!m->policy)
+                return NULL;
+        facts_of(m, &f, &facts);
+        return policy_explain(m->policy, &facts);
+}
+
+uint64_t admission_limit(Manager *m, uid_t owner, enum policy_limit which, uint64_t configured) {
+        struct subject f = { .owner = owner };
+        struct policy_limits limits;
+        struct policy_facts facts;
+
+        if (!m->policy)
+                return configured;
+        facts_of(m, &f, &facts);
+        policy_limits(m->policy, &facts, &limits);
+        return limits.max[which] < configured ? limits.max[which] : configured;
+}
+
+struct json_object *admission_describe(Manager *m) {
+        struct json_object *o = json_new(), *files = json_new_array();
+
+        json_set_bool(o, "loaded", m->policy);
+        json_set_str(o, "error", m->policy_error);
+        json_set_u64(o, "rules", m->policy ? policy_n_rules(m->policy) : 0);
+        for (size_t i = 0; m->policy && i < policy_n_files(m->policy); i++) {
+                bool masked;
+
+                const char *file = policy_get_file(m->policy, i, &masked);
+
+                if (!masked)
+                        json_push_str(files, file);
+        }
+        json_set_take(o, "files", files);
+        return o;
+}
+
+void admission_free(Manager *m) {
+        while (m->admissions)
+                end(m->admissions);
+        m->policy = policy_unref(m->policy);
+        free(m->policy_error);
+        m->policy_error = NULL;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the policy says of functions, VMs and owners here: the facts that it is asked with, the evidence that it wants to be collected first, and
+ * what comes of a decision. The rules themselves are policy/'s.
+ *
+ * A policy that cannot be read lets nobody have anything, root included, until it is mended and read again; what VMs have they keep.
+ */
+#ifndef TDID_ADMISSION_H
+#define TDID_ADMISSION_H
+
+#include "manager.h"
+#include "policy/policy.h"
+
+#define POLICY_DIR_SHIPPED "/usr/share/tdid/policy.d"
+#define POLICY_DIR_LOCAL "/etc/tdid/policy.d"
+
+/* Reads the policy folders. Where they cannot be taken the policy that was stays; *ret_text, the caller's, says what is wrong: FILE:LINE:COLUMN. */
+int admission_load(Manager *m, char **ret_text);
+/* The same at start, when there is none before: then nothing is admitted. */
+void admission_begin(Manager *m);
+void admission_free(Manager *m);
+
+/**
+ * admission_check() - may these functions be attached to the VM?
+ * @method: run again from its start when evidence has been collected for the same call
+ * @root:   the caller is root, whom the default admits
+ *
+ * Return: 1; 0: evidence is being collected, and the method runs again; negative with @e.
+ */
+int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, bool root, sd_bus_error *e);
+/* What the decision asks for beyond admission, and what it rests on, for the custody of a function that was admitted for this call. */
+void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, Custody *c);
+/* The call that it was for has begun, or ends. */
+void admission_forget(Manager *m, sd_bus_message *call);
+
+/* May the function's descriptors be handed to the VM's owner? 0; negative with @e. */
+int admission_check_handoff(const TDI *t, bool root, sd_bus_error *e);
+
+/* The smaller of a limit of the configuration and what the policy has for this owner. */
+uint64_t admission_limit(Manager *m, uid_t owner, enum policy_limit which, uint64_t configured);
+
+/* [{"anchor", "references"}]: all that any rule wants. The caller's. */
+struct json_object *admission_all_evidence(Manager *m);
+/* "" when the policy would admit the function as it is now; else why not, in the buffer. Nothing is taken from anybody for that. */
+const char *admission_drift(const TDI *t, char *buf, size_t size);
+/** struct admission_question - what might be asked for; all borrowed */
+struct admission_question {
+        Device *device;
+        const char *vm;       /* name; NULL: not known */
+        const char *platform; /* NULL: this host's */
+        uid_t owner;
+        enum policy_mode mode;
+        enum policy_access access;
+        bool association;
+};
+/* What policy_explain() has to say, the caller's; NULL without a policy. */
+struct json_object *admission_explain(Manager *m, const struct admission_question *q);
+
+/* What the policy is, for DescribeHost(). */
+struct json_object *admission_describe(Manager *m);
+
+#endif

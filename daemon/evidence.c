@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Questions for evidence. */
+#include "evidence.h"
+
+#include <stdio.h>
+
+#include "custody-rules.h"
+#include "device.h"
+#include "job.h"
+#include "worker.h"
+
+/* More at once would starve what VMs wait for. */
+#define ASKING_MAX 8
+
+struct Evidence {
+        Manager *manager;
+        char bdf[TDI_BDF_MAX]; /* who speaks */
+        Worker *worker;
+        evidence_done done; /* NULL: nobody waits any more */
+        void *userdata;
+        sd_event_source *deadline;
+        bool late;
+        Evidence *next;
+};
+
+static void forget(Evidence *x) {
+        Evidence **p = &x->manager->evidence;
+
+        while (*p != x)
+                p = &(*p)->next;
+        *p = x->next;
+        sd_event_source_disable_unref(x->deadline);
+        if (x->worker)
+                x->worker = worker_rest(x->worker);
+        /* Who waits to connect it may. */
+        manager_touch(x->manager);
+        free(x);
+}
+
+static void on_answer(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
+        Evidence *x = userdata;
+        evidence_done done = x->done;
+        void *asker = x->userdata;
+        struct evidence_answer a = { .raw = -EBADF, .text = -EBADF };
+
+        if (r == -ECONNRESET) {
+                x->worker = worker_free(w);
+                text = x->late ? "the device did not answer in time (\"evidence\" in \"deadlines\" of the configuration)" : text;
+                r = x->late ? -ETIMEDOUT : r;
+        } else if (r >= 0) {
+                (void) worker_acknowledge(w);
+                a = (struct evidence_answer){ json_str_or(values, "source", "?"), json_u64_or(values, "time", 0), NULL, ipc_fds_take(fds, 0), ipc_fds_take(fds, 1) };
+                (void) json_get_array(values, "proofs", &a.proofs);
+                if (json_str_or(values, "not_archived", NULL))
+                        log_warning("evidence of %s: %s", x->bdf, json_str_or(values, "not_archived", ""));
+                if (a.text < 0) {
+                        r = -EBADMSG;
+                        text = "the worker's answer is not complete";
+                }
+        }
+        /* First, so that whoever is told may ask again. */
+        forget(x);
+        if (done)
+                done(r < 0 ? r : 0, text, r < 0 ? NULL : &a, asker);
+        close_fd(a.raw);
+        close_fd(a.text);
+}
+
+/* A reader leaves nothing half done: a mailbox is aborted by whoever uses it next. */
+static int on_deadline(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        Evidence *x = userdata;
+
+        x->late = true;
+        worker_kill(x->worker);
+        return 0;
+}
+
+/* NULL: the mailbox may be used. Else why not; the buffer has the text. */
+static const char *why_not_mailbox(Manager *m, const Device *d, const char *bdf, char *buf, size_t size) {
+        Custody *user = custody_using_dsm(m, bdf);
+
+        if (!m->config.evidence_doe)
+                snprintf(buf, size, "\"doe\" in \"evidence\" of %s is not true: writing to the mailbox from user space taints the kernel", m->config_path);
+        else if (!(d->tee & DEVICE_DOE))
+                snprintf(buf, size, "%s has no DOE mailbox", bdf);
+        else if (d->tsm)
+                snprintf(buf, size, "%s is connected to %s, whose mailbox it is then", bdf, d->tsm);
+        else if (user || job_acts_on_dsm(m, bdf))
+                snprintf(buf, size, "%s is about to be connected to a TSM, or to be disconnected", bdf);
+        else if (d->driver && startswith(d->driver, "cxl"))
+                snprintf(buf, size, "the driver %s uses the mailboxes of %s", d->driver, bdf);
+        else
+                return NULL;
+        return buf;
+}
+
+int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *nonce, evidence_done done, void *userdata, Evidence **ret) {
+        _cleanup_json_ struct json_object *args = json_new();
+        Device *speaker = device_dsm(d) ?: d;
+        char bdf[TDI_BDF_MAX], why[300];
+        unsigned n = 0;
+        Evidence *x;
+        int r;
+
+        tdi_bdf_format(speaker->bdf, bdf);
+        if (evidence_is_asking(m, bdf))
+                return -EBUSY;
+        for (x = m->evidence; x; x = x->next)
+                n++;
+        if (n >= ASKING_MAX)
+                return -EAGAIN;
+        json_set_str(args, "bdf", bdf);
+        json_set_str(args, "nonce", nonce);
+        json_set_str(args, "why_not_doe", why_not_mailbox(m, speaker, bdf, why, sizeof(why)));
+        json_set_u64(args, "timeout_usec", (uint64_t) m->config.evidence * 1000000 * 3 / 4);
+        json_set_take(args, "verify", verify ? json_object_get(verify) : NULL);
+        json_set_str(args, "archive", m->archive_dir);
+        json_set_u64(args, "archive_bytes", (uint64_t) m->config.archive_mib << 20);
+        json_set_u64(args, "archive_records", m->config.archive_records);
+        x = calloc(1, sizeof(*x));
+        if (!x)
+                log_oom();
+        *x = (Evidence){ .manager = m, .done = done, .userdata = userdata };
+        strcpy(x->bdf, bdf);
+        r = worker_new(m, -EBADF, &x->worker);
+        if (r >= 0)
+                r = worker_call(x->worker, "read.evidence", "do", args, NULL, 0, on_answer, x);
+        if (r >= 0)
+                r = sd_event_add_time_relative(m->event, &x->deadline, CLOCK_MONOTONIC, (uint64_t) m->config.evidence * 1000000, 0, on_deadline, x);
+        if (r < 0) {
+                worker_free(x->worker);
+                free(x);
+                return r;
+        }
+        x->next = m->evidence;
+        m->evidence = x;
+        *ret = x;
+        return 0;
+}
+
+Evidence *evidence_cancel(Evidence *x) {
+        if (x)
+                x->done = NULL;
+        return NULL;
+}
+
+bool evidence_is_asking(const Manager *m, const char *bdf) {
+        for (const Evidence *x = m->evidence; x; x = x->next)
+                if (streq(x->bdf, bdf))
+                        return true;
+        return false;
+}
+
+void evidence_end(Manager *m) {
+        while (m->evidence) {
+                Evidence *x = m->evidence;
+
+                x->worker = worker_free(x->worker);
+                forget(x);
+        }
+}
