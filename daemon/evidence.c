@@ -80,7 +80,7 @@ static const char *why_not_mailbox(Manager *m, const Device *d, const char *bdf,
         Custody *user = custody_using_dsm(m, bdf);
 
         if (!m->config.evidence_doe)
-                snprintf(buf, size, "\"doe\" in \"evidence\" of %s is not true: writing to the mailbox from user space taints the kernel", m->config_path);
+                snprintf(buf, size, "\"doe\" in \"evidence\" of %s is not true: the kernel does not know of what user space does to its mailboxes, and may be tainted by it", m->config_path);
         else if (!(d->tee & DEVICE_DOE))
                 snprintf(buf, size, "%s has no DOE mailbox", bdf);
         else if (d->tsm)

@@ -76,11 +76,19 @@ static bool ask_kernel(struct work *w, const uint8_t *nonce, struct evidence *e,
         return false;
 }
 
+/* Is it written down in the kernel that user space has touched what the kernel claims? Linux 7.3 does not mind; a kernel that has the mailbox as its own does. */
+static uint64_t taint(struct work *w) {
+        uint64_t bits;
+
+        return host_read_u64(w->host, "/proc/sys/kernel/tainted", &bits) < 0 ? 0 : bits;
+}
+
 static bool ask_mailbox(struct work *w, const uint8_t *nonce, struct evidence *e, struct json_object *tried) {
         struct spdm_wanted wanted = { .challenge = true, .measure = SPDM_MEASURE_AT_ONCE, .sign_measurements = true, .nonce = nonce };
         _cleanup_(spdm_doe_closep) struct spdm_transport *t = NULL;
         const char *not = json_str_or(w->args, "why_not_doe", "");
         struct evidence_why why = {};
+        uint64_t before;
         char path[PATH_MAX];
         int r;
 
@@ -89,11 +97,13 @@ static bool ask_mailbox(struct work *w, const uint8_t *nonce, struct evidence *e
                 return false;
         }
         wanted.timeout_usec = json_u64_or(w->args, "timeout_usec", 0);
+        before = taint(w);
         r = spdm_doe_open(w->host, work_path(w, path, sizeof(path), "config"), &t, &why);
         if (r >= 0)
                 r = spdm_collect(t, &wanted, e, &why);
         if (r >= 0)
-                tell(tried, "doe", "ok", "SPDM over the mailbox in the host's config space, which taints the kernel (user space wrote to a register that it claims)");
+                tell(tried, "doe", "ok", taint(w) == before ? "SPDM over the mailbox in the host's config space; this kernel was not tainted by that" :
+                     "SPDM over the mailbox in the host's config space, by which the kernel is tainted from now on (/proc/sys/kernel/tainted)");
         else
                 tell(tried, "doe", r == -EBADMSG ? evidence_reason_to_string(why.reason) : "error", why.text[0] ? why.text : strerror(-r));
         return r >= 0;
