@@ -271,7 +271,7 @@ int spdm_certificate_read(struct spdm_reader *r, const struct spdm_negotiated *n
 
 int spdm_tail_read(struct spdm_reader *r, const struct spdm_negotiated *n, const char *name, const uint8_t *context, bool is_signed,
                    const uint8_t **ret_signature, struct evidence_why *why) {
-        size_t echo = n->version >= SPDM_1_3 ? SPDM_CONTEXT : 0, opaque;
+        size_t echo = n->version >= SPDM_1_3 ? SPDM_CONTEXT : 0, opaque, rest;
         const uint8_t *p = spdm_take(r, 2);
 
         if (!p)
@@ -282,20 +282,18 @@ int spdm_tail_read(struct spdm_reader *r, const struct spdm_negotiated *n, const
         if (r->left < opaque + echo)
                 return evidence_refuse(why, opaque ? EVIDENCE_OPAQUE_LENGTH : EVIDENCE_SHORT, "%s: %zu bytes of opaque data and %zu of context, but only %zu are there",
                                        name, opaque, echo, r->left);
+        rest = r->left - opaque - echo;
+        /* Up to three bytes may be what the transport fills up with. */
+        if (is_signed && rest < 4)
+                return evidence_refuse(why, EVIDENCE_NO_SIGNATURE, "%s: ends where the signature should be", name);
+        if (is_signed && rest < n->asym->signature_size)
+                return evidence_refuse(why, opaque ? EVIDENCE_OPAQUE_LENGTH : EVIDENCE_SHORT, "%s: %zu bytes of opaque data leave %zu for the signature, expected %zu",
+                                       name, opaque, rest, n->asym->signature_size);
         (void) spdm_take(r, opaque);
         p = spdm_take(r, echo);
         if (echo && memcmp(p, context, echo) != 0)
                 return evidence_refuse(why, EVIDENCE_WRONG_NONCE, "%s: the context is not the one that was sent with this request", name);
-        *ret_signature = NULL;
-        if (!is_signed)
-                return 0;
-        /* Up to three bytes may be what the transport fills up with. */
-        if (r->left < 4)
-                return evidence_refuse(why, EVIDENCE_NO_SIGNATURE, "%s: ends where the signature should be", name);
-        if (r->left < n->asym->signature_size)
-                return evidence_refuse(why, opaque ? EVIDENCE_OPAQUE_LENGTH : EVIDENCE_SHORT, "%s: %zu bytes of opaque data leave %zu for the signature, expected %zu",
-                                       name, opaque, r->left, n->asym->signature_size);
-        *ret_signature = spdm_take(r, n->asym->signature_size);
+        *ret_signature = is_signed ? spdm_take(r, n->asym->signature_size) : NULL;
         return 0;
 }
 

@@ -121,7 +121,8 @@ class Connection:
         try:
             need(len(request) >= 4)
             code = request[1]
-            if code != GET_MEASUREMENTS:
+            # Asking again for what was not ready is no other request.
+            if code not in (GET_MEASUREMENTS, RESPOND_IF_READY):
                 self.l1 = b""
             if code == RESPOND_IF_READY:
                 return self._respond_if_ready(request)
