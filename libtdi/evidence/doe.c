@@ -98,7 +98,8 @@ void doe_header_make(uint8_t type, size_t size, uint8_t ret[static DOE_HEADER]) 
 }
 
 int doe_header_check(const uint8_t header[static DOE_HEADER], uint8_t type, size_t max, size_t *ret_size, struct evidence_why *why) {
-        uint32_t words[2], n;
+        uint32_t words[2];
+        size_t n;
 
         memcpy(words, header, DOE_HEADER);
         words[0] = le32toh(words[0]);
@@ -109,10 +110,10 @@ int doe_header_check(const uint8_t header[static DOE_HEADER], uint8_t type, size
                 return evidence_refuse(why, EVIDENCE_TRANSPORT, "DOE object: of vendor 0x%04x and type %u, expected 0x%04x and %u", words[0] & 0xffff,
                                        (words[0] >> 16) & 0xff, DOE_VENDOR_PCISIG, type);
         if (n < 3)
-                return evidence_refuse(why, EVIDENCE_SHORT, "DOE object: %u double words, expected at least 3", n);
+                return evidence_refuse(why, EVIDENCE_SHORT, "DOE object: %zu double words, expected at least 3", n);
         if ((n - 2) * 4 > max)
-                return evidence_refuse(why, EVIDENCE_TOO_LONG, "DOE object: %u bytes in it, expected at most %zu", (n - 2) * 4, max);
-        *ret_size = (size_t) (n - 2) * 4;
+                return evidence_refuse(why, EVIDENCE_TOO_LONG, "DOE object: %zu bytes in it, expected at most %zu", (n - 2) * 4, max);
+        *ret_size = (n - 2) * 4;
         return 0;
 }
 
@@ -189,9 +190,11 @@ static int exchange(struct mailbox *m, uint8_t type, const void *request, size_t
         if (r == -ETIMEDOUT)
                 return evidence_refuse(m->why, EVIDENCE_TIMEOUT, "DOE mailbox at 0x%x: no answer in %llu ms (status 0x%08x)", m->offset,
                                        (unsigned long long) usec / 1000, status);
-        if (r == 0 && status & STATUS_ERROR)
+        if (r < 0)
+                return r;
+        if (status & STATUS_ERROR)
                 return evidence_refuse(m->why, EVIDENCE_TRANSPORT, "DOE mailbox at 0x%x: it tells an error (status 0x%08x)", m->offset, status);
-        return r < 0 ? r : receive(m, type, response, max, ret_size);
+        return receive(m, type, response, max, ret_size);
 }
 
 int doe_exchange(const struct doe_access *a, unsigned offset, uint8_t type, const void *request, size_t size, void *response, size_t max, size_t *ret_size,
@@ -214,7 +217,7 @@ static int discover(struct mailbox *m, uint8_t type) {
         uint8_t index = 0;
 
         do {
-                uint8_t request[4] = { index }, answer[4], next;
+                uint8_t request[4] = { index }, answer[4] = {}, next;
                 size_t size;
                 int r;
 

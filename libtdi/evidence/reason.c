@@ -76,7 +76,7 @@ enum evidence_reason evidence_reason_from_string(const char *name) {
         return _EVIDENCE_REASON_INVALID;
 }
 
-int evidence_refuse(struct evidence_why *why, enum evidence_reason reason, const char *format, ...) {
+int(evidence_refuse)(struct evidence_why *why, enum evidence_reason reason, const char *format, ...) {
         va_list ap;
 
         if (!why || why->reason != EVIDENCE_OK)

@@ -2,10 +2,6 @@
 /* Responses of SPDM but for the measurements: each field is checked before it is believed. Numbers of tables and bits are DSP0274's. */
 #include "evidence/spdm-message.h"
 
-int spdm_short(struct evidence_why *why, const char *what, size_t wanted, size_t has) {
-        return evidence_refuse(why, EVIDENCE_SHORT, "%s: %zu bytes, expected at least %zu", what, has, wanted);
-}
-
 int spdm_header_read(struct spdm_reader *r, uint8_t version, uint8_t code, const char *name, const uint8_t **ret, struct evidence_why *why) {
         const uint8_t *p = r->p;
 

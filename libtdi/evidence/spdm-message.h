@@ -70,7 +70,10 @@ static inline const uint8_t *spdm_take(struct spdm_reader *r, size_t size) {
 }
 
 /* Refuses with EVIDENCE_SHORT, and says what was looked for. */
-int spdm_short(struct evidence_why *why, const char *what, size_t wanted, size_t has);
+static inline int spdm_short(struct evidence_why *why, const char *what, size_t wanted, size_t has) {
+        return evidence_refuse(why, EVIDENCE_SHORT, "%s: %zu bytes, expected at least %zu", what, has, wanted);
+}
+
 /* Takes a response's header: of that version and code. @name: the response's, for the text. */
 int spdm_header_read(struct spdm_reader *r, uint8_t version, uint8_t code, const char *name, const uint8_t **ret, struct evidence_why *why);
 

@@ -44,9 +44,10 @@ static int transcript_digest(const struct spdm_negotiated *n, const EVP_MD *md, 
         if (n->version < SPDM_1_2)
                 return 0;
         version[sizeof("dmtf-spdm-v1.") - 1] = (char) ('0' + (n->version & 0xf));
-        for (size_t i = 0; i < 4; i++)
-                memcpy(prefix + i * 16, version, 16);
-        memcpy(prefix + PREFIX - length, context, length);
+        for (size_t i = 0; i < 4 * (sizeof(version) - 1); i++)
+                prefix[i] = (uint8_t) version[i % (sizeof(version) - 1)];
+        for (size_t i = 0; i < length; i++)
+                prefix[PREFIX - length + i] = (uint8_t) context[i];
         if (!EVP_DigestInit_ex(ctx, md, NULL) || !EVP_DigestUpdate(ctx, prefix, PREFIX) || !EVP_DigestUpdate(ctx, ret, n->hash->size) ||
             !EVP_DigestFinal_ex(ctx, ret, NULL))
                 return -ENOMEM;

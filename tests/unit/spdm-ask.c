@@ -62,8 +62,8 @@ static struct options parse(int argc, char *argv[]) {
                 case NONCE: memset(o.nonce, (int) n, sizeof(o.nonce)); o.wanted.nonce = o.nonce; break;
                 case MIN: o.wanted.version_min = (uint8_t) n; break;
                 case MAX: o.wanted.version_max = (uint8_t) n; break;
-                case HASH: o.wanted.hashes = bits_of(optarg); break;
-                case ASYM: o.wanted.asyms = bits_of(optarg); break;
+                case HASH: o.wanted.hashes = bits_of(strempty(optarg)); break;
+                case ASYM: o.wanted.asyms = bits_of(strempty(optarg)); break;
                 case TIMEOUT: o.wanted.timeout_usec = n * 1000; break;
                 case MESSAGES: o.wanted.messages = (unsigned) n; break;
                 default: fputs(usage, stderr); exit(2);

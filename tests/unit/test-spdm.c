@@ -91,7 +91,7 @@ static void check_signature(const char *key_name, const char *foreign, const str
                             const uint8_t *signature) {
         EVP_PKEY *key = load_key(key_name), *other = load_key(foreign);
         uint8_t broken[SPDM_SIGNATURE_MAX], last[1024];
-        struct spdm_part *end = &parts[n_parts - 1];
+        struct spdm_part *end = &parts[n_parts - 1], good = *end;
         struct evidence_why why = {};
 
         check_int(spdm_signature_check(key, n, context, parts, n_parts, signature, &why), 0);
@@ -113,6 +113,7 @@ static void check_signature(const char *key_name, const char *foreign, const str
         end->data = last;
         why = (struct evidence_why){};
         expect(spdm_signature_check(key, n, context, parts, n_parts, signature, &why), &why, EVIDENCE_BAD_SIGNATURE);
+        *end = good;
         EVP_PKEY_free(key);
         EVP_PKEY_free(other);
 }
@@ -123,6 +124,7 @@ static void test_1_1(void) {
         struct spdm_measurements m = {};
         struct evidence_why why = {};
         struct spdm_part part;
+        EVP_PKEY *key;
 
         test_about("1.1");
         check_int(n.version, SPDM_1_1);
@@ -151,7 +153,9 @@ static void test_1_1(void) {
         check_signature("1.1-key.pem", "1.3-key.pem", &n, SPDM_CONTEXT_MEASUREMENTS, &part, 1, m.signature);
         /* 1.1 has no prefix: the same bytes of another version are another text. */
         n.version = SPDM_1_2;
-        expect(spdm_signature_check(load_key("1.1-key.pem"), &n, SPDM_CONTEXT_MEASUREMENTS, &part, 1, m.signature, &why), &why, EVIDENCE_BAD_SIGNATURE);
+        key = load_key("1.1-key.pem");
+        expect(spdm_signature_check(key, &n, SPDM_CONTEXT_MEASUREMENTS, &part, 1, m.signature, &why), &why, EVIDENCE_BAD_SIGNATURE);
+        EVP_PKEY_free(key);
         n.version = SPDM_1_1;
         b = log;
         b.n -= 64;
@@ -166,6 +170,7 @@ static void test_1_2(void) {
         struct spdm_challenge c = {};
         struct evidence_why why = {};
         struct spdm_part parts[2];
+        EVP_PKEY *key;
 
         test_about("1.2");
         check_int(n.version, SPDM_1_2);
@@ -185,8 +190,9 @@ static void test_1_2(void) {
         parts[0] = (struct spdm_part){ vca.data, vca.n };
         parts[1] = (struct spdm_part){ log.data, c.signed_size };
         check_signature("1.2-key.pem", "1.1-key.pem", &n, SPDM_CONTEXT_CHALLENGE, parts, 2, c.signature);
-        parts[1] = (struct spdm_part){ log.data, c.signed_size };
-        expect(spdm_signature_check(load_key("1.2-key.pem"), &n, SPDM_CONTEXT_MEASUREMENTS, parts, 2, c.signature, &why), &why, EVIDENCE_BAD_SIGNATURE);
+        key = load_key("1.2-key.pem");
+        expect(spdm_signature_check(key, &n, SPDM_CONTEXT_MEASUREMENTS, parts, 2, c.signature, &why), &why, EVIDENCE_BAD_SIGNATURE);
+        EVP_PKEY_free(key);
         /* C alone is a log too, another one. */
         why = (struct evidence_why){};
         check_int(spdm_challenge_parse(log.data + 77, log.n - 77, &n, &c, &why), 0);
