@@ -2,7 +2,6 @@
 /* Builds the path from a leaf to an anchor, with OpenSSL, and says in one of our reasons why there is none. */
 #include "evidence/anchors.h"
 
-#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
@@ -178,32 +177,31 @@ int evidence_anchors_add_file(struct evidence_anchors *a, const char *name, cons
 
 /* ---- what one certificate must be, before any path ---- */
 
-static bool is_explicit(EVP_PKEY *key) {
-        char encoding[32] = "";
+/* From the encoding: asking the key itself makes OpenSSL compute all of its parameters. Explicit ones are no curve's name. */
+const char *evidence_curve_of(const X509 *x) {
+        static const int curves[] = { NID_X9_62_prime256v1, NID_secp384r1, NID_secp521r1 };
+        const void *value = NULL;
+        X509_ALGOR *algorithm = NULL;
+        int type = V_ASN1_UNDEF;
 
-        return !EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_EC_ENCODING, encoding, sizeof(encoding), NULL) || !streq(encoding, OSSL_PKEY_EC_ENCODING_GROUP);
+        if (!X509_PUBKEY_get0_param(NULL, NULL, NULL, &algorithm, X509_get_X509_PUBKEY(x)))
+                return NULL;
+        X509_ALGOR_get0(NULL, &type, &value, algorithm);
+        for (size_t i = 0; type == V_ASN1_OBJECT && i < ARRAY_SIZE(curves); i++)
+                if (OBJ_obj2nid(value) == curves[i])
+                        return OBJ_nid2sn(curves[i]);
+        return NULL;
 }
 
-static const struct {
-        const char *group, *text;
-        unsigned bits;
-} curves[] = { { "prime256v1", "ecdsa-p256", 256 }, { "secp384r1", "ecdsa-p384", 384 }, { "secp521r1", "ecdsa-p521", 521 } };
-
-static int find_curve(EVP_PKEY *key) {
+void evidence_key_text(const X509 *x, char *text, size_t size) {
+        EVP_PKEY *key = X509_get0_pubkey(x);
+        const char *curve, *name;
         char group[64] = "";
 
-        if (EVP_PKEY_get_group_name(key, group, sizeof(group), NULL) && !is_explicit(key))
-                for (size_t i = 0; i < ARRAY_SIZE(curves); i++)
-                        if (streq(curves[i].group, group))
-                                return (int) i;
-        return -ENOENT;
-}
-
-void evidence_key_text(EVP_PKEY *key, char *text, size_t size) {
-        char group[64] = "";
-        int i;
-
-        switch (EVP_PKEY_get_base_id(key)) {
+        switch (key ? EVP_PKEY_get_base_id(key) : EVP_PKEY_NONE) {
+        case EVP_PKEY_NONE:
+                snprintf(text, size, "unknown");
+                break;
         case EVP_PKEY_RSA:
                 snprintf(text, size, "rsa-%d", EVP_PKEY_get_bits(key));
                 break;
@@ -211,47 +209,39 @@ void evidence_key_text(EVP_PKEY *key, char *text, size_t size) {
                 snprintf(text, size, "rsapss-%d", EVP_PKEY_get_bits(key));
                 break;
         case EVP_PKEY_EC:
-                i = find_curve(key);
-                if (i >= 0)
-                        snprintf(text, size, "%s", curves[i].text);
-                else if (EVP_PKEY_get_group_name(key, group, sizeof(group), NULL))
-                        snprintf(text, size, "ec-%s", group);
+                curve = evidence_curve_of(x);
+                if (curve)
+                        snprintf(text, size, "ecdsa-p%d", EVP_PKEY_get_bits(key));
                 else
-                        snprintf(text, size, "ec with explicit parameters");
+                        snprintf(text, size, "ec-%s", EVP_PKEY_get_group_name(key, group, sizeof(group), NULL) ? group : "explicit");
                 break;
-        default: {
-                const char *name = EVP_PKEY_get0_type_name(key);
-
+        default:
+                name = EVP_PKEY_get0_type_name(key);
                 snprintf(text, size, "%s", name ? name : "unknown");
-        }
         }
         ERR_clear_error();
 }
 
 static int check_key(const X509 *x, const char *who, const struct evidence_chain_rules *rules, struct evidence_why *why) {
-        unsigned rsa_min = rules->rsa_min > RSA_MIN ? rules->rsa_min : RSA_MIN, ec_min = rules->ec_min > EC_MIN ? rules->ec_min : EC_MIN;
+        unsigned rsa_min = rules->rsa_min > RSA_MIN ? rules->rsa_min : RSA_MIN, ec_min = rules->ec_min > EC_MIN ? rules->ec_min : EC_MIN, bits;
         EVP_PKEY *key = X509_get0_pubkey(x);
         char text[96];
         bool good = false;
-        int id, i;
+        int id;
 
         if (!key) {
                 ERR_clear_error();
                 return evidence_refuse(why, EVIDENCE_KEY_SIZE, "%s has a public key that cannot be decoded, or of a kind that is not known", who);
         }
         id = EVP_PKEY_get_base_id(key);
-        if (id == EVP_PKEY_RSA || id == EVP_PKEY_RSA_PSS) {
-                unsigned bits = (unsigned) EVP_PKEY_get_bits(key);
-
+        bits = (unsigned) EVP_PKEY_get_bits(key);
+        if (id == EVP_PKEY_RSA || id == EVP_PKEY_RSA_PSS)
                 good = bits >= rsa_min && bits <= RSA_MAX;
-        } else if (id == EVP_PKEY_EC) {
-                i = find_curve(key);
-                good = i >= 0 && curves[i].bits >= ec_min;
-        }
-        ERR_clear_error();
+        else if (id == EVP_PKEY_EC)
+                good = evidence_curve_of(x) && bits >= ec_min;
         if (good)
                 return 0;
-        evidence_key_text(key, text, sizeof(text));
+        evidence_key_text(x, text, sizeof(text));
         return evidence_refuse(why, EVIDENCE_KEY_SIZE, "%s has the key %s; RSA with %u to %u bits, or P-256, P-384, P-521 with at least %u, is taken", who, text,
                                rsa_min, RSA_MAX, ec_min);
 }

@@ -61,7 +61,9 @@ struct evidence_trust {
 int evidence_anchors_verify(const struct evidence_anchors *a, const struct evidence_chain *c, const struct evidence_chain_rules *rules,
                             struct evidence_trust *ret, struct evidence_why *why);
 
-/* "ecdsa-p384", "rsa-3072"; what is neither by OpenSSL's name. */
-void evidence_key_text(EVP_PKEY *key, char *text, size_t size);
+/* OpenSSL's name of its key's curve ("secp384r1"), NULL: none of P-256, P-384, P-521. Static text. */
+const char *evidence_curve_of(const X509 *x);
+/* What key it has: "ecdsa-p384", "rsa-3072"; what is neither by OpenSSL's name. */
+void evidence_key_text(const X509 *x, char *text, size_t size);
 
 #endif

@@ -2,7 +2,6 @@
 /* The leaf's rules (DSP0274, "Leaf certificates" and "SPDM certificate requirements"). */
 #include "evidence/leaf.h"
 
-#include <openssl/err.h>
 #include <openssl/x509v3.h>
 
 #include "evidence/anchors.h"
@@ -136,22 +135,19 @@ static int check_extended_usage(const X509 *x, bool wanted, struct evidence_why 
         return 0;
 }
 
-static int check_algorithm(X509 *x, const struct spdm_asym *asym, struct evidence_why *why) {
+static int check_algorithm(const X509 *x, const struct spdm_asym *asym, struct evidence_why *why) {
         EVP_PKEY *key = X509_get0_pubkey(x);
-        char text[96] = "an unknown key", group[64] = "";
-        bool good = false;
-        int id;
+        const char *curve;
+        char text[96];
 
-        if (key) {
-                id = EVP_PKEY_get_base_id(key);
-                if (asym->scheme == SPDM_ECDSA)
-                        good = id == EVP_PKEY_EC && EVP_PKEY_get_group_name(key, group, sizeof(group), NULL) && streq(group, asym->curve);
-                else
-                        good = id == EVP_PKEY_RSA && EVP_PKEY_get_bits(key) == (int) asym->key_bits;
-                evidence_key_text(key, text, sizeof(text));
-        }
-        ERR_clear_error();
-        return good ? 0 : evidence_refuse(why, EVIDENCE_WRONG_KEY, "the leaf's key is %s, negotiated was %s", text, asym->name);
+        if (key && asym->scheme == SPDM_ECDSA) {
+                curve = EVP_PKEY_get_base_id(key) == EVP_PKEY_EC ? evidence_curve_of(x) : NULL;
+                if (curve && streq(curve, asym->curve))
+                        return 0;
+        } else if (key && EVP_PKEY_get_base_id(key) == EVP_PKEY_RSA && EVP_PKEY_get_bits(key) == (int) asym->key_bits)
+                return 0;
+        evidence_key_text(x, text, sizeof(text));
+        return evidence_refuse(why, EVIDENCE_WRONG_KEY, "the leaf's key is %s, negotiated was %s", text, asym->name);
 }
 
 int evidence_leaf_check(X509 *x, const struct spdm_asym *asym, uint8_t version, bool responder, struct evidence_why *why) {

@@ -22,7 +22,6 @@ static struct json_object *describe(X509 *x) {
         const ASN1_INTEGER *serial = X509_get0_serialNumber(x);
         struct json_object *o = json_new();
         uint8_t digest[EVP_MAX_MD_SIZE];
-        EVP_PKEY *key = X509_get0_pubkey(x);
         unsigned n = 0;
         char text[512];
 
@@ -34,10 +33,8 @@ static struct json_object *describe(X509 *x) {
         verdict_put_hex(o, "serial", ASN1_STRING_get0_data(serial), ASN1_STRING_length(serial) < 64 ? (size_t) ASN1_STRING_length(serial) : 64);
         put_time(o, "not_before", X509_get0_notBefore(x));
         put_time(o, "not_after", X509_get0_notAfter(x));
-        if (key) {
-                evidence_key_text(key, text, sizeof(text));
-                json_set_str(o, "key", text);
-        }
+        evidence_key_text(x, text, sizeof(text));
+        json_set_str(o, "key", text);
         if (X509_digest(x, EVP_sha256(), digest, &n))
                 verdict_put_hex(o, "sha256", digest, n);
         ERR_clear_error();

@@ -14,7 +14,7 @@
 
 /* ---- the result ---- */
 
-static void push(struct json_object *array, const char *format, va_list ap) {
+_printf_(2, 0) static void push(struct json_object *array, const char *format, va_list ap) {
         char text[512];
 
         vsnprintf(text, sizeof(text), format, ap);
