@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Proves the test modules, and with them the behaviour of the kernel's PCI/TSM core that our tests rest on.
 
-  check.py MODULES [TOPOLOGY]     MODULES holds tdid_test_tsm.ko and tdid_test_stick.ko
+  check.py MODULES [TOPOLOGY]     MODULES holds tdid_test_tsm.ko, tdid_test_stick.ko and tdid_test_evidence.ko
 
 Runs as root in the VM of the test suite, where nothing else uses the functions. It does not test tdid.
 """
@@ -617,6 +617,36 @@ def a_driver_that_will_not_let_go():
     finally:
         rmmod("tdid_test_stick")
         write(f"{PCI}/{dev}/driver_override", "\n")
+
+
+# ---- a family of netlink messages ----
+
+@check
+def a_family_of_evidence():
+    """Its messages are tried by tests/vm/programs/evidence_check.c."""
+    folder = "/sys/kernel/debug/tdid_test_evidence"
+    for _ in range(2):
+        equal(insmod("tdid_test_evidence"), 0)
+        try:
+            equal([write(f"{folder}/devices", d) for d in ("0000:01:00.0", "0000:01:00.0", "../x", "x" * 32, "clear")],
+                  [0, code("EEXIST"), code("EINVAL"), code("EINVAL"), 0])
+            equal([write(f"{folder}/devices", f"0000:{n:02x}:00.0") for n in range(65)], [0] * 64 + [code("ENOSPC")])
+            dev = f"{folder}/0000:03:00.0"
+            equal(write(f"{dev}/vca", "text"), 0)
+            equal((read(f"{dev}/vca"), read(f"{dev}/slot0"), read(f"{dev}/generation")), ("text", "", "2\n"))
+            equal(write(f"{dev}/vca", "other"), 0)
+            equal((read(f"{dev}/vca"), read(f"{dev}/generation")), ("other", "3\n"))
+            equal([write(f"{dev}/fault", f) for f in ("nosuch", "drip 3", "none")], [code("EINVAL"), 0, 0])
+            equal([write(f"{dev}/refresh", r) for r in ("echo", "echo 7", "wait")], [code("EINVAL"), 0, 0])
+            equal((read(f"{dev}/fault"), read(f"{dev}/refresh"), read(f"{dev}/nonce")), ("none 0\n", "wait\n", "0 \n"))
+            with open(f"{dev}/report", "wb", buffering=0) as f:
+                equal(f.write(b"half"), 4)
+                equal(rmmod("tdid_test_evidence") != 0, True, "an open file keeps the module")
+                equal(write(f"{folder}/devices", "clear"), 0, "under an open file")
+            equal(os.listdir(folder), ["devices"])
+        finally:
+            equal(rmmod("tdid_test_evidence"), 0, "rmmod")
+        equal(os.path.exists(folder), False, "debugfs folder left")
 
 
 # ---- a fault of the kernel, last because it takes the machine down when something else goes wrong ----

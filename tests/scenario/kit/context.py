@@ -148,6 +148,12 @@ class Context:
         self.defer(module.close)
         return module
 
+    def load_evidence_module(self):
+        """The kernel's device-evidence family, until the scenario ends or closes it; see tests/kmod/tdid_test_evidence.c."""
+        module = self.host.new_evidence_module()
+        self.defer(module.close)
+        return module
+
     def load_importer(self):
         """An importer of dma-bufs; see kit/importer.py."""
         self.importers = self.host.new_importer()

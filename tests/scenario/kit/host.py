@@ -397,6 +397,9 @@ class LinuxHost(Host):
     def new_bind_module(self):
         return tsm.BindModule(self.modules)
 
+    def new_evidence_module(self):
+        return tsm.EvidenceModule(self.modules)
+
     def has(self, feature):
         """Whether the host can do what a scenario needs besides its devices."""
         if feature == "kvm":
@@ -413,6 +416,8 @@ class LinuxHost(Host):
             return os.path.exists(os.path.join(self.modules, "tdid_test_importer.ko"))
         if feature == "bind_module":
             return os.path.exists(os.path.join(self.modules, "tdid-bind.ko"))
+        if feature == "evidence_module":
+            return os.path.exists(os.path.join(self.modules, "tdid_test_evidence.ko"))
         if feature == "programs":
             return os.path.exists(os.path.join(self.programs, "edu_dma"))
         if feature == "dm":

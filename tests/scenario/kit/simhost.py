@@ -101,6 +101,7 @@ class SimHost(Host):
     # The simulation's /dev/kvm is tdid's; what this machine has is not relied on.
     guest_accel = "tcg"
     lacking = {
+        "evidence_module": "the simulation has no netlink",
         "linux": "only the real kernel has it",
         "fuse": "the simulation has no file systems",
         "root": "acts as other users, which only root can",

@@ -122,6 +122,20 @@ class BindModule:
             eventually(lambda: _run("rmmod", self.module) or True, "rmmod of the bind provider", 20)
 
 
+class EvidenceModule:
+    """The module tdid_test_evidence: a device-evidence family in which devices say what the test wants."""
+
+    module = "tdid_test_evidence"
+    folder = "/sys/kernel/debug/tdid_test_evidence"
+
+    def __init__(self, folder):
+        _run("insmod", os.path.join(folder, self.module + ".ko"))
+
+    def close(self):
+        if loaded(self.module):
+            _run("rmmod", self.module)
+
+
 class StickDriver:
     """The module tdid_test_stick: a host driver whose unbinding and binding hang or fail on demand."""
 
