@@ -30,8 +30,8 @@
 #define ALL EVIDENCE_NETLINK_TYPES
 #define BIT(n) (1u << (n))
 #define TYPES 11u
-#define KIB 1024u
-#define MIB (1024u * KIB)
+#define KIB ((size_t) 1024)
+#define MIB (1024 * KIB)
 
 static const char *bdf;
 static unsigned checks, failures;
@@ -86,7 +86,7 @@ static unsigned ask(const char *file) {
 
 /* Of every object and place another byte. */
 static uint8_t byte_of(unsigned type, size_t at) {
-        return (uint8_t) (at * 31 + at / 253 + type * 57);
+        return (uint8_t) (at * 31 + at / 253 + (size_t) type * 57);
 }
 
 static void set_object(unsigned type, size_t size) {
