@@ -58,6 +58,7 @@ def evidence_netlink_changes(t):
     """Evidence that changes while it is read is read again, a bounded number of times; what arrives is of one generation."""
     t.load_evidence_module()
     program(t, "changes")
+    program(t, "gone")
     program(t, "race")
 
 

@@ -8,6 +8,7 @@
  *      evidence_check nonce BDF          new measurements, or none
  *      evidence_check changes BDF        evidence that changes while it is read
  *      evidence_check faults BDF         everything that is refused, each with its reason
+ *      evidence_check gone BDF           a function that goes while its evidence is read
  *      evidence_check race BDF           a writer that does not rest
  *      evidence_check unprivileged BDF   another user, also one that is root in namespaces of its own
  *      evidence_check slow BDF           pieces that do not come to an end in time; takes that time
@@ -197,6 +198,34 @@ static void check_objects(void) {
         bdf = real;
 }
 
+/* A device of our own: waits for the nonce, and then measures. */
+static void *device(void *nonces) {
+        uint8_t data[4096];
+        char name[64];
+
+        while (ask("nonce") == *(unsigned *) nonces)
+                usleep(1000);
+        memset(data, 0x5a, sizeof(data));
+        snprintf(name, sizeof(name), "%s/measurements", bdf);
+        put(name, data, sizeof(data));
+        return NULL;
+}
+
+static void check_device(const uint8_t *nonce) {
+        unsigned nonces = ask("nonce");
+        struct evidence e = {};
+        pthread_t thread;
+
+        tell("refresh", "wait");
+        if (pthread_create(&thread, NULL, device, &nonces) != 0)
+                errx(1, "no thread");
+        IS(collect(ALL, nonce, &e), 0);
+        pthread_join(thread, NULL);
+        IS(e.objects[EVIDENCE_MEASUREMENTS].size, 4096);
+        HOLDS(e.objects[EVIDENCE_MEASUREMENTS].size == 4096 && e.objects[EVIDENCE_MEASUREMENTS].data[4095] == 0x5a);
+        evidence_done(&e);
+}
+
 static void check_nonce(void) {
         uint8_t nonce[EVIDENCE_NONCE];
         struct evidence e = {};
@@ -225,6 +254,7 @@ static void check_nonce(void) {
         IS(ask("nonce"), 4);
         tell("refresh", "echo 200000");
         FAILS(ALL, nonce, -EBADMSG, EVIDENCE_TRANSPORT, "ENOSPC: cannot measure the device");
+        check_device(nonce);
 }
 
 static void check_changes(void) {
@@ -282,6 +312,27 @@ static void check_faults(void) {
                 HOLDS(has_object(&e, 10, 40000));
                 evidence_done(&e);
         }
+}
+
+static void *take_away(_unused_ void *arg) {
+        while (!ask("dumps"))
+                usleep(1000);
+        usleep(200000);
+        put("devices", "clear", 5);
+        return NULL;
+}
+
+/* The function goes in the middle of a dump. */
+static void check_gone(void) {
+        pthread_t thread;
+
+        set_object(0, 100 * KIB);
+        tell("fault", "drip");
+        if (pthread_create(&thread, NULL, take_away, NULL) != 0)
+                errx(1, "no thread");
+        FAILS(BIT(0), NULL, -ENODEV, EVIDENCE_TRANSPORT, "no evidence of this function");
+        pthread_join(thread, NULL);
+        FAILS(BIT(0), NULL, -ENODEV, EVIDENCE_TRANSPORT, "no evidence of this device");
 }
 
 static atomic_bool resting;
@@ -376,7 +427,8 @@ int main(int argc, char **argv) {
                 void (*run)(void);
         } verbs[] = {
                 { "absent", check_absent }, { "objects", check_objects }, { "nonce", check_nonce }, { "changes", check_changes },
-                { "faults", check_faults }, { "race", check_race }, { "unprivileged", check_unprivileged }, { "slow", check_slow },
+                { "faults", check_faults }, { "gone", check_gone }, { "race", check_race },
+                { "unprivileged", check_unprivileged }, { "slow", check_slow },
         };
         unsigned files;
 
