@@ -58,22 +58,25 @@ static int read_head(const struct nlattr *attributes, int size, struct head *ret
                 if (n >= TDI_DEVICE_EVIDENCE_A_VAL || !attribute_names[n])
                         continue;
                 if (ret->has[n])
-                        return evidence_refuse(why, EVIDENCE_UNEXPECTED, "a message of the device-evidence family has the attribute %s twice", attribute_names[n]);
+                        return evidence_refuse(why, EVIDENCE_UNEXPECTED,
+                                               "a message of the device-evidence family has the attribute %s twice", attribute_names[n]);
                 if (get_number(a, &ret->value[n]) < 0)
-                        return evidence_refuse(why, EVIDENCE_UNEXPECTED, "the attribute %s of the device-evidence family has %d bytes, expected 4 or 8",
-                                               attribute_names[n], nla_len(a));
+                        return evidence_refuse(why, EVIDENCE_UNEXPECTED,
+                                               "the attribute %s of the device-evidence family has %d bytes, expected 4 or 8", attribute_names[n],
+                                               nla_len(a));
                 ret->has[n] = true;
         }
         if (left > 0)
-                return evidence_refuse(why, EVIDENCE_SHORT, "a message of the device-evidence family ends within an attribute: %d bytes are left over", left);
+                return evidence_refuse(why, EVIDENCE_SHORT,
+                                       "a message of the device-evidence family ends within an attribute: %d bytes are left over", left);
         return 0;
 }
 
 /* The same number through the whole dump. -EAGAIN if not: the kernel should say so itself, and need not. */
 static int check_stays(const char *what, bool *has, uint64_t *known, uint64_t now, struct evidence_why *why) {
         if (*has && *known != now) {
-                (void) evidence_refuse(why, EVIDENCE_CONTENT_CHANGED, "the evidence changed while it was read: %s was %" PRIu64 ", and is %" PRIu64, what,
-                                       *known, now);
+                (void) evidence_refuse(why, EVIDENCE_CONTENT_CHANGED,
+                                       "the evidence changed while it was read: %s was %" PRIu64 ", and is %" PRIu64, what, *known, now);
                 return -EAGAIN;
         }
         *has = true;
@@ -84,8 +87,8 @@ static int check_stays(const char *what, bool *has, uint64_t *known, uint64_t no
 static int check_arrived(const struct netlink_reader *r, struct evidence_why *why) {
         if (!r->arriving)
                 return 0;
-        return evidence_refuse(why, EVIDENCE_SHORT, "the object %s ends after %zu bytes, %zu were announced", evidence_type_to_string(r->type), r->have,
-                               r->length);
+        return evidence_refuse(why, EVIDENCE_SHORT,
+                               "the object %s ends after %zu bytes, %zu were announced", evidence_type_to_string(r->type), r->have, r->length);
 }
 
 static int begin_object(struct netlink_reader *r, const struct head *h, struct evidence_why *why) {
@@ -97,8 +100,8 @@ static int begin_object(struct netlink_reader *r, const struct head *h, struct e
         if (e < 0)
                 return e;
         if (type >= TDI_DEVICE_EVIDENCE_TYPES || !(r->type_mask & 1u << type))
-                return evidence_refuse(why, EVIDENCE_UNEXPECTED, "the kernel sent an object of type %" PRIu64 ", asked for were those of the mask 0x%x", type,
-                                       r->type_mask);
+                return evidence_refuse(why, EVIDENCE_UNEXPECTED,
+                                       "the kernel sent an object of type %" PRIu64 ", asked for were those of the mask 0x%x", type, r->type_mask);
         if (r->seen & 1u << type)
                 return evidence_refuse(why, EVIDENCE_UNEXPECTED, "the kernel sent the object %s twice", evidence_type_to_string((int) type));
         if (!h->has[TDI_DEVICE_EVIDENCE_A_LENGTH])
@@ -106,10 +109,12 @@ static int begin_object(struct netlink_reader *r, const struct head *h, struct e
         if (!h->has[TDI_DEVICE_EVIDENCE_A_GENERATION])
                 return evidence_refuse(why, EVIDENCE_SHORT, "the object %s comes without its generation", evidence_type_to_string((int) type));
         if (length > EVIDENCE_OBJECT_MAX)
-                return evidence_refuse(why, EVIDENCE_TOO_LONG, "the kernel announces %" PRIu64 " bytes of the object %s, at most %u are taken", length,
+                return evidence_refuse(why, EVIDENCE_TOO_LONG,
+                                       "the kernel announces %" PRIu64 " bytes of the object %s, at most %u are taken", length,
                                        evidence_type_to_string((int) type), EVIDENCE_OBJECT_MAX);
         if (length > EVIDENCE_NETLINK_TOTAL_MAX - r->total)
-                return evidence_refuse(why, EVIDENCE_TOO_LONG, "the kernel announces %zu bytes of evidence and %" PRIu64 " more of the object %s, at most %u are taken",
+                return evidence_refuse(why, EVIDENCE_TOO_LONG,
+                                       "the kernel announces %zu bytes of evidence and %" PRIu64 " more of the object %s, at most %u are taken",
                                        r->total, length, evidence_type_to_string((int) type), EVIDENCE_NETLINK_TOTAL_MAX);
         o = &r->evidence.objects[type];
         if (length > 0) {
@@ -133,10 +138,12 @@ static int continue_object(const struct netlink_reader *r, const struct head *h,
         if (!r->arriving)
                 return evidence_refuse(why, EVIDENCE_UNEXPECTED, "a message of the device-evidence family belongs to no object");
         if (h->has[TDI_DEVICE_EVIDENCE_A_LENGTH] && length != r->length)
-                return evidence_refuse(why, EVIDENCE_UNEXPECTED, "the object %s has %" PRIu64 " bytes now, %zu were announced", evidence_type_to_string(r->type),
-                                       length, r->length);
+                return evidence_refuse(why, EVIDENCE_UNEXPECTED,
+                                       "the object %s has %" PRIu64 " bytes now, %zu were announced", evidence_type_to_string(r->type), length,
+                                       r->length);
         if (!h->has[TDI_DEVICE_EVIDENCE_A_VAL])
-                return evidence_refuse(why, EVIDENCE_SHORT, "a message that goes on with the object %s has no piece of it", evidence_type_to_string(r->type));
+                return evidence_refuse(why, EVIDENCE_SHORT,
+                                       "a message that goes on with the object %s has no piece of it", evidence_type_to_string(r->type));
         return 0;
 }
 
@@ -148,7 +155,8 @@ static int add_piece(struct netlink_reader *r, const void *data, size_t size, bo
                                        evidence_type_to_string(r->type), r->length, r->have, size);
         /* Else there would be no end. What is empty as a whole has an empty piece. */
         if (size == 0 && !begins)
-                return evidence_refuse(why, EVIDENCE_SHORT, "an empty piece of the object %s, which lacks %zu of its %zu bytes", evidence_type_to_string(r->type),
+                return evidence_refuse(why, EVIDENCE_SHORT,
+                                       "an empty piece of the object %s, which lacks %zu of its %zu bytes", evidence_type_to_string(r->type),
                                        r->length - r->have, r->length);
         if (size > 0)
                 memcpy(o->data + r->have, data, size);
@@ -266,8 +274,8 @@ static int read_end(struct netlink_reader *r, const struct nlmsghdr *m, struct e
         int e;
 
         if ((size_t) nlmsg_datalen(m) < least)
-                return evidence_refuse(why, EVIDENCE_SHORT, "a netlink message of type %u has %d bytes, expected at least %zu", m->nlmsg_type, nlmsg_datalen(m),
-                                       least);
+                return evidence_refuse(why, EVIDENCE_SHORT,
+                                       "a netlink message of type %u has %d bytes, expected at least %zu", m->nlmsg_type, nlmsg_datalen(m), least);
         memcpy(&error, nlmsg_data(m), least);
         if (!done && !(m->nlmsg_flags & NLM_F_CAPPED) && error.msg.nlmsg_len > NLMSG_HDRLEN)
                 words_at += error.msg.nlmsg_len - NLMSG_HDRLEN;
@@ -286,16 +294,19 @@ static int feed_message(struct netlink_reader *r, const struct nlmsghdr *m, stru
         if (r->ended)
                 return evidence_refuse(why, EVIDENCE_TRAILING, "a netlink message of type %u came behind the end of the evidence", m->nlmsg_type);
         if (m->nlmsg_seq != r->sequence || m->nlmsg_pid != r->port)
-                return evidence_refuse(why, EVIDENCE_UNEXPECTED, "a netlink message answers request %u of port %u, expected %u of %u", m->nlmsg_seq, m->nlmsg_pid,
-                                       r->sequence, r->port);
+                return evidence_refuse(why, EVIDENCE_UNEXPECTED,
+                                       "a netlink message answers request %u of port %u, expected %u of %u", m->nlmsg_seq, m->nlmsg_pid, r->sequence,
+                                       r->port);
         if (m->nlmsg_flags & NLM_F_DUMP_INTR) {
-                (void) evidence_refuse(why, EVIDENCE_CONTENT_CHANGED, "the evidence changed while it was read: the kernel marks the dump as interrupted");
+                (void) evidence_refuse(why, EVIDENCE_CONTENT_CHANGED,
+                                       "the evidence changed while it was read: the kernel marks the dump as interrupted");
                 return -EAGAIN;
         }
         if (m->nlmsg_type == NLMSG_DONE || m->nlmsg_type == NLMSG_ERROR)
                 return read_end(r, m, why);
         if (m->nlmsg_type != r->family)
-                return evidence_refuse(why, EVIDENCE_UNEXPECTED, "a netlink message has type %u, expected %u, the device-evidence family's", m->nlmsg_type, r->family);
+                return evidence_refuse(why, EVIDENCE_UNEXPECTED,
+                                       "a netlink message has type %u, expected %u, the device-evidence family's", m->nlmsg_type, r->family);
         return read_message(r, m, why);
 }
 

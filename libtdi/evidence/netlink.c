@@ -46,7 +46,8 @@ static int open_socket(struct nl_sock **ret, int *ret_family, struct evidence_wh
                 return -EOPNOTSUPP;
         }
         if (e < 0)
-                return evidence_refuse(why, EVIDENCE_TRANSPORT, "cannot ask the kernel for the generic netlink family \"%s\": %s", TDI_DEVICE_EVIDENCE_FAMILY_NAME,
+                return evidence_refuse(why, EVIDENCE_TRANSPORT,
+                                       "cannot ask the kernel for the generic netlink family \"%s\": %s", TDI_DEVICE_EVIDENCE_FAMILY_NAME,
                                        nl_geterror(e));
         *ret_family = e;
         /* Only for the texts of errors: a kernel without it does not give them. */
@@ -62,7 +63,8 @@ static int open_socket(struct nl_sock **ret, int *ret_family, struct evidence_wh
         return 0;
 }
 
-static int send_request(struct nl_sock *s, const char *bdf, const uint8_t *nonce, size_t nonce_size, struct netlink_reader *r, struct evidence_why *why) {
+static int send_request(struct nl_sock *s, const char *bdf, const uint8_t *nonce, size_t nonce_size, struct netlink_reader *r,
+                        struct evidence_why *why) {
         _cleanup_(nlmsg_freep) struct nl_msg *m = nlmsg_alloc();
         int e;
 
@@ -98,7 +100,8 @@ static int receive(struct nl_sock *s, int64_t deadline, struct netlink_reader *r
                 if (n == -NLE_AGAIN)
                         continue;
                 if (n <= 0)
-                        return evidence_refuse(why, EVIDENCE_TRANSPORT, "cannot receive the kernel's evidence: %s", n < 0 ? nl_geterror(n) : "end of file");
+                        return evidence_refuse(why, EVIDENCE_TRANSPORT,
+                                               "cannot receive the kernel's evidence: %s", n < 0 ? nl_geterror(n) : "end of file");
                 if (from.nl_pid != 0)
                         return evidence_refuse(why, EVIDENCE_UNEXPECTED, "a netlink datagram came from port %u, not from the kernel", from.nl_pid);
                 e = netlink_reader_feed(r, datagram, (size_t) n, why);

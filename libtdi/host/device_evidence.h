@@ -5,10 +5,10 @@
  * drivers/base/evidence.c and Documentation/netlink/specs/device-evidence.yaml; the form before it was the family "pci-tsm", which had no SUBSYS
  * and nonces of 256 bytes, and is not spoken here.
  *
- * A request is a dump, for CAP_NET_ADMIN in the first user namespace, with TYPE_MASK, SUBSYS and DEV_NAME, and FLAGS and NONCE if there are any. With
- * a nonce the kernel has the device measure itself again first. The answer has the objects in ascending order of their types, also those that
- * are not there, with a length of 0. An object begins in a message with TYPE, GENERATION, LENGTH and the first piece in VAL; what does not fit goes on
- * in messages with nothing but the next piece. EAGAIN, at the end of the dump, says that the evidence has changed meanwhile.
+ * A request is a dump, for CAP_NET_ADMIN in the first user namespace, with TYPE_MASK, SUBSYS and DEV_NAME, and FLAGS and NONCE if there are any.
+ * With a nonce the kernel has the device measure itself again first. The answer has the objects in ascending order of their types, also those that
+ * are not there, with a length of 0. An object begins in a message with TYPE, GENERATION, LENGTH and the first piece in VAL; what does not fit goes
+ * on in messages with nothing but the next piece. EAGAIN, at the end of the dump, says that the evidence has changed meanwhile.
  *
  * Not settled by what was posted: whether the messages that go on may repeat TYPE, GENERATION or LENGTH (the specification does not forbid
  * it), whether one message may hold several pieces (VAL is "multi-attr"), how wide a GENERATION is (32 bits in the specification, 64 in the

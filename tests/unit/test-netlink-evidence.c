@@ -467,7 +467,8 @@ static void test_errors(void) {
                 else
                         stream_done(&s, -EINVAL, i == 2 ? "no \x1b[31mred\n" : "");
                 check_int(feed(&r), -EBADMSG);
-                check_str(why.text, i == 3 ? "the kernel failed to give the evidence: EINVAL" : "the kernel failed to give the evidence: EINVAL: no ?[31mred?");
+                check_str(why.text, i == 3 ? "the kernel failed to give the evidence: EINVAL"
+                                           : "the kernel failed to give the evidence: EINVAL: no ?[31mred?");
                 netlink_reader_done(&r);
                 fresh();
         }
