@@ -12,7 +12,9 @@
  *
  * Not settled by what was posted: whether the messages that go on may repeat TYPE, GENERATION or LENGTH (the specification does not forbid
  * it), whether one message may hold several pieces (VAL is "multi-attr"), how wide a GENERATION is (32 bits in the specification, 64 in the
- * kernel's own memory), and whether COUNT is ever sent. A reader should take all of these.
+ * kernel's own memory), and whether COUNT is ever sent. A reader should take all of these. Nor is it settled what the measurements are: the VCA
+ * may be missing "and instead" be in their transcript, while in another place they are the response to GET_MEASUREMENTS alone. That is for whoever
+ * reads them; the bytes are passed on as they are.
  */
 #ifndef TDI_HOST_DEVICE_EVIDENCE_H
 #define TDI_HOST_DEVICE_EVIDENCE_H
