@@ -100,6 +100,31 @@ static const struct column job_columns[] = {
         {},
 };
 
+static const struct column finding_columns[] = {
+        { .title = "SEVERITY", .key = "severity" },
+        { .title = "KIND", .key = "kind" },
+        { .title = "FILE", .key = "file" },
+        { .title = "LINE", .key = "line", .right = true },
+        { .title = "COLUMN", .key = "column", .right = true },
+        { .title = "TEXT", .key = "text", .wrap = true },
+        {},
+};
+
+static const struct column policy_file_columns[] = {
+        { .title = "FILE", .key = "file" },
+        { .title = "MASKED", .key = "masked" },
+        {},
+};
+
+static const struct column rule_columns[] = {
+        { .title = "RULE", .key = "name" },
+        { .title = "DECISION", .key = "decision" },
+        { .title = "MATCH", .key = "source.match", .wrap = true },
+        { .title = "FILE", .key = "file" },
+        { .title = "LINE", .key = "line", .right = true },
+        {},
+};
+
 static bool has_vpci(json_object *tdi) {
         return json_object_is_type(json_member(tdi, "vpci"), json_type_object);
 }
@@ -155,6 +180,22 @@ const struct section tsm_view[] = {
 
 const struct section dmabufs_view[] = {
         { .list = "dmabufs", .none = "No dma-bufs.", .columns = dmabuf_columns },
+        {},
+};
+
+const struct section findings_view[] = {
+        { .list = "findings", .none = "Nothing is wrong.", .columns = finding_columns },
+        {},
+};
+
+const struct section policy_view[] = {
+        { .list = "files", .heading = "Files", .none = "No files: what is not root's is denied.", .columns = policy_file_columns },
+        { .list = "rules", .heading = "Rules, the most specific first", .columns = rule_columns },
+        {},
+};
+
+const struct section explanation_view[] = {
+        { .list = "explanation" },
         {},
 };
 

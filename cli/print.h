@@ -35,6 +35,7 @@ extern const struct section tdis_view[];
 extern const struct section tsms_view[], tsm_view[];
 extern const struct section dmabufs_view[];
 extern const struct section evidence_view[];
+extern const struct section findings_view[], policy_view[], explanation_view[];
 
 struct style {
         bool json, legend, colors;

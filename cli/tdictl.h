@@ -66,5 +66,9 @@ int verb_unbind(struct tdictl *t);
 int verb_dmabuf_export(struct tdictl *t);
 int verb_dmabuf_list(struct tdictl *t);
 int verb_monitor(struct tdictl *t);
+int verb_policy_check(struct tdictl *t);
+int verb_policy_show(struct tdictl *t);
+int verb_policy_explain(struct tdictl *t);
+int verb_policy_suggest(struct tdictl *t);
 
 #endif

@@ -77,6 +77,49 @@ static const struct option_spec evidence_options[] = {
         {},
 };
 
+#define POLICY_OPTION \
+        { .name = "policy", .type = OPTION_TEXT, .value = "DIR", .repeat = true, \
+          .help = "a folder of policies instead of the host's; of several the last comes first" }
+
+/* What tdid would say of a device, for where it does not run or does not say it. */
+#define DEVICE_OPTIONS \
+        { .name = "id", .type = OPTION_TEXT, .value = "VENDOR:DEVICE", .help = "the function's ids; with them tdid is not asked" }, \
+        { .name = "class", .type = OPTION_TEXT, .value = "CLASS", .help = "its class, six hex digits" }, \
+        { .name = "subsystem", .type = OPTION_TEXT, .value = "VENDOR:DEVICE", .help = "its subsystem" }, \
+        { .name = "serial", .type = OPTION_TEXT, .value = "SERIAL", .help = "its Device Serial Number, as lspci writes it" }, \
+        { .name = "path", .type = OPTION_TEXT, .value = "BDF", .repeat = true, .help = "a bridge above it; once for each" }, \
+        { .name = "tee-io", .help = "it is capable of TEE-IO" }, \
+        { .name = "sriov", .type = OPTION_CHOICE, .value = "ROLE", .choices = "none|pf|vf", .help = "none, pf or vf" }, \
+        { .name = "evidence", .type = OPTION_TEXT, .value = "ANCHOR[,REFERENCES]", .repeat = true, \
+          .help = "take it for proven by signed evidence of this moment" }
+
+static const struct option_spec show_policy_options[] = {
+        POLICY_OPTION,
+        {},
+};
+
+static const struct option_spec explain_options[] = {
+        POLICY_OPTION,
+        { .name = "device", .type = OPTION_TEXT, .value = "BDF", .help = "the function; without it the question is about the VM alone" },
+        { .name = "vm", .type = OPTION_TEXT, .value = "NAME", .help = "the VM's name" },
+        { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "whose VM it is; the caller's, when not given" },
+        { .name = "platform", .type = OPTION_CHOICE, .value = "PLATFORM", .choices = "tdx|sev-snp|cca|pkvm|plain", .help = "tdx, sev-snp, cca, pkvm or plain" },
+        { .name = "mode", .type = OPTION_CHOICE, .value = "MODE", .choices = "early|late", .help = "early or late: before or after the seal" },
+        { .name = "access", .type = OPTION_CHOICE, .value = "ACCESS", .choices = "vpci|handoff", .help = "vpci or handoff" },
+        { .name = "ide", .type = OPTION_CHOICE, .value = "IDE", .choices = "secure|insecure", .help = "secure or insecure: the link; not known, when not given" },
+        { .name = "association", .help = "the VMM wants KVM associated with the function" },
+        DEVICE_OPTIONS,
+        {},
+};
+
+static const struct option_spec suggest_options[] = {
+        { .name = "vm", .type = OPTION_TEXT, .value = "NAME", .help = "for VMs of this name or pattern only" },
+        { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "for VMs of this owner only" },
+        { .name = "digest", .type = OPTION_TEXT, .value = "DIGEST", .help = "of the evidence, which the description is to name" },
+        DEVICE_OPTIONS,
+        {},
+};
+
 #define BDF_HELP "A BDF is written 0000:01:00.0, 01:00.0 or pci_0000_01_00_0."
 
 /* The first is the default. */
@@ -120,6 +163,14 @@ const struct verb verbs[] = {
           "become the numbers of its descriptors, which are in TDID_DMABUF_FD and TDID_DMABUF_EVENT_FD too.",
           4, 4, true, export_options, verb_dmabuf_export },
         { "dmabuf list", "", "list the dma-bufs that tdid gave out, of the VMs of the caller", NULL, 0, 0, false, NULL, verb_dmabuf_list },
+        { "policy check", "PATH…", "look for what is wrong with policies: files, or folders of them",
+          "Ends with 0 when nothing is wrong, with 1 when tdid would take them and something looks wrong, with 2 when it would not.", 1, ANY_NUMBER, false,
+          NULL, verb_policy_check },
+        { "policy show", "", "show the rules in effect, and where they come from", NULL, 0, 0, false, show_policy_options, verb_policy_show },
+        { "policy explain", "", "tell what the policy says, which rule decides, what came close, what is missing",
+          "The folders of policies are read as they are now, whatever tdid has loaded. " BDF_HELP, 0, 0, false, explain_options, verb_policy_explain },
+        { "policy suggest", "BDF", "print a policy with a rule that allows this function and no other", BDF_HELP, 1, 1, false, suggest_options,
+          verb_policy_suggest },
         { "monitor", "", "print what happens as it happens", NULL, 0, 0, false, NULL, verb_monitor },
         {},
 };

@@ -16,6 +16,9 @@
 
 #define POLICY_SCHEMA "tdid-policy/1"
 
+/* Where policies are, in ascending precedence. */
+#define POLICY_DIRS { "/usr/share/tdid/policy.d", "/etc/tdid/policy.d" }
+
 /* Limits on what is read. Beyond any of them the policy is refused. */
 #define POLICY_FILES_MAX 1024u
 #define POLICY_FILE_MAX (1u << 20)   /* bytes */

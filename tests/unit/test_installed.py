@@ -16,6 +16,8 @@ EXPECTED = """
 {bin}/tdictl
 {data}/dbus-1/system-services/org.tdid1.service
 {data}/dbus-1/system.d/org.tdid1.conf
+{data}/tdid/policy.d/50-default.json
+{data}/tdid/schema/tdid-policy-1.schema.json
 {include}/tdi/association.h
 {include}/tdi/bdf.h
 {include}/tdi/client.h
