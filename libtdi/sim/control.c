@@ -290,6 +290,19 @@ static int do_aer(struct command *x) {
         return r < 0 ? r : sim_error(x->c, fn, json_bool_or(x->in, "fatal", false));
 }
 
+static int do_spdm_port(struct command *x) {
+        struct sim_function *fn;
+        int r = get_function(x, &fn);
+        uint64_t port;
+
+        if (r < 0)
+                return r;
+        if (json_get_u64(x->in, "port", &port) < 0 || port > UINT16_MAX)
+                return say(x, -EINVAL, "\"port\" is missing or no port");
+        r = sim_doe_set_port(fn, (uint16_t) port);
+        return r == -EOPNOTSUPP ? say(x, r, "the function has no mailbox") : r;
+}
+
 static int do_iommu_event(struct command *x) {
         struct sim_function *fn;
         int r = get_function(x, &fn);
@@ -419,6 +432,7 @@ static const struct {
         { "plug", do_plug, true, " device " },
         { "aer", do_aer, true, " device fatal " },
         { "ide-fail", do_ide_fail, true, " device " },
+        { "spdm-port", do_spdm_port, true, " device port " },
         { "iommu-event", do_iommu_event, true, " device event address " },
         { "tsm-load", do_tsm_load, true, " name options " },
         { "tsm-unload", do_tsm_unload, true, " name " },

@@ -247,20 +247,27 @@ int sim_run(struct sim *sim, void (*func)(struct sim_call *c, void *data), void 
 
 /* ---- sleeping ---- */
 
+/* From here on this thread's call counts as one that sleeps. */
+static struct call *fall_asleep(pthread_cond_t *cond, bool interruptible) {
+        struct call *k = current;
+
+        if (!k)
+                return NULL;
+        call_watch(k);
+        if (!interruptible)
+                stuck_sleep(k, false);
+        k->cond = cond;
+        k->interruptible = interruptible;
+        call_settle(k);
+        return k;
+}
+
 int call_sleep(struct sim_call *c, pthread_cond_t *cond, bool interruptible, uint64_t absolute) {
         struct timespec t = { .tv_sec = (time_t) (absolute / 1000000), .tv_nsec = (long) (absolute % 1000000) * 1000 };
-        struct call *k = current;
+        struct call *k = fall_asleep(cond, interruptible);
         struct sim *sim = c->sim;
         int r;
 
-        if (k) {
-                call_watch(k);
-                if (!interruptible)
-                        stuck_sleep(k, false);
-                k->cond = cond;
-                k->interruptible = interruptible;
-                call_settle(k);
-        }
         if (interruptible && c->gone)
                 r = EINTR;
         else {
@@ -301,6 +308,21 @@ void sim_sleep(struct sim_call *c, uint64_t milliseconds) {
 
         while (call_sleep(c, &cond, false, until) != -ETIMEDOUT)
                 ;
+        (void) pthread_cond_destroy(&cond);
+}
+
+void sim_outside(struct sim_call *c, void (*func)(void *data), void *data) {
+        pthread_cond_t cond = PTHREAD_COND_INITIALIZER; /* nobody signals it */
+        struct call *k = fall_asleep(&cond, false);
+        struct sim *sim = c->sim;
+
+        sim->n_sleeping++;
+        sim_unlock(sim);
+        func(data);
+        sim_lock(sim);
+        sim->n_sleeping--;
+        if (k)
+                k->cond = NULL;
         (void) pthread_cond_destroy(&cond);
 }
 

@@ -62,6 +62,8 @@ void sim_wait(struct sim_call *c, struct sim_wait *w);                          
 int sim_wait_timeout(struct sim_call *c, struct sim_wait *w, uint64_t milliseconds);        /* sleeps; -ETIMEDOUT */
 void sim_wake(struct sim_wait *w);
 void sim_sleep(struct sim_call *c, uint64_t milliseconds); /* sleeps, and not even the caller's death ends it */
+/* Runs func(data) without the big lock: for what blocks in the real kernel. It must end by itself, and touch nothing of the model. Sleeps. */
+void sim_outside(struct sim_call *c, void (*func)(void *data), void *data);
 
 /* Runs func(call, data) on a thread of its own with a call of its own, the big lock held: a delayed event, DMA that takes time. 0 or -ENOMEM/-EAGAIN. */
 int sim_run(struct sim *sim, void (*func)(struct sim_call *c, void *data), void *data);

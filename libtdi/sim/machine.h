@@ -45,8 +45,7 @@ struct sim_pci {
         unsigned irq, msi_first, msi_count;
         struct sim_node *msi_irqs;
         unsigned aer_correctable, aer_nonfatal, aer_fatal;
-        uint32_t doe_write[4], doe_read[2]; /* mailbox: what was written, what is left of the answer */
-        unsigned doe_words, doe_left;
+        struct sim_doe *doe; /* doe.c: NULL without a mailbox */
 };
 
 static inline const struct topology_function *fn_plan(const struct sim_function *fn) {
@@ -89,6 +88,14 @@ void pci_rescan(struct sim_call *c, struct sim_machine *m);
 
 /* ---- pci-config.c ---- */
 void pci_power_on(struct sim_function *fn);                   /* config space as after power-up */
+
+/* ---- doe.c ---- */
+void pci_doe_new(struct sim_function *fn); /* with its config space there */
+void pci_doe_free(struct sim_function *fn);
+void pci_doe_reset(struct sim_function *fn);
+/* The mailbox's registers in what was read; what a write of them sets off. The write that starts an exchange sleeps until it is over. */
+void pci_doe_read(struct sim_function *fn, uint64_t offset, void *buf, size_t size);
+void pci_doe_write(struct sim_call *c, struct sim_function *fn, uint64_t offset, const uint8_t *bytes, size_t size);
 
 /* ---- pci-sysfs.c ---- */
 void pci_sysfs_create(struct sim_function *fn);

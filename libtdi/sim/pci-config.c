@@ -6,12 +6,6 @@
 
 #include "sim/machine.h"
 
-#define DOE_GO 0x80000000u
-#define DOE_ABORT 0x1u
-#define DOE_BUSY 0x1u
-#define DOE_ERROR 0x4u
-#define DOE_READY 0x80000000u
-
 void pci_power_on(struct sim_function *fn) {
         const struct topology_function *pf = fn->physfn ? fn_plan(fn->physfn) : NULL;
 
@@ -30,19 +24,12 @@ unsigned sim_find_ext_capability(struct sim_function *fn, uint16_t id) {
 }
 
 void sim_config_read(struct sim_function *fn, uint64_t offset, void *buf, size_t size) {
-        unsigned doe;
-
         if (!fn->present || offset >= fn->config_size || size > fn->config_size - offset) {
                 memset(buf, 0xff, size);
                 return;
         }
         memcpy(buf, fn->config + offset, size);
-        doe = fn_plan(fn)->doe ? sim_find_ext_capability(fn, EXT_DOE) : 0;
-        /* The write mailbox reads as 0 (PCIe 7.9.24.5). */
-        if (doe && offset < doe + DOE_WRITE + 4 && doe + DOE_WRITE < offset + size)
-                for (unsigned i = doe + DOE_WRITE; i < doe + DOE_WRITE + 4; i++)
-                        if (i >= offset && i < offset + size)
-                                ((uint8_t *) buf)[i - offset] = 0;
+        pci_doe_read(fn, offset, buf, size);
 }
 
 /* ---- what a write sets off ---- */
@@ -76,53 +63,6 @@ static void update_ide(struct sim_function *fn) {
         }
 }
 
-/*
- * The mailbox of a function without SPDM responder: discovery (PCIe 6.30.1.1) is answered, whatever else is an error. Two double words
- * of request are all that discovery has; they are collected where the mailbox's own registers do not show.
- */
-static void doe_go(struct sim_function *fn, unsigned at, const uint32_t *request, unsigned n) {
-        static const uint8_t types[] = { 0, 1, 2 };
-        unsigned index = n > 2 ? request[2] & 0xff : 0;
-
-        if (n != 3 || request[0] != 0x00000001 || (request[1] & 0x3ffff) != 3 || index >= ARRAY_SIZE(types)) {
-                cfg_put32(fn->config + at + DOE_STATUS, DOE_ERROR);
-                return;
-        }
-        cfg_put32(fn->config + at + DOE_STATUS, DOE_READY);
-        cfg_put32(fn->config + at + DOE_READ, 0x00000001);
-        fn->pci->doe_read[0] = 0x00000003;
-        fn->pci->doe_read[1] = 0x0001u | (uint32_t) types[index] << 16 | (index + 1 < ARRAY_SIZE(types) ? (index + 1) << 24 : 0);
-        fn->pci->doe_left = 2;
-}
-
-static void write_doe(struct sim_function *fn, unsigned at, uint64_t offset, const uint8_t *bytes, size_t size) {
-        struct sim_pci *p = fn->pci;
-
-        if (touches(offset, size, at + DOE_WRITE, 4) && p->doe_words < ARRAY_SIZE(p->doe_write))
-                p->doe_write[p->doe_words++] = written(offset, bytes, size, at + DOE_WRITE);
-        if (touches(offset, size, at + DOE_READ, 4) && cfg_get32(fn->config + at + DOE_STATUS) & DOE_READY) {
-                /* Any write takes the next word. */
-                if (p->doe_left == 0)
-                        cfg_put32(fn->config + at + DOE_STATUS, 0);
-                else {
-                        cfg_put32(fn->config + at + DOE_READ, p->doe_read[0]);
-                        p->doe_read[0] = p->doe_read[1];
-                        p->doe_left--;
-                }
-        }
-        if (touches(offset, size, at + DOE_CTRL, 4)) {
-                uint32_t control = written(offset, bytes, size, at + DOE_CTRL);
-
-                if (control & DOE_ABORT) {
-                        p->doe_words = p->doe_left = 0;
-                        cfg_put32(fn->config + at + DOE_STATUS, 0);
-                } else if (control & DOE_GO) {
-                        doe_go(fn, at, p->doe_write, p->doe_words);
-                        p->doe_words = 0;
-                }
-        }
-}
-
 void sim_config_write(struct sim_call *c, struct sim_function *fn, uint64_t offset, const void *buf, size_t size) {
         const uint8_t *bytes = buf;
         bool was_held = fn->is_bridge && (fn->config[CFG_BRIDGE_CONTROL] & BRIDGE_CONTROL_RESET);
@@ -139,9 +79,7 @@ void sim_config_write(struct sim_call *c, struct sim_function *fn, uint64_t offs
         at = sim_find_ext_capability(fn, EXT_IDE);
         if (at && offset + size > at)
                 update_ide(fn);
-        at = fn_plan(fn)->doe ? sim_find_ext_capability(fn, EXT_DOE) : 0;
-        if (at && touches(offset, size, at + DOE_CTRL, 0x10))
-                write_doe(fn, at, offset, bytes, size);
+        pci_doe_write(c, fn, offset, bytes, size);
         /* The two resets a write can ask for: the bus behind a port, and the function itself. */
         if (fn->is_bridge && !was_held && (fn->config[CFG_BRIDGE_CONTROL] & BRIDGE_CONTROL_RESET))
                 pci_reset_below(c, fn);

@@ -37,7 +37,7 @@ void pci_hardware_reset(struct sim_call *c, struct sim_function *fn) {
                 return;
         pci_power_on(fn);
         fn->pci->ide_keys = 0;
-        fn->pci->doe_words = fn->pci->doe_left = 0;
+        pci_doe_reset(fn);
         if (fn->model)
                 fn->model->reset(c, fn);
         /* An FLR of a PF takes its VFs with it (PCIe 9.2.2.2.2). */

@@ -111,6 +111,7 @@ struct sim_function *pci_make(struct sim_machine *m, const struct topology_funct
         fn->pci->power_state = "D0";
         fn->pci->irq = fn->intx ? 16 + (fn->devfn & 3u) : 0;
         pci_power_on(fn);
+        pci_doe_new(fn);
         if (plan->model) {
                 fn->model = sim_model_find(plan->model);
                 if (fn->model && fn->model->create(fn) < 0)
@@ -127,6 +128,7 @@ struct sim_function *pci_free(struct sim_function *fn) {
                 return NULL;
         if (fn->model)
                 fn->model->destroy(fn);
+        pci_doe_free(fn);
         sim_rwsem_done(&fn->lock);
         free(fn->vfs);
         free(fn->driver_override);

@@ -5,6 +5,7 @@
  *
  *      pci.c      functions, config space, BARs, hierarchy, SR-IOV, resets, unplug
  *      driver.c   the driver core: bind, unbind, override, probe; the host's own drivers
+ *      doe.c      DOE mailboxes
  *      group.c    IOMMU groups
  *      tsm.c      TSMs, connect, disconnect, IDE streams
  *      users.c    what uses a function on the host: disks, mounts, swap, network interfaces
@@ -174,6 +175,10 @@ void sim_pci_enable(struct sim_function *fn);
 void sim_pci_disable(struct sim_function *fn);
 /* The function's driver has n MSI or MSI-X vectors now (0: none): enable bits in config, msi_irqs/ and irq in sysfs. */
 void sim_msi_set(struct sim_call *c, struct sim_function *fn, unsigned n, bool msix);
+
+/* ---- doe.c ---- */
+/* Who answers SPDM for the function: a responder that listens on the loopback at this port, 0: nobody. -EOPNOTSUPP without a mailbox. */
+int sim_doe_set_port(struct sim_function *fn, uint16_t port);
 
 /* ---- driver.c ---- */
 void sim_driver_register(struct sim_machine *m, struct sim_driver *driver); /* makes its folder in sysfs; the driver is the caller's and stays */

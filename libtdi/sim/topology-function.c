@@ -340,6 +340,17 @@ static void bridge_defaults(struct topology_function *f) {
         f->driver = "pcieport";
 }
 
+/* When it is known whether there is a mailbox. */
+static int read_spdm_port(const struct value *in, struct topology_function *f) {
+        struct value v;
+
+        if (!value_member(in, "spdm_port", &v))
+                return 0;
+        if (!f->doe)
+                return bad(&v, "it has no mailbox by which to reach a responder: \"doe\"");
+        return member_small(in, "spdm_port", 1, UINT16_MAX, &f->spdm_port);
+}
+
 static int read_port(const struct value *v, struct topology_function *f) {
         static const char *const kinds[] = { "root", "upstream", "downstream" };
         static const uint8_t types[] = { PORT_ROOT, PORT_UPSTREAM, PORT_DOWNSTREAM };
@@ -374,6 +385,8 @@ static int read_port(const struct value *v, struct topology_function *f) {
                 r = member_bool(v, "acs", &f->acs);
         if (r >= 0)
                 r = member_bool(v, "doe", &f->doe);
+        if (r >= 0)
+                r = read_spdm_port(v, f);
         if (r >= 0)
                 r = member_bool(v, "hotplug", &f->hotplug);
         if (r >= 0)
@@ -486,6 +499,8 @@ static int read_function(const struct value *v, struct topology_function *f) {
                 r = member_reserved(v, f->reserved, &f->n_reserved, ARRAY_SIZE(f->reserved));
         if (r >= 0)
                 r = read_raw(v, f);
+        if (r >= 0)
+                r = read_spdm_port(v, f);
         if (r >= 0 && !f->vendor)
                 r = bad(v, "needs \"ids\" or \"config\"");
         if (r >= 0 && (f->vendor == 0xffff || f->vendor == 0))

@@ -158,6 +158,11 @@ static const struct {
         { "{" MACHINE ", " PORT ", \"functions\": [{\"bdf\": \"0000:01:00.0\", " EDU ", \"ide\": {\"streams\": 64, \"addresses\": 3, "
           "\"links\": 8}, \"doe\": true, \"sriov\": {\"total\": 1}}]}",
           "functions[0]: its capabilities do not fit" },
+        { "{" MACHINE ", " PORT ", \"functions\": [{\"bdf\": \"0000:01:00.0\", " EDU ", \"spdm_port\": 1}]}",
+          "functions[0].spdm_port: it has no mailbox" },
+        { "{" MACHINE ", " PORT ", \"functions\": [{\"bdf\": \"0000:01:00.0\", " EDU ", \"doe\": true, \"spdm_port\": 65536}]}",
+          "functions[0].spdm_port: 65536 is not from" },
+        { "{" MACHINE ", \"ports\": [{\"bdf\": \"0000:00:01.0\", \"bus\": \"01\", \"spdm_port\": 1}]}", "ports[0].spdm_port: it has no mailbox" },
         { "{" MACHINE ", " PORT ", \"functions\": [{\"bdf\": \"0000:01:00.0\", \"ids\": \"1:2\"}]}", "functions[0].ids: " },
         /* given config space */
         { "{" MACHINE ", " PORT ", \"functions\": [{\"bdf\": \"0000:01:00.0\", \"config\": \"00\"}]}", "functions[0].config: 1 bytes" },
