@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import host_state
+from kit import spdm
 from kit.checks import Failure, Skip, check, equal, eventually
 from kit.client import Background, Client, Device, Lost, Refused
 from kit.daemon import Bus, Daemon, children, die_with_us, processes
@@ -161,6 +162,10 @@ class Context:
         importer = Importer(self.host)
         self.defer(importer.close)
         return importer
+
+    def spdm(self, bdf, **what):
+        """An SPDM responder behind the function's DOE mailbox until tdid has ended; see kit/spdm.py."""
+        return spdm.responder(self, bdf, **what)
 
     # ---- processes that keep things ----
 

@@ -21,6 +21,7 @@ from kit import busy, guest, importer, tsm
 from kit.checks import Failure, eventually
 from kit.daemon import process_state
 from kit.files import OsFiles
+from kit.spdm import GUEST_FOLDER, GuestRelay
 
 PCI = "/sys/bus/pci"
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -400,10 +401,15 @@ class LinuxHost(Host):
     def new_evidence_module(self):
         return tsm.EvidenceModule(self.modules)
 
+    def new_spdm_relay(self, *_):
+        return GuestRelay()
+
     def has(self, feature):
         """Whether the host can do what a scenario needs besides its devices."""
         if feature == "kvm":
             return os.path.exists("/dev/kvm")
+        if feature == "spdm":
+            return os.path.isdir(GUEST_FOLDER)
         if feature == "fuse":
             return os.path.exists("/dev/fuse")
         if feature == "tsm":

@@ -19,6 +19,7 @@ from kit.importer import SimModule
 from kit.simbusy import SimBusy
 from kit.simclient import SimClient, SimGone
 from kit.simtsm import SimBindModule, SimSlowReset, SimStick, SimTsm
+from kit.spdm import OwnRelay
 
 IOMMU_IOAS_UNMAP = 0x3B86
 IOMMU_IOAS_MAP_FILE = 0x3B8F
@@ -119,7 +120,7 @@ class SimHost(Host):
 
     def has(self, feature):
         if feature in ("tsm", "stick", "importer", "sources", "programs", "dm", "md", "trace", "iommufd_tsm", "faults", "slow_reset",
-                       "bind_module", "machines"):
+                       "bind_module", "machines", "spdm"):
             return True
         if feature == "kvm":
             return self.files.exists("/dev/kvm")
@@ -141,6 +142,9 @@ class SimHost(Host):
 
     def new_importer(self):
         return SimModule(self.client)
+
+    def new_spdm_relay(self, folder):
+        return OwnRelay(self, folder)
 
     def sleeps(self, pid):
         """Whether a process is in a call that nothing ends: in the simulation it only waits for an answer."""
