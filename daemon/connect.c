@@ -3,6 +3,7 @@
  * Device.Connect and Device.Disconnect: an operator's own wish for a DSM, made by a worker outside any custody. What an operator
  * connected, only an operator disconnects.
  */
+#include "audit.h"
 #include "device.h"
 #include "ide.h"
 #include "job.h"
@@ -14,6 +15,10 @@ static void on_connected(_unused_ Worker *w, int r, const char *text, _unused_ s
 
         if (r < 0)
                 job_fail(j, r == -EDQUOT ? TDI_ERROR_LIMIT : TDI_ERROR_KERNEL, "%s", text);
+        else if (j->kind == JOB_CONNECT)
+                audit_tsm_connected(j->objects[0], j->tsm, NULL);
+        else
+                audit_tsm_disconnected(j->objects[0], j->tsm, NULL);
         j->committing = true;
         j->sequence = inventory_refresh_tsm(j->manager);
 }

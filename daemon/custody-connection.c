@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "audit.h"
 #include "custody-engine.h"
 #include "custody-rules.h"
 #include "device.h"
@@ -113,10 +114,7 @@ void custody_choose_dsm(Custody *c) {
 }
 
 static void lose(Custody *c, const char *how) {
-        TDI *t = tdi_of(c);
-
-        log_warning("%s%s%s: the TSM connection of its DSM %s is lost: %s", t ? t->vm->name : "", t ? ": " : "", c->name, custody_dsm(c),
-                    streq(how, GONE) ? "the TSM has gone" : "somebody disconnected it");
+        audit_tsm_lost(c, custody_dsm(c), streq(how, GONE) ? "the TSM has gone" : "somebody disconnected it");
         json_set_str(c->values, LOST, how);
         /* Nothing of it is left to give back. */
         json_set_str(c->values, "connected_by", "");

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "audit.h"
 #include "association.h"
 #include "custody-rules.h"
 #include "fault.h"
@@ -163,6 +164,7 @@ static void on_associated(int r, _unused_ struct json_object *answer, _unused_ s
                 return;
         }
         fault_point(custody_table[ACTION_OPEN_ASSOCIATE].name, "do", "held");
+        audit_associated(c);
         if (c->worker)
                 (void) worker_acknowledge(c->worker);
         custody_ended(c, ACTION_OPEN_ASSOCIATE, false);
@@ -238,6 +240,8 @@ static void on_done(Worker *w, int r, const char *text, struct json_object *valu
         json_object_object_del(c->values, "answered");
         if (r >= 0 && a == ACTION_CONNECT_TSM)
                 json_set_str(c->values, "connected_by", "tdid");
+        if (r >= 0 && (a == ACTION_CONNECT_TSM || a == ACTION_BIND_CONNECT))
+                audit_tsm_connected(custody_dsm(c), json_str_or(c->values, "tsm", ""), c);
         if (r >= 0 && a == ACTION_BIND_CONNECT)
                 custody_connected_again(c);
         /* Where it was not answered, that may come yet, on this channel. */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "audit.h"
 #include "association.h"
 #include "custody-rules.h"
 #include "fault.h"
@@ -35,6 +36,8 @@ static void on_undone(Worker *w, int r, const char *text, struct json_object *va
         enum custody_action a = custody_highest(c->command);
 
         custody_idle(c);
+        if (r >= 0 && a == ACTION_CONNECT_TSM)
+                audit_tsm_disconnected(custody_dsm(c), json_str_or(c->values, "tsm", ""), c);
         custody_merge(c, values);
         if (r >= 0 && a == ACTION_OPEN_CDEV) {
                 c->given_to_worker = false;

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "audit.h"
 #include "bus/bus.h"
 #include "custody-engine.h"
 #include "custody-rules.h"
@@ -111,6 +112,7 @@ const char *custody_action_name(const Custody *c) {
 void custody_announce(Custody *c) {
         char path[64];
 
+        audit_custody(c, custody_step(c));
         c->announced = custody_step(c);
         bus_changed(c->manager, device_path(c->bdf, path), BUS_DEVICE, "Custody", "VM", "Quarantine", "Driver", NULL);
         manager_touch(c->manager);
@@ -131,10 +133,7 @@ void custody_set_quarantine(Custody *c, const char *reason) {
         /* Somebody has looked at it, and it is not for us to end a connection that may be another's. */
         if (!reason && streq(json_str_or(c->values, "connected_by", ""), "unknown"))
                 json_set_str(c->values, "connected_by", "other");
-        if (reason)
-                log_error("%s is quarantined: %s", c->name, reason);
-        else
-                log_notice("%s is no longer quarantined", c->name);
+        audit_quarantine(c);
         if (c->journalled && journal_write(c) < 0)
                 log_warning("%s: could not write its journal", c->name);
         custody_announce(c);
@@ -166,7 +165,7 @@ static int on_request(sd_event_source *s, _unused_ int fd, _unused_ uint32_t rev
         Custody *c = userdata;
 
         (void) sd_event_source_set_enabled(s, SD_EVENT_OFF);
-        log_warning("%s: the host wants it back (unplug, or its VFs are switched off): giving it back", c->name);
+        audit_custody_wanted(c);
         for (size_t i = 0; i < c->manager->n_custodies; i++) {
                 Custody *o = c->manager->custodies[i];
                 TDI *t = tdi_of(o);

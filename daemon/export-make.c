@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 
+#include "audit.h"
 #include "bus/bus.h"
 #include "bus/bus-vm.h"
 #include "custody-engine.h"
@@ -62,6 +63,7 @@ static void on_kept(int r, _unused_ struct json_object *answer, _unused_ struct 
         manager_touch(x->vm->manager);
         if (x->abandoned)
                 return; /* export_settle() closes it */
+        audit_export_made(x);
         bus_reply_export(x);
         x->memfd = close_fd(x->memfd);
 }

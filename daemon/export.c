@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "admission.h"
+#include "audit.h"
 #include "bus/bus.h"
 #include "bus/bus-vm.h"
 #include "worker.h"
@@ -199,7 +200,7 @@ void export_set_state(Export *x, enum tdi_dmabuf_state state) {
                 log_error("VM %s: %s: %s may not follow %s", x->vm->name, name, tdi_dmabuf_state_to_string(state), tdi_dmabuf_state_to_string(x->state));
                 return;
         }
-        log_info("VM %s: %s: %s → %s", x->vm->name, name, tdi_dmabuf_state_to_string(x->state), tdi_dmabuf_state_to_string(state));
+        audit_export_state(x, state);
         if (!x->is_memory && x->stage >= EXPORT_KEPT) {
                 TDI *t = tdi_find(x->vm->manager, x->bdf);
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "audit.h"
 #include "bus/bus.h"
 #include "custody.h"
 #include "vm.h"
@@ -146,8 +147,7 @@ void job_finish(Job *j) {
         j->finished = now_realtime();
         j->step = "";
         job_set_state(j, j->error == TDI_ERROR_NONE ? TDI_JOB_DONE : j->error == TDI_ERROR_CANCELLED ? TDI_JOB_CANCELLED : TDI_JOB_FAILED);
-        if (j->error != TDI_ERROR_NONE)
-                log_info("job %llu (%s) ended: %s: %s", (unsigned long long) j->id, kinds[j->kind], tdi_error_to_name(j->error), j->text);
+        audit_job_ended(j);
         bus_emit_finished(j);
         if (j->call)
                 bus_reply_job(j);

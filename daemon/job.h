@@ -36,6 +36,7 @@ struct Job {
 
         VM *vm;            /* NULL once it is gone */
         uid_t owner;       /* of the VM; who may know all about the job */
+        uid_t caller;      /* who asked for it */
         uint64_t sequence; /* the transaction it made; of connect and disconnect: the round of reading that shows it */
         struct tdi_bdf *bdfs;
         size_t n_bdfs;

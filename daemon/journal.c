@@ -7,6 +7,8 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "audit.h"
+
 static void path_of(Manager *m, struct tdi_bdf bdf, const char *suffix, char buf[static PATH_MAX]) {
         char label[TDI_BDF_MAX];
 
@@ -219,6 +221,7 @@ static void load_one(Manager *m, TdiHost *files, struct tdi_bdf bdf) {
                 c->group = e.group;
                 c->done = e.done;
                 c->begun = e.begun;
+                c->announced = custody_step(c);
                 c->quarantine = TAKE_PTR(e.quarantine);
                 if (c->sequence >= m->next_sequence)
                         m->next_sequence = c->sequence + 1;
@@ -248,7 +251,7 @@ static void load_one(Manager *m, TdiHost *files, struct tdi_bdf bdf) {
         c->quarantine = strdup(reason);
         if (!c->quarantine)
                 log_oom();
-        log_error("%s is quarantined: %s", c->name, reason);
+        audit_quarantine(c);
 }
 
 int journal_load(Manager *m) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
+#include "audit.h"
 #include "vm.h"
 #include "vpci.h"
 
@@ -33,7 +34,7 @@ static int on_end(sd_event_source *s, _unused_ int fd, _unused_ uint32_t revents
 
         (void) sd_event_source_set_enabled(s, SD_EVENT_OFF);
         k->ended = true;
-        log_info("VM %s: a keeper has ended: %s \"%s\" of uid %u", k->vm->name, k->kind == KEEPER_PIDFD ? "process" : "lease", k->label, k->uid);
+        audit_keeper_ended(k);
         vm_touch(k->vm);
         return 0;
 }
@@ -73,7 +74,8 @@ static void on_put(int r, _unused_ struct json_object *answer, _unused_ struct i
         if (r < 0) {
                 p->lease = close_fd(p->lease);
                 p->keeper->ended = true;
-        }
+        } else
+                audit_keeper_added(p->keeper);
         vm_touch(p->keeper->vm);
         p->ready(r, p->lease, p->userdata);
         free(p);
@@ -156,7 +158,7 @@ void keeper_end_vpci(VM *vm, struct tdi_bdf bdf, const char *why) {
         if (!k)
                 return;
         if (vpci_may_log(vm))
-                log_info("VM %s: %s of uid %u is no longer connected: %s", vm->name, k->label, k->uid, why);
+                audit_disconnected(k, why);
         k->ended = true;
         vm_touch(vm);
 }

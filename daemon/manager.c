@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "admission.h"
+#include "audit.h"
 #include "bus/bus-vm.h"
 #include "device.h"
 #include "evidence.h"
@@ -61,7 +62,7 @@ static void release(Manager *m, Custody *c) {
         TDI *t = tdi_of(c);
         VM *vm = c->vm;
 
-        log_info("%s is given back", c->name);
+        audit_custody_over(c);
         if (t) {
                 tdi_set_state(t, TDI_STATE_GONE);
                 tdi_free(t);
@@ -101,7 +102,7 @@ static bool settle_once(Manager *m) {
 
                 if (vm->close != CLOSE_DONE)
                         continue;
-                log_info("VM %s is gone", vm->name);
+                audit_vm_gone(vm);
                 for (size_t k = 0; k < m->n_jobs; k++)
                         if (m->jobs[k]->vm == vm) {
                                 if (!job_is_finished(m->jobs[k]))

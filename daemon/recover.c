@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "association.h"
+#include "audit.h"
 #include "bus/bus.h"
 #include "handoff.h"
 #include "journal.h"
@@ -60,11 +61,15 @@ static void resume_whole(TDI *t, struct json_object *record) {
         t->committed = true;
         t->stays_unbound = json_bool_or(record, "stays_unbound", false);
         t->lost = json_bool_or(record, "lost", false);
+        /* Not news: one entry says what it is now. */
+        audit_pause(true);
         tdi_set_state(t, TDI_STATE_PREPARED);
         if (custody_is_bound(t->custody))
                 tdi_set_state(t, TDI_STATE_BOUND);
         t->tdisp = TDI_TDISP_INVALID;
         tdi_take_tdisp(t, tdisp);
+        audit_pause(false);
+        audit_tdi_recovered(t);
         if (custody_is_bound(t->custody))
                 tdi_look_at_report(t);
         if (why)
@@ -168,7 +173,7 @@ static void on_adopted(VM *vm, int r) {
                 log_error("VM %s: its holder has not given its descriptors (%s): closing it", vm->name, r < 0 ? strerror(-r) : "no iommufd");
                 vm_close(vm, "its descriptors are lost");
         } else
-                log_notice("VM %s is taken up again from its holder, process %d", vm->name, (int) holder_pid(vm->holder));
+                audit_vm_recovered(vm);
         if (vm->phase == TDI_VM_CLOSING)
                 vm_close(vm, "it was closing when tdid ended");
         vm_touch(vm);
@@ -187,7 +192,7 @@ static void give_up(VM *vm) {
 
 /* A living holder that we do not understand: a guest may be running. It is seen, and nobody's to command. */
 static void leave_alone(VM *vm, const char *reason) {
-        log_error("VM %s: %s", vm->id, reason);
+        audit_vm_not_recovered(vm, reason);
         vm->frozen = true;
         freeze(vm->manager, vm->id, reason);
         finish_one();
@@ -217,7 +222,7 @@ static void on_hello(int r, struct json_object *answer, _unused_ struct ipc_fds 
         } else if (r >= 0)
                 r = -ENODATA;
         if (r == -ENODATA || r == -ENOTCONN || r == -ECONNRESET) {
-                log_warning("VM %s: its holder %s", vm->id, r == -ENODATA ? "has nothing: it was given nothing yet, or has given everything back" : "has died");
+                audit_vm_not_recovered(vm, r == -ENODATA ? "its holder has nothing: it was given nothing yet, or has given everything back" : "its holder has died");
                 give_up(vm);
         } else
                 leave_alone(vm, r == -EPROTONOSUPPORT ? "its VM belongs to a newer tdid: start that version, this one leaves it alone" :
@@ -244,7 +249,7 @@ static void adopt(Manager *m, const char *id) {
         r = holder_connect(m, id, on_hello, on_died, vm, &vm->holder);
         if (r < 0) {
                 if (r == -ECONNREFUSED) {
-                        log_notice("VM %s: its holder is dead", id);
+                        audit_vm_not_recovered(vm, "its holder is dead");
                         give_up(vm);
                 } else
                         leave_alone(vm, "its holder cannot be reached; it keeps everything");

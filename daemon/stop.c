@@ -7,6 +7,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "admission.h"
+#include "audit.h"
 #include "vm.h"
 
 #define ASK_USEC (2 * 1000000ULL)
@@ -24,7 +25,7 @@ static struct {
 } stop;
 
 static void leave(Manager *m, const char *why) {
-        log_notice("%s: leaving %zu VMs with their holders", why, m->n_vms);
+        audit_leaving(why, m->n_vms);
         (void) sd_event_exit(m->event, 0);
 }
 
@@ -43,7 +44,7 @@ static int on_extend(sd_event_source *s, _unused_ uint64_t usec, void *userdata)
 static void give_back(Manager *m) {
         if (m->stopping)
                 return;
-        log_notice("stopping: giving everything back");
+        audit_stopping(m->n_vms);
         m->stopping = true;
         (void) sd_notify(0, "STOPPING=1\n" EXTEND_BY);
         (void) sd_event_add_time_relative(m->event, &stop.extend, CLOCK_MONOTONIC, EXTEND_USEC, 0, on_extend, m);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "association.h"
+#include "audit.h"
 #include "bus/bus.h"
 #include "custody-rules.h"
 #include "device.h"
@@ -133,6 +134,7 @@ void tdi_take_tdisp(TDI *t, enum tdi_tdisp state) {
                 tdi_set_state(t, TDI_STATE_BOUND);
         (void) tdi_path(t, path);
         if (tdi_tdisp(t) != t->shown_tdisp) {
+                audit_tdi_tdisp(t, tdi_tdisp(t));
                 t->shown_tdisp = tdi_tdisp(t);
                 if (t->shown_tdisp == TDI_TDISP_UNLOCKED)
                         tdi_forget_report(t);
@@ -140,7 +142,7 @@ void tdi_take_tdisp(TDI *t, enum tdi_tdisp state) {
         }
         if (t->tdisp != TDI_TDISP_ERROR || was == TDI_TDISP_ERROR)
                 return;
-        log_error("VM %s: %s: %s", t->vm->name, t->custody->name, text);
+        audit_tdi_unbound(t, text);
         say(t, text);
         bus_emit_failed(t->vm->manager, path, text);
         /* Also a later tdid does not bind it under a guest that has not started anew. */
@@ -161,7 +163,7 @@ void tdi_lost_binding(TDI *t) {
                 custody_unbind_again(t->custody, t->custody->again_goal);
                 return;
         }
-        log_error("VM %s: %s: %s", t->vm->name, t->custody->name, text);
+        audit_tdi_unbound(t, text);
         say(t, text);
         t->lost = true;
         vm_touch(t->vm);

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "audit.h"
 #include "bus/bus.h"
 #include "vpci.h"
 #include "worker.h"
@@ -112,7 +113,7 @@ static void mismatch(TDI *t, const char *text) {
         vpci_note(t, "report", text);
         if (!t->vm->manager->config.unbind_on_mismatch)
                 return;
-        log_error("VM %s: %s: it is unbound: %s", t->vm->name, t->custody->name, text);
+        audit_tdi_mismatch(t, text);
         if (free_and_strdup(&t->bind_error, text) < 0)
                 log_oom();
         bus_emit_failed(t->vm->manager, tdi_path(t, path), text);

@@ -2,6 +2,7 @@
 /* TDIs: functions as their VM sees them. */
 #include <stdio.h>
 
+#include "audit.h"
 #include "bus/bus.h"
 #include "vpci.h"
 #include "watch.h"
@@ -90,7 +91,7 @@ void tdi_set_state(TDI *t, enum tdi_state state) {
                 log_error("%s: %s may not follow %s", bdf, tdi_state_to_string(state), tdi_state_to_string(t->state));
                 return;
         }
-        log_debug("%s: %s → %s", bdf, tdi_state_to_string(t->state), tdi_state_to_string(state));
+        audit_tdi_state(t, state);
         t->state = state;
         if (state == TDI_STATE_PREPARED)
                 watch_add(t->vm->manager->watch, t->bdf);
@@ -113,9 +114,9 @@ void tdi_written_to(struct tdi_bdf bdf, const char *file, void *userdata) {
 }
 
 void tdi_failed(TDI *t, const char *reason) {
-        char path[64], bdf[TDI_BDF_MAX];
+        char path[64];
 
-        log_error("VM %s: %s: %s", t->vm->name, tdi_bdf_format(t->bdf, bdf), reason);
+        audit_tdi_failed(t, reason);
         tdi_set_state(t, TDI_STATE_FAILED);
         bus_emit_failed(t->vm->manager, tdi_path(t, path), reason);
 }

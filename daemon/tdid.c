@@ -7,6 +7,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "admission.h"
+#include "audit.h"
 #include "bus/bus.h"
 #include "custody-table.h"
 #include "device.h"
@@ -28,11 +29,12 @@ static const char help[] =
         "  --policy=DIR           a folder of policy files; may be given again, later ones override; by default\n"
         "                         " POLICY_DIR_SHIPPED " and " POLICY_DIR_LOCAL "\n"
         "  --archive=DIR          what devices have said of themselves; " ARCHIVE_DIR " by default, empty: none\n"
+        "  --audit=WHERE          journal (default), none, or a file: lines of JSON\n"
         "  --print-actions        list the sub-actions of the custody table, and end\n"
         "  --version, --help\n";
 
 struct arguments {
-        const char *host, *bus, *state, *config, *archive, *policy[POLICY_DIRS_MAX];
+        const char *host, *bus, *state, *config, *archive, *audit, *policy[POLICY_DIRS_MAX];
         size_t n_policy;
 };
 
@@ -50,6 +52,8 @@ static int parse(int argc, char **argv, struct arguments *a) {
                         a->policy[a->n_policy++] = argv[i] + strlen("--policy=");
                 else if (startswith(argv[i], "--archive="))
                         a->archive = argv[i] + strlen("--archive=");
+                else if (startswith(argv[i], "--audit="))
+                        a->audit = argv[i] + strlen("--audit=");
                 else if (streq(argv[i], "--print-actions")) {
                         for (int k = 0; k < ACTION_MAX; k++)
                                 puts(custody_table[k].name);
@@ -212,6 +216,12 @@ static int start(Manager *m, const struct arguments *a) {
                 log_error("could not prepare %s: %s", a->state, strerror(-r));
                 return r;
         }
+        r = audit_open(m->event, a->audit);
+        if (r < 0) {
+                log_error("--audit=%s: %s", a->audit, r == -EINVAL ? "neither \"journal\" nor \"none\", nor a path" : strerror(-r));
+                return r;
+        }
+        audit_started(a->host);
         r = bus_open(m, a->bus);
         if (r < 0) {
                 log_error("could not connect to the bus %s: %s", a->bus, strerror(-r));
@@ -231,7 +241,7 @@ static int start(Manager *m, const struct arguments *a) {
 
 int main(int argc, char **argv) {
         _cleanup_(manager_freep) Manager *m = NULL;
-        struct arguments a = { "linux", "system", "/run/tdid", CONFIG_PATH, ARCHIVE_DIR, {}, 0 };
+        struct arguments a = { "linux", "system", "/run/tdid", CONFIG_PATH, ARCHIVE_DIR, "journal", {}, 0 };
         int r;
 
         r = parse(argc, argv, &a);
@@ -241,9 +251,11 @@ int main(int argc, char **argv) {
         r = manager_new(&m);
         if (r >= 0)
                 r = start(m, &a);
-        if (r < 0)
-                return 1;
         /* The loop ends with the code that sd_event_exit() was given. */
-        r = sd_event_loop(m->event);
-        return r < 0 ? 1 : r;
+        if (r >= 0)
+                r = sd_event_loop(m->event);
+        r = r < 0 ? 1 : r;
+        audit_ended(r);
+        audit_close();
+        return r;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The end of a VM, step by step: functions are detached, guest memory unmapped, functions given back, the holder ended. */
 #include "association.h"
+#include "audit.h"
 #include "bus/bus.h"
 #include "fault.h"
 #include "vm.h"
@@ -19,7 +20,7 @@ void vm_close(VM *vm, const char *reason) {
 
         if (vm->close != CLOSE_NOT)
                 return;
-        log_info("VM %s is closing: %s", vm->name, reason);
+        audit_vm_closing(vm, reason);
         vm->close = CLOSE_DETACHING;
         if (vm->closing_since == 0)
                 vm->closing_since = now_realtime();

@@ -6,6 +6,7 @@
 #include <systemd/sd-id128.h>
 
 #include "admission.h"
+#include "audit.h"
 #include "association.h"
 #include "bus/bus.h"
 #include "export.h"
@@ -149,7 +150,7 @@ void vm_set_phase(VM *vm, enum tdi_vm_phase phase) {
                 log_error("VM %s: %s may not follow %s", vm->name, tdi_vm_phase_to_string(phase), tdi_vm_phase_to_string(vm->phase));
                 return;
         }
-        log_info("VM %s: %s → %s", vm->name, tdi_vm_phase_to_string(vm->phase), tdi_vm_phase_to_string(phase));
+        audit_vm_phase(vm, phase);
         vm->phase = phase;
         if (vm->announced)
                 bus_changed(vm->manager, vm_path(vm, path), BUS_VM, "Phase", NULL);
@@ -424,7 +425,7 @@ void vm_holder_died(VM *vm) {
                 manager_touch(vm->manager);
                 return;
         }
-        log_warning("VM %s: its holder (process %d) has died", vm->name, (int) holder_pid(vm->holder));
+        audit_holder_died(vm);
         vm_close(vm, "its holder died");
 }
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <tdi/request.h>
 
+#include "audit.h"
 #include "bus/bus.h"
 #include "device.h"
 #include "export.h"
@@ -307,7 +308,7 @@ bool vpci_may_log_iommu(VM *vm) {
 
 void vpci_note(TDI *t, const char *what, const char *text) {
         struct json_object *o = json_new();
-        char clean[512], bdf[TDI_BDF_MAX];
+        char clean[512];
 
         /* It may quote what a client has said: one line it stays. */
         snprintf(clean, sizeof(clean), "%s", strempty(text));
@@ -315,7 +316,7 @@ void vpci_note(TDI *t, const char *what, const char *text) {
                 if ((unsigned char) *c < 0x20 || *c == 0x7f)
                         *c = '?';
         if (vpci_may_log(t->vm))
-                log_warning("VM %s: %s: %s: %s", t->vm->name, tdi_bdf_format(t->bdf, bdf), what, clean);
+                audit_note(t, what, clean);
         json_set_u64(o, "given", now_realtime());
         json_set_str(o, "what", what);
         json_set_str(o, "text", clean);
@@ -337,7 +338,7 @@ static void connected(TDI *t, struct json_object *event, struct ipc_fds *fds) {
         /* One a function: the end of an earlier one has been missed. */
         keeper_end_vpci(vm, t->bdf, "another has come");
         if (vpci_may_log(vm))
-                log_info("VM %s: %s is kept by process %d of uid %u", vm->name, t->custody->name, (int) pid, (unsigned) uid);
+                audit_connected(t, pid, uid);
         (void) keeper_new_vpci(vm, t->bdf, pid, uid, 0);
         peer_connected(vm, serial, pid, ipc_fds_take(fds, 0));
 }

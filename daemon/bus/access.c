@@ -75,6 +75,7 @@ static int on_uid(sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *
                 (void) sd_bus_message_rewind(a->call, 1);
                 r = a->method(a->call, a->manager, &error);
         }
+        bus_method_refused(a->manager, a->call, r, &error);
         if (r < 0 || sd_bus_error_is_set(&error))
                 (void) sd_bus_reply_method_errno(a->call, r, &error);
         sd_bus_error_free(&error);
@@ -125,6 +126,13 @@ int access_caller(Manager *m, sd_bus_message *call, sd_bus_message_handler_t met
                 return ask(m, call, method, e);
         *ret = k->uid;
         return 1;
+}
+
+uid_t access_known(Manager *m, sd_bus_message *call) {
+        const char *sender = sd_bus_message_get_sender(call);
+        struct caller *k = sender && m->callers ? find(m->callers, sender) : NULL;
+
+        return k ? k->uid : (uid_t) -1;
 }
 
 /* Who runs tdid as an ordinary user, to try it, can do to it what it likes anyway. Installed, tdid is root's. */

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "audit.h"
 #include "device.h"
 #include "tsm.h"
 #include "vm.h"
@@ -136,11 +137,11 @@ static int add_objects(Manager *m) {
         };
         int r;
 
-        r = sd_bus_add_object_vtable(m->bus, NULL, BUS_ROOT, BUS_MANAGER, bus_manager_vtable, m);
+        r = sd_bus_add_object_vtable(m->bus, NULL, BUS_ROOT, BUS_MANAGER, bus_audited(BUS_MANAGER, bus_manager_vtable), m);
         if (r >= 0)
                 r = sd_bus_add_object_manager(m->bus, NULL, BUS_ROOT);
         for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(kinds); i++) {
-                r = sd_bus_add_fallback_vtable(m->bus, NULL, kinds[i].prefix, kinds[i].interface, kinds[i].vtable, kinds[i].find, m);
+                r = sd_bus_add_fallback_vtable(m->bus, NULL, kinds[i].prefix, kinds[i].interface, bus_audited(kinds[i].interface, kinds[i].vtable), kinds[i].find, m);
                 if (r >= 0)
                         r = sd_bus_add_node_enumerator(m->bus, NULL, kinds[i].prefix, kinds[i].enumerate, m);
         }
@@ -203,6 +204,7 @@ void bus_close(Manager *m) {
         access_free(m->callers);
         m->callers = NULL;
         m->bus = sd_bus_flush_close_unref(m->bus);
+        bus_audited_free();
 }
 
 /* ---- signals ---- */
@@ -313,6 +315,8 @@ int bus_reply_description(sd_bus_message *call, const char *key, struct json_obj
 }
 
 int bus_job_started(Job *j, sd_bus_message *call, bool async) {
+        j->caller = access_known(j->manager, call);
+        audit_job_started(j);
         if (async)
                 return send_job(j, call);
         j->call = sd_bus_message_ref(call);

@@ -53,6 +53,14 @@ int bus_job_started(Job *j, sd_bus_message *call, bool async);
 #define bus_error(...) (bus_set_error(__VA_ARGS__), -EPROTO)
 void bus_set_error(sd_bus_error *e, enum tdi_error error, const char *format, ...) _printf_(3, 4);
 
+/* ---- refused.c: what methods refuse is audited ---- */
+
+/* The same vtable, whose methods' errors are. Once an interface. */
+const sd_bus_vtable *bus_audited(const char *interface, const sd_bus_vtable *vtable);
+void bus_audited_free(void);
+/* A method that did not answer at once: @r and @e as sd-bus would have got them. Nothing happens if it did not refuse. */
+void bus_method_refused(Manager *m, sd_bus_message *call, int r, const sd_bus_error *e);
+
 /* Objects by path; NULL. */
 VM *bus_vm(Manager *m, const char *path);
 TDI *bus_tdi(Manager *m, const char *path);
@@ -66,6 +74,8 @@ Job *bus_job(Manager *m, const char *path);
  * The caller's uid: 1 with it; 0 when the bus has to be asked first, then the method is run again from its start; negative errno.
  */
 int access_caller(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e);
+/* The caller of a method that access_caller() has let run. */
+uid_t access_known(Manager *m, sd_bus_message *call);
 /* Root, or the VM's owner. Same results as access_caller(). */
 int access_owner(Manager *m, VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e);
 int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);

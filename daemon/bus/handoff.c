@@ -6,6 +6,7 @@
  * A device has one driver: the function's vPCI socket is shut first, by its holder, which refuses while a VMM is connected to it.
  */
 #include "admission.h"
+#include "audit.h"
 #include "bus/bus-vm.h"
 #include "custody-rules.h"
 #include "handoff.h"
@@ -74,7 +75,7 @@ static int finish(struct handoff *h, int r, struct json_object *answer, sd_bus_e
                 custody_take_back_handoff(t->custody, TAKE_PTR(h->before));
                 return r;
         }
-        log_notice("VM %s: %s is handed off to uid %u", t->vm->name, t->custody->name, h->uid);
+        audit_handoff(t, h->uid);
         return sd_bus_reply_method_return(h->call, "hh", t->vm->iommufd, t->custody->device);
 }
 
@@ -90,6 +91,7 @@ static void on_shut(int r, struct json_object *answer, _unused_ struct ipc_fds *
         struct handoff *h = userdata;
 
         r = finish(h, r, answer, &error);
+        bus_method_refused(h->vm->manager, h->call, r, &error);
         if (r < 0)
                 (void) sd_bus_reply_method_errno(h->call, r, &error);
         handoff_free(h);

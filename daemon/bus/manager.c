@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "admission.h"
+#include "audit.h"
 #include "bus/bus-vm.h"
 #include "device.h"
 #include "vm.h"
@@ -49,6 +50,7 @@ static void birth_end(struct birth *b, enum tdi_error error, const char *text) {
 
         bus_set_error(&e, error, "%s", text);
         (void) sd_bus_reply_method_error(b->call, &e);
+        bus_method_refused(b->vm->manager, b->call, -EPROTO, &e);
         sd_bus_error_free(&e);
         sd_bus_message_unref(b->call);
         vm_close(b->vm, text);
@@ -67,7 +69,7 @@ static void on_lease(int r, int lease, void *userdata) {
         }
         b->vm->announced = true;
         bus_added(b->vm->manager, vm_path(b->vm, path), BUS_VM);
-        log_info("VM %s (%s) is created for uid %u, platform %s", b->vm->name, b->vm->id, b->vm->owner, b->vm->platform->name);
+        audit_vm_created(b->vm, access_known(b->vm->manager, b->call));
         r = sd_bus_reply_method_return(b->call, "oh", path, lease);
         if (r < 0)
                 log_warning("VM %s: could not reply: %s", b->vm->name, strerror(-r));

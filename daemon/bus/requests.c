@@ -217,8 +217,11 @@ static int answer(struct guest_requests *g, const struct tdi_answer_header *h, c
         sd_bus_message *call = g->first->call;
         int r;
 
-        if (h->error < 0)
-                return sd_bus_reply_method_errno(call, answer_error(g, h, &error), &error);
+        if (h->error < 0) {
+                r = answer_error(g, h, &error);
+                bus_method_refused(g->tdi->vm->manager, call, r, &error);
+                return sd_bus_reply_method_errno(call, r, &error);
+        }
         r = sd_bus_message_new_method_return(call, &m);
         if (r >= 0)
                 r = sd_bus_message_append_array(m, 'y', data, size);

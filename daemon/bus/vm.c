@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "audit.h"
 #include "association.h"
 #include "bus/bus.h"
 #include "bus/bus-vm.h"
@@ -190,6 +191,7 @@ static int method_set_kvm(sd_bus_message *call, void *userdata, sd_bus_error *e)
                 sd_bus_message_unref(call);
                 return bus_error(e, TDI_ERROR_KERNEL, "could not give the descriptor to the VM's holder: %s", strerror(-r));
         }
+        audit_kvm_set(vm, uid);
         return 1;
 }
 
@@ -219,7 +221,7 @@ static int method_open_association(sd_bus_message *call, void *userdata, sd_bus_
                                  "its VMM would have their VFIO nodes", vm->name, m->config_path);
         r = association_open(vm, on_association, sd_bus_message_ref(call));
         if (r >= 0) {
-                log_notice("VM %s: uid %u has opened the channel of its KVM association: its VMM is trusted with the functions' VFIO nodes", vm->name, uid);
+                audit_association_opened(vm, uid);
                 return 1;
         }
         sd_bus_message_unref(call);
