@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "association.h"
+#include "audit.h"
 #include "bus/bus.h"
 #include "custody.h"
 #include "device.h"
@@ -75,6 +76,7 @@ int admission_load(Manager *m, char **ret_text) {
         if (r < 0) {
                 const char *what = why.text[0] ? policy_error_format(&why, text, sizeof(text)) : strerror(-r);
 
+                audit_policy_refused(why.file, why.line, why.column, why.text[0] ? why.text : strerror(-r));
                 /* While there is none, what is wrong is what is wrong now. */
                 if (free_and_strdup(ret_text, what) < 0 || (!m->policy && free_and_strdup(&m->policy_error, what) < 0))
                         log_oom();
@@ -84,7 +86,7 @@ int admission_load(Manager *m, char **ret_text) {
         m->policy = p;
         free(m->policy_error);
         m->policy_error = NULL;
-        log_info("policy: %zu rules of %zu files", policy_n_rules(p), policy_n_files(p));
+        audit_policy_loaded(policy_n_rules(p), m->n_policy_dirs > 0 ? m->policy_dirs[m->n_policy_dirs - 1] : POLICY_DIR_LOCAL);
         return 0;
 }
 
@@ -380,20 +382,29 @@ static int refuse_without_policy(Manager *m, sd_bus_error *e) {
                          strempty(m->policy_error));
 }
 
-/* 0: it is admitted. @root: whom only a rule can refuse. */
-static int judge(Manager *m, const struct subject *f, bool root, const char *what, sd_bus_error *e) {
+/* 0: it is admitted. Root is refused by rules only. */
+static int judge(const VM *vm, const struct subject *f, uid_t caller, const char *what, sd_bus_error *e) {
         struct policy_decision *d = malloc(sizeof(*d));
-        const char *cannot;
+        struct audit_rule rule = {};
+        char bdf[TDI_BDF_MAX], text[600];
+        const char *cannot, *why = NULL;
         int r = 0;
 
         if (!d)
                 return -ENOMEM;
-        decide(m, f, d);
+        decide(vm->manager, f, d);
         cannot = not_done(d);
-        if (d->verdict == POLICY_DENY && !(d->is_default && root))
-                r = bus_error(e, TDI_ERROR_POLICY, "%s: %s", what, d->text);
-        else if (cannot && !d->is_default)
-                r = bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: the policy cannot be kept: %s (rule \"%s\", %s:%u)", what, cannot, d->rule->name, d->rule->file, d->rule->line);
+        if (d->verdict == POLICY_DENY && !(d->is_default && access_is_master(caller))) {
+                why = d->text;
+                r = bus_error(e, TDI_ERROR_POLICY, "%s: %s", what, why);
+        } else if (cannot) {
+                snprintf(text, sizeof(text), "the policy cannot be kept: %s", cannot);
+                why = text;
+                r = bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s", what, why);
+        }
+        if (d->rule)
+                rule = (struct audit_rule){ d->rule->name, d->rule->file, d->rule->line };
+        audit_decision(vm, tdi_bdf_format(f->device->bdf, bdf), caller, r >= 0, &rule, why);
         free(d);
         return r;
 }
@@ -409,7 +420,7 @@ static int check_count(Manager *m, const VM *vm, size_t n, sd_bus_error *e) {
         return 0;
 }
 
-int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, bool root, sd_bus_error *e) {
+int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, uid_t caller, sd_bus_error *e) {
         enum policy_mode mode = mode_of(vm);
         struct policy_proof *proofs;
         struct admission *a = NULL;
@@ -431,7 +442,7 @@ int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t m
 
                 f.proofs = proofs;
                 f.n_proofs = proofs_of(find_proven(a, devices[i]), proofs);
-                r = judge(m, &f, root, tdi_bdf_format(devices[i]->bdf, bdf), e);
+                r = judge(vm, &f, caller, tdi_bdf_format(devices[i]->bdf, bdf), e);
         }
         free(proofs);
         return r < 0 ? r : 1;
@@ -504,7 +515,7 @@ static void decide_again(const TDI *t, enum policy_access access, struct policy_
         ret_subject->n_proofs = kept_proofs(c, proofs, &ret_subject->now_usec);
 }
 
-int admission_check_handoff(const TDI *t, bool root, sd_bus_error *e) {
+int admission_check_handoff(const TDI *t, uid_t caller, sd_bus_error *e) {
         Manager *m = t->vm->manager;
         struct policy_proof *proofs;
         struct subject f;
@@ -518,7 +529,7 @@ int admission_check_handoff(const TDI *t, bool root, sd_bus_error *e) {
                 log_oom();
         decide_again(t, POLICY_ACCESS_HANDOFF, proofs, &f);
         snprintf(what, sizeof(what), "%s is not handed off", t->custody->name);
-        r = judge(m, &f, root, what, e);
+        r = judge(t->vm, &f, caller, what, e);
         free(proofs);
         return r;
 }

@@ -23,18 +23,18 @@ void admission_free(Manager *m);
 /**
  * admission_check() - may these functions be attached to the VM?
  * @method: run again from its start when evidence has been collected for the same call
- * @root:   the caller is root, whom the default admits
+ * @caller: root and who runs tdid the default admits
  *
  * Return: 1; 0: evidence is being collected, and the method runs again; negative with @e.
  */
-int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, bool root, sd_bus_error *e);
+int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, uid_t caller, sd_bus_error *e);
 /* What the decision asks for beyond admission, and what it rests on, for the custody of a function that was admitted for this call. */
 void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, Custody *c);
 /* The call that it was for has begun, or ends. */
 void admission_forget(Manager *m, sd_bus_message *call);
 
 /* May the function's descriptors be handed to the VM's owner? 0; negative with @e. */
-int admission_check_handoff(const TDI *t, bool root, sd_bus_error *e);
+int admission_check_handoff(const TDI *t, uid_t caller, sd_bus_error *e);
 
 /* The smaller of a limit of the configuration and what the policy has for this owner. */
 uint64_t admission_limit(Manager *m, uid_t owner, enum policy_limit which, uint64_t configured);

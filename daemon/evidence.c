@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "audit.h"
 #include "custody-rules.h"
 #include "device.h"
 #include "job.h"
@@ -37,6 +38,19 @@ static void forget(Evidence *x) {
         free(x);
 }
 
+static void write_down(const Evidence *x, struct json_object *values, const struct evidence_answer *a) {
+        const char *digest = json_str_or(values, "digest", ""), *nonce = json_str_or(values, "nonce", NULL);
+
+        audit_evidence_collected(x->bdf, a->source, digest, nonce);
+        for (size_t i = 0; a->proofs && i < json_object_array_length(a->proofs); i++) {
+                struct json_object *o = json_object_array_get_idx(a->proofs, i);
+                char why[700];
+
+                snprintf(why, sizeof(why), "%s (anchor %s)", json_str_or(o, "text", ""), json_str_or(o, "anchor", ""));
+                audit_evidence_verified(x->bdf, a->source, digest, nonce, json_bool_or(o, "ok", false) ? NULL : why);
+        }
+}
+
 static void on_answer(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
         Evidence *x = userdata;
         evidence_done done = x->done;
@@ -51,6 +65,7 @@ static void on_answer(Worker *w, int r, const char *text, struct json_object *va
                 (void) worker_acknowledge(w);
                 a = (struct evidence_answer){ json_str_or(values, "source", "?"), json_u64_or(values, "time", 0), NULL, ipc_fds_take(fds, 0), ipc_fds_take(fds, 1) };
                 (void) json_get_array(values, "proofs", &a.proofs);
+                write_down(x, values, &a);
                 if (json_str_or(values, "not_archived", NULL))
                         log_warning("evidence of %s: %s", x->bdf, json_str_or(values, "not_archived", ""));
                 if (a.text < 0) {

@@ -189,7 +189,7 @@ static int admit(Manager *m, sd_bus_message *call, VM *vm, const struct want *wa
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 devices[i] = wants[i].device;
-        return admission_check(m, call, bus_method_attach, vm, devices, n, access_is_master(uid), e);
+        return admission_check(m, call, bus_method_attach, vm, devices, n, uid, e);
 }
 
 static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants, size_t n) {

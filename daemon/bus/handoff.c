@@ -138,7 +138,7 @@ int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 return bus_error(e, TDI_ERROR_POLICY,
                                  "%s is not handed off: \"handoff\" in \"policy\" of %s is not true; the VMM can use its vPCI socket instead",
                                  t->custody->name, m->config_path);
-        r = admission_check_handoff(t, access_is_master(uid), e);
+        r = admission_check_handoff(t, uid, e);
         if (r < 0)
                 return r;
         if (t->handing_off)

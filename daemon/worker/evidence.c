@@ -187,6 +187,7 @@ static int verify_all(struct work *w, const struct evidence *e, const uint8_t *n
         for (size_t i = 0; r >= 0 && i < json_object_array_length(wanted); i++) {
                 struct json_object *pair = json_object_array_get_idx(wanted, i), *result = NULL, *proof, *measurements;
                 bool is_signed = false;
+                char text[640];
 
                 r = verify(w, e, nonce, pair, &result);
                 if (r < 0)
@@ -201,8 +202,8 @@ static int verify_all(struct work *w, const struct evidence *e, const uint8_t *n
                 json_set_str(proof, "references", json_str_or(pair, "references", NULL));
                 json_set_bool(proof, "ok", json_bool_or(result, "ok", false));
                 json_set_bool(proof, "signed", is_signed);
-                json_set_str(proof, "reason", json_str_or(result, "reason", "?"));
-                json_set_str(proof, "text", json_str_or(result, "text", ""));
+                snprintf(text, sizeof(text), "%s: %s", json_str_or(result, "reason", "?"), json_str_or(result, "text", ""));
+                json_set_str(proof, "text", text);
                 json_push_take(proofs, proof);
         }
         json_putp(&none);
@@ -288,6 +289,7 @@ static int put_chains(struct work *w, const struct evidence *e, int fd, uint64_t
 
 /* The objects one behind the other, and where each is. */
 static int put_objects(struct work *w, const struct evidence *e, struct json_object *evidence) {
+        char digest[ARCHIVE_DIGEST], all[_EVIDENCE_TYPE_MAX * ARCHIVE_DIGEST] = "";
         struct json_object *list = json_new_array();
         _cleanup_close_ int fd = -EBADF;
         uint64_t at = 0;
@@ -297,7 +299,6 @@ static int put_objects(struct work *w, const struct evidence *e, struct json_obj
         r = make_memfd(w, &fd);
         for (int i = 0; i < _EVIDENCE_TYPE_MAX && r >= 0; i++) {
                 const struct evidence_object *object = &e->objects[i];
-                char digest[ARCHIVE_DIGEST];
                 struct json_object *o;
 
                 if (!object->data)
@@ -308,10 +309,14 @@ static int put_objects(struct work *w, const struct evidence *e, struct json_obj
                 r = fill(w, fd, object->data, object->size);
                 o = place(evidence_type_to_string(i), "raw", &at, object->size);
                 json_set_str(o, "sha256", digest);
+                strcat(all, digest);
                 json_push_take(list, o);
         }
         if (r >= 0)
                 r = put_chains(w, e, fd, &at, list);
+        /* One digest for all of it: of the digests in their order. */
+        if (r >= 0 && archive_digest(all, strlen(all), digest) >= 0)
+                json_set_str(w->values, "digest", digest);
         return r < 0 ? r : seal(w, &fd);
 }
 
@@ -347,8 +352,8 @@ static void archive(struct work *w, const struct evidence *e, struct json_object
 
 /*
  * args: "bdf"; "nonce": in hexadecimal, else a random one; "why_not_doe": the mailbox must not be used, else "timeout_usec" for it; "verify": [{"anchor", "references"}], files;
- * "archive": a folder, with "archive_bytes", "archive_records". values: "source", "proofs": [{"anchor", "references", "ok", "signed", "reason", "text"}], "time",
- * "not_archived". Out: the raw objects, and the whole result as JSON text, both sealed memfds.
+ * "archive": a folder, with "archive_bytes", "archive_records". values: "source", "proofs": [{"anchor", "references", "ok", "signed", "text"}], "time", "nonce",
+ * "digest", "not_archived". Out: the raw objects, and the whole result as JSON text, both sealed memfds.
  */
 int read_evidence_do(struct work *w) {
         _cleanup_json_ struct json_object *evidence = json_new();
@@ -383,6 +388,7 @@ int read_evidence_do(struct work *w) {
         json_set_str(evidence, "nonce", nonce_text);
         json_set_str(w->values, "source", source);
         json_set_u64(w->values, "time", e.time_usec);
+        json_set_str(w->values, "nonce", nonce_text);
         r = put_objects(w, &e, evidence);
         if (r >= 0)
                 r = verify_all(w, &e, nonce, evidence);

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Who may have which device, and on what proof: the policy on the way to an attach, and the evidence that it asks for. The device's responder is the
+# same on both hosts (kit/spdm.py), and no source of it is tdid's.
+
+import hashlib
+import json
+import os
+import pwd
+import signal
+import threading
+import time
+
+import dbus
+
+from kit.checks import check, contains, equal, eventually
+from kit.client import NAME, Refused, refused
+from kit.peer import call_as
+from kit.registry import scenario
+
+ALICE, BOB = (pwd.getpwnam(name).pw_uid for name in ("daemon", "nobody"))
+DOE = {"evidence": {"doe": True}}
+
+
+def policy(t, *rules, name="50-test.json", **more):
+    """The rules of the one file in tdid's policy folder, from its next reading on; its path."""
+    os.makedirs(t.daemon.policy, exist_ok=True)
+    path = os.path.join(t.daemon.policy, name)
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        json.dump({"schema": "tdid-policy/1", "rules": list(rules), **more}, file, indent=2)
+    os.replace(path + ".new", path)
+    return path
+
+
+def reload(t):
+    t.client.manager("Reload")
+
+
+def write_json(t, name, value):
+    path = os.path.join(t.folder, name)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+    return path
+
+
+def attach_as(t, uid, vm, bdf):
+    return call_as(uid, t.bus.address, vm.path, f"{NAME}.VM", "Attach", "a(sa{sv})a{sv}", [(bdf, {})], {})
+
+
+def line_of(path, text):
+    with open(path, encoding="utf-8") as file:
+        return next(i for i, line in enumerate(file, 1) if text in line)
+
+
+@scenario("edu:2", needs=("root",), start=False, tags=("quick",))
+def policy_owners(t):
+    """Without a rule functions are root's to give; a rule lets an owner take its own, and one that is more specific refuses, root included. Each refusal names its rule and where it stands."""
+    first, second = t.host.bdfs("edu", 2)
+    path = policy(t)
+    t.start()
+    vm = t.vm("of-alice", owner_uid=ALICE)
+    try:
+        attach_as(t, ALICE, vm, first)
+        check(False, "an owner took a function without a rule")
+    except Refused as error:
+        equal(error.name, "Policy", "the error")
+        contains(str(error), "default", "what decided")
+    policy(t, {"name": "alice", "match": {"owner": ALICE}, "decision": "allow"},
+           {"name": "not this one", "match": {"bdf": second}, "decision": "deny"})
+    reload(t)
+    attach_as(t, ALICE, vm, first)
+    eventually(lambda: t.client.tdi(first).state() == "prepared", "alice has it")
+    equal(vm.describe()["tdis"][0]["admitted_by"], "alice", "which rule admitted it")
+    try:
+        attach_as(t, BOB, vm, second)
+        check(False, "another user attached to it")
+    except Refused as error:
+        check(error.name in ("Denied", "AccessDenied"), f"another user: {error}")
+    for uid in (ALICE, 0):
+        try:
+            attach_as(t, uid, vm, second)
+            check(False, f"uid {uid} got what a rule denies")
+        except Refused as error:
+            equal(error.name, "Policy", "the error")
+            contains(str(error), "not this one", "the rule")
+            contains(str(error), f"{path}:{line_of(path, 'not this one') - 1}", "where it stands")
+    policy(t, {"name": "one", "match": {"owner": ALICE}, "decision": "allow", "limits": {"devices": 1}})
+    reload(t)
+    contains(refused("Limit", lambda: attach_as(t, ALICE, vm, second)), "policy", "whose limit it is")
+    vm.lease.close()
+    t.gone(vm)
+    t.unchanged(first, second)
+
+
+@scenario("edu:2", start=False, tags=("quick",))
+def policy_reload(t):
+    """A reload is whole or not at all, and takes nothing from anybody: what would not be given any more is shown. A tdid that starts on a policy it cannot read gives nothing until that is mended."""
+    first, second = t.host.bdfs("edu", 2)
+    path = policy(t, {"name": "all", "decision": "allow"})
+    t.start()
+    vm = t.vm()
+    vm.attach(first)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('{\n  "schema": "tdid-policy/1",\n  "rules": [{"name": "x", "decison": "deny"}]\n}\n')
+    text = refused("Policy", lambda: reload(t))
+    contains(text, f"{path}:3:", "file, line and column")
+    contains(text, '"decision"', "the nearest key")
+    equal(vm.describe()["tdis"][0]["drift"], "", "drift under the policy that stayed")
+    vm.attach(second)
+    t.client.tdi(second).detach()
+    t.free(second)
+    policy(t, {"name": "none of these", "match": {"bdf": first}, "decision": "deny"})
+    os.kill(t.daemon.process.pid, signal.SIGHUP)
+    eventually(lambda: "none of these" in vm.describe()["tdis"][0]["drift"], "the drift")
+    equal(t.client.tdi(first).state(), "prepared", "its state")
+    t.daemon.kill()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("{")
+    t.start()
+    equal(t.client.tdi(first).state(), "prepared", "what a VM has, under a tdid without a policy")
+    text = refused("Policy", lambda: vm.attach(second))
+    contains(text, f"{path}:1:", "what is wrong")
+    policy(t)
+    reload(t)
+    vm.attach(second)
+    vm.lease.close()
+    t.gone(vm)
+    t.unchanged(first, second)
+
+
+@scenario("edu", start=False, tags=("quick",))
+def policy_explained(t):
+    """ExplainPolicy() and tdictl say which rule would decide."""
+    bdf = t.host.bdf("edu")
+    policy(t, {"name": "edu for alice", "match": {"bdf": bdf, "owner": ALICE}, "decision": "allow"}, {"name": "tests", "match": {"vm": "test-*"}, "decision": "deny"})
+    t.start()
+    for owner, vm, decision, rule in ((ALICE, "x", "allow", "edu for alice"), (0, "test-1", "deny", "tests"), (ALICE, "test-1", "allow", "edu for alice"), (0, "x", "allow", None)):
+        answer = json.loads(t.client.manager("ExplainPolicy", "a{sv}", {"device": bdf, "vm": vm, "owner": dbus.UInt32(owner)}))["policy"]
+        equal((answer["decision"], (answer["rule"] or {}).get("name")), (decision, rule), f"what is decided for {owner} and {vm}")
+    refused("NotFound", lambda: t.client.manager("ExplainPolicy", "a{sv}", {"device": "ffff:1f:1f.7"}))
+
+
+# ---- evidence ----
+
+def start_with_evidence(t, config=None, **options):
+    """tdid with a device that answers: its address, the responder."""
+    bdf = t.host.bdf("spdm")
+    responder = t.spdm(bdf, hash="sha384", **options)
+    t.daemon.start(arguments=t.configured({**DOE, **(config or {})}))
+    return bdf, responder
+
+
+def wanting(responder, references, bdf, **more):
+    return {"name": "proven", "match": {"bdf": bdf}, "decision": "require",
+            "require": {"evidence": {"anchor": responder.anchor, "references": references, "signed": True, **more}}}
+
+
+@scenario("spdm", needs=("spdm",), start=False, tags=("quick",))
+def evidence_shown(t):
+    """What a device says is collected, verified, stored by its digest, and written for other tools; the kernel is asked first, and its mailbox only where that is allowed."""
+    bdf, responder = t.host.bdf("spdm"), t.spdm(t.host.bdf("spdm"), hash="sha384")
+    policy(t, wanting(responder, write_json(t, "references.json", responder.references()), bdf))
+    t.start()
+    error = t.tdictl("device", "evidence", bdf, code=4).err
+    contains(error, "doe", "the switch")
+    contains(error, "device-evidence", "what the kernel said")
+    t.daemon.stop()
+    t.daemon.start(arguments=t.configured(DOE))
+    folder = os.path.join(t.folder, "raw")
+    nonce = "ab" * 32
+    e = t.tdictl.json("device", "evidence", bdf, "--verify", "--raw=" + folder, "--nonce=" + nonce)["evidence"]
+    equal((e["source"], e["nonce"], [x["source"] for x in e["tried"]]), ("doe", nonce, ["kernel", "doe"]), "where it is from")
+    (verdict,) = e["verified"]
+    equal((verdict["ok"], verdict["reason"], verdict["measurements"]["signed"]), (True, "ok", True), "the verdict")
+    equal({b["index"]: b["result"] for b in verdict["measurements"]["blocks"]}, dict.fromkeys(responder.measurements, "matched"), "measurements")
+    for o in e["objects"]:
+        with open(os.path.join(folder, o["type"] + "." + o["form"].replace("raw", "bin")), "rb") as file:
+            data = file.read()
+        equal(len(data), o["size"], o["type"])
+        if o["form"] == "raw":
+            equal(hashlib.sha256(data).hexdigest(), o["sha256"], o["type"])
+            with open(os.path.join(t.daemon.archive, "objects", o["sha256"]), "rb") as file:
+                equal(file.read(), data, "what is in the archive")
+    check(bytes.fromhex(nonce) in open(os.path.join(folder, "measurements.bin"), "rb").read(), "the nonce is not in the measurements")
+    with open(os.path.join(folder, "slot0.pem"), encoding="ascii") as file:
+        contains(file.read(), "BEGIN CERTIFICATE", "the chain")
+    with open(os.path.join(t.daemon.archive, "records", e["archived"]), encoding="utf-8") as file:
+        equal(json.load(file)["objects"], e["objects"], "the record")
+    before = len(os.listdir(os.path.join(t.daemon.archive, "objects")))
+    t.tdictl("device", "evidence", bdf)
+    after = os.listdir(os.path.join(t.daemon.archive, "objects"))
+    check(before < len(after) <= before + 3, f"what is the same is stored once: {before} objects, then {len(after)}")
+    responder.fault("bad-signature")
+    e = t.tdictl.json("device", "evidence", bdf, "--verify", code=4)["evidence"]
+    equal((e["verified"][0]["ok"], e["verified"][0]["reason"]), (False, "bad-signature"), "with a bit changed")
+
+
+@scenario("spdm", needs=("spdm",), start=False, tags=("quick",))
+def evidence_gate(t):
+    """A device is admitted by what it proves: a measurement that differs is named, with both values; a chain to another root is refused; nothing of a refused attach is left."""
+    bdf, responder = start_with_evidence(t)
+    references = write_json(t, "references.json", responder.references())
+    path = policy(t, wanting(responder, references, bdf))
+    reload(t)
+    vm = t.vm()
+    vm.attach(bdf)
+    equal(vm.describe()["tdis"][0]["admitted_by"], "proven", "which rule admitted it")
+    t.client.tdi(bdf).detach()
+    t.free(bdf)
+    good = responder.value(2)
+    responder.change(2, "6669726d776172652032")
+    text = refused("Policy", lambda: vm.attach(bdf))
+    for word, what in (("proven", "the rule"), (path, "its file"), ("2", "the index"), (good[:16], "what was expected"), (responder.value(2)[:16], "what was found")):
+        contains(text, word, what)
+    equal(t.device(bdf).text("Custody"), "none", "what is left of a refused attach")
+    t.unchanged(bdf)
+    responder.change(2, "6669726d776172652031")
+    with open(responder.anchor, encoding="ascii") as file:
+        mine = file.read()
+    for fault, reason in (("foreign-root", "foreign-root"), ("expired", "expired"), ("bad-signature", "bad-signature"), ("wrong-nonce", "wrong-nonce"), ("endless-busy", "busy")):
+        responder.fault(fault)
+        with open(responder.anchor, "w", encoding="ascii") as file:
+            file.write(mine)
+        contains(refused("Policy", lambda: vm.attach(bdf)), f"{reason}: ", f"why {fault} is refused")
+    responder.fault(None)
+    vm.attach(bdf)
+    t.daemon.restart()
+    equal(vm.describe()["tdis"][0]["drift"], "", "drift after a restart")
+    vm.lease.close()
+    t.gone(vm)
+    t.unchanged(bdf)
+
+
+@scenario("spdm", needs=("spdm",), start=False, tags=("quick",))
+def evidence_reload(t):
+    """The policy is another one when the evidence has come: what that wants counts."""
+    # Some bytes of a chain at a time: it takes a second or two.
+    bdf, responder = start_with_evidence(t, portion=4, chain_length=4)
+    references = write_json(t, "references.json", responder.references())
+    other = write_json(t, "other.json", responder.references(name="other"))
+    proven = wanting(responder, references, bdf)
+    vm = t.vm()
+
+    def change_during_attach(rule):
+        policy(t, proven)
+        reload(t)
+        errors = []
+
+        def attach():
+            try:
+                attach_as(t, 0, vm, bdf)
+            except Refused as error:
+                errors.append(error)
+        thread = threading.Thread(target=attach)
+        thread.start()
+        time.sleep(0.7)
+        policy(t, rule)
+        reload(t)
+        thread.join()
+        return errors
+    (error,) = change_during_attach({"name": "closed", "match": {"bdf": bdf}, "decision": "deny"})
+    equal(error.name, "Policy", "the error")
+    contains(str(error), "closed", "which policy decided")
+    equal(change_during_attach(wanting(responder, other, bdf)), [], "an attach whose evidence is wanted anew")
+    equal(t.client.tdi(bdf).state(), "prepared", "state")
+    vm.lease.close()
+    t.gone(vm)
+    t.unchanged(bdf)
