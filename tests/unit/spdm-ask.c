@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Asks a responder on a port of this machine for its evidence, checks the signatures with the leaves as they come, and prints one line of
+ * Asks a responder on a port of this machine, or a function by its config file in sysfs, for its evidence, checks the signatures with the leaves as they come, and prints one line of
  * JSON: the reason ("ok"), the text, and what was negotiated. Chains are not verified. For test_spdm.py and for trying out responders.
  */
 #include <getopt.h>
 #include <openssl/x509.h>
 #include <stdio.h>
 
+#include "evidence/doe.h"
 #include "evidence/spdm-requester.h"
 #include "evidence/spdm-tcp.h"
 #include "model/json.h"
 
 static const char usage[] =
-        "usage: spdm-ask --port N [--out FOLDER] [--slots MASK] [--slot N] [--challenge] [--summary N] [--all | --each] [--sign] [--raw]\n"
+        "usage: spdm-ask --port N | --config FILE [--out FOLDER] [--slots MASK] [--slot N] [--challenge] [--summary N] [--all | --each] [--sign] [--raw]\n"
         "                [--nonce BYTE] [--version-min 0x11] [--version-max 0x13] [--hash NAME] [--asym NAME] [--timeout MS] [--messages N]\n";
 
 struct options {
         struct spdm_wanted wanted;
         uint16_t port;
-        const char *out;
+        const char *config, *out;
         uint8_t nonce[EVIDENCE_NONCE];
 };
 
@@ -34,13 +35,13 @@ static uint32_t bits_of(const char *name) {
 }
 
 static struct options parse(int argc, char *argv[]) {
-        enum { PORT = 1, OUT, SLOTS, SLOT, CHALLENGE, SUMMARY, ALL, EACH, SIGN, RAW, NONCE, MIN, MAX, HASH, ASYM, TIMEOUT, MESSAGES };
+        enum { PORT = 1, CONFIG, OUT, SLOTS, SLOT, CHALLENGE, SUMMARY, ALL, EACH, SIGN, RAW, NONCE, MIN, MAX, HASH, ASYM, TIMEOUT, MESSAGES };
         static const struct option longs[] = {
                 { "port", 1, NULL, PORT },       { "out", 1, NULL, OUT },         { "slots", 1, NULL, SLOTS }, { "slot", 1, NULL, SLOT },
                 { "challenge", 0, NULL, CHALLENGE }, { "summary", 1, NULL, SUMMARY }, { "all", 0, NULL, ALL }, { "each", 0, NULL, EACH },
                 { "sign", 0, NULL, SIGN },       { "raw", 0, NULL, RAW },         { "nonce", 1, NULL, NONCE }, { "version-min", 1, NULL, MIN },
                 { "version-max", 1, NULL, MAX }, { "hash", 1, NULL, HASH },       { "asym", 1, NULL, ASYM },   { "timeout", 1, NULL, TIMEOUT },
-                { "messages", 1, NULL, MESSAGES }, { NULL, 0, NULL, 0 },
+                { "messages", 1, NULL, MESSAGES }, { "config", 1, NULL, CONFIG }, { NULL, 0, NULL, 0 },
         };
         struct options o = {};
         int c;
@@ -50,6 +51,7 @@ static struct options parse(int argc, char *argv[]) {
 
                 switch (c) {
                 case PORT: o.port = (uint16_t) n; break;
+                case CONFIG: o.config = optarg; break;
                 case OUT: o.out = optarg; break;
                 case SLOTS: o.wanted.slots = (uint8_t) n; break;
                 case SLOT: o.wanted.slot = (uint8_t) n; break;
@@ -69,7 +71,7 @@ static struct options parse(int argc, char *argv[]) {
                 default: fputs(usage, stderr); exit(2);
                 }
         }
-        if (o.port == 0 || optind != argc) {
+        if ((o.port != 0) == (o.config != NULL) || optind != argc) {
                 fputs(usage, stderr);
                 exit(2);
         }
@@ -78,12 +80,13 @@ static struct options parse(int argc, char *argv[]) {
 
 /* The key of the last certificate: it is the slot's leaf. */
 static EVP_PKEY *leaf_key(const struct evidence *e, uint8_t slot, const struct spdm_negotiated *n) {
-        const unsigned char *p = e->objects[slot].data, *end = p + e->objects[slot].size;
+        const unsigned char *p = e->objects[slot].data, *end;
         X509 *leaf = NULL;
         EVP_PKEY *key;
 
         if (!p || e->objects[slot].size < 4 + n->hash->size)
                 return NULL;
+        end = p + e->objects[slot].size;
         for (p += 4 + n->hash->size; p < end;) {
                 X509_free(leaf);
                 leaf = d2i_X509(NULL, &p, end - p);
@@ -191,15 +194,23 @@ static void write_objects(const char *folder, const struct evidence *e, struct j
 
 int main(int argc, char *argv[]) {
         struct options o = parse(argc, argv);
-        _cleanup_(spdm_tcp_closep) struct spdm_transport *t = NULL;
+        _cleanup_(spdm_tcp_closep) struct spdm_transport *tcp = NULL;
+        _cleanup_(spdm_doe_closep) struct spdm_transport *doe = NULL;
+        _cleanup_(tdi_host_freep) TdiHost *host = NULL;
         _cleanup_json_ struct json_object *result = json_new();
         _cleanup_evidence_ struct evidence e = {};
         struct evidence_why why = {};
         int r;
 
-        r = spdm_tcp_open(o.port, &t, &why);
+        if (!o.config)
+                r = spdm_tcp_open(o.port, &tcp, &why);
+        else {
+                r = tdi_host_new("linux", &host);
+                if (r == 0)
+                        r = spdm_doe_open(host, o.config, &doe, &why);
+        }
         if (r == 0)
-                r = spdm_collect(t, &o.wanted, &e, &why);
+                r = spdm_collect(tcp ? tcp : doe, &o.wanted, &e, &why);
         if (r == 0)
                 r = check(&o, &e, result, &why);
         if (r < 0 && r != -EBADMSG) {
