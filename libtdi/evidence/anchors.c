@@ -434,10 +434,18 @@ static int judge_path(const struct evidence_anchors *a, const struct evidence_ch
                 return evidence_refuse(why, EVIDENCE_FOREIGN_ROOT, "the leaf itself is an anchor, expected a certificate that one of them issued");
         for (int i = untrusted; i < n; i++) {
                 r = check_key(sk_X509_value(path, i), "the anchor", rules, why);
+                if (r == 0)
+                        r = check_critical(sk_X509_value(path, i), "the anchor", why);
                 if (r < 0)
                         return r;
         }
         t.first = c->n - (size_t) untrusted;
+        /* The first one may have its issuer's name, and be signed by another key all the same: then that signature does matter. */
+        if (t.first == 0) {
+                r = check_hash(c->certificates[0], "certificate 0", why);
+                if (r < 0)
+                        return r;
+        }
         t.anchor = name_of(a, sk_X509_value(path, untrusted));
         if (!t.anchor)
                 return evidence_refuse(why, EVIDENCE_FOREIGN_ROOT, "the path ends with a certificate that is no anchor");

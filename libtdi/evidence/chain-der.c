@@ -131,7 +131,7 @@ int der_oid(struct der c, char ret[static DER_OID_TEXT]) {
                 if (first) {
                         unsigned top = v < 40 ? 0 : v < 80 ? 1 : 2;
 
-                        n = snprintf(ret, DER_OID_TEXT, "%u.%llu", top, (unsigned long long) (v - 40 * top));
+                        n = snprintf(ret, DER_OID_TEXT, "%u.%llu", top, (unsigned long long) (v - UINT64_C(40) * top));
                         first = false;
                 } else
                         n = snprintf(ret + used, DER_OID_TEXT - used, ".%llu", (unsigned long long) v);

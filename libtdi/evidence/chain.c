@@ -108,7 +108,7 @@ static int digest(const char *hash, struct der part, uint8_t ret[static SPDM_HAS
 
 /* The length of the root hash is that of the hash: the object does not say which. */
 static int find_hash(const uint8_t *data, size_t size, const struct spdm_hash **ret, struct evidence_why *why) {
-        struct der parts[EVIDENCE_CERTIFICATES_MAX];
+        struct der parts[EVIDENCE_CERTIFICATES_MAX] = {};
         const struct spdm_hash *fits = NULL;
         uint8_t value[SPDM_HASH_MAX];
         size_t n, used;
@@ -152,7 +152,7 @@ static int compare_root(struct evidence_chain *c, struct der first, struct evide
 
 int evidence_chain_parse(const void *data, size_t size, const struct spdm_hash *hash, struct evidence_chain **ret, struct evidence_why *why) {
         _cleanup_evidence_chain_ struct evidence_chain *c = NULL;
-        struct der parts[EVIDENCE_CERTIFICATES_MAX];
+        struct der parts[EVIDENCE_CERTIFICATES_MAX] = {};
         const uint8_t *p = data;
         size_t n = 0;
         int r;
@@ -166,7 +166,7 @@ int evidence_chain_parse(const void *data, size_t size, const struct spdm_hash *
                 return evidence_refuse(why, EVIDENCE_CHAIN_FORM, "the chain's length field says %d bytes, it has %zu", p[0] | p[1] << 8, size);
         if (!hash) {
                 r = find_hash(p, size, &hash, why);
-                if (r < 0)
+                if (r < 0 || !hash)
                         return r;
         }
         r = split(p, size, HEADER + hash->size, parts, &n, why);

@@ -73,7 +73,7 @@ static void judge_vca(struct verdict *v) {
                 return;
         }
         v->has_vca = true;
-        snprintf(text, sizeof(text), "%u.%u", v->n.version >> 4, v->n.version & 0xfu);
+        snprintf(text, sizeof(text), "%u.%u", (unsigned) v->n.version >> 4, v->n.version & 0xfu);
         json_set_str(v->result, "version", text);
         algorithms = json_new();
         json_set_take(v->result, "algorithms", algorithms);

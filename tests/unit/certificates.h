@@ -62,7 +62,8 @@ static inline EVP_PKEY *test_key(const char *kind, size_t place) {
         for (i = 0; i < ARRAY_SIZE(keys) && keys[i].kind; i++)
                 if (keys[i].place == place && streq(keys[i].kind, kind))
                         return keys[i].key;
-        test_crypto(i < ARRAY_SIZE(keys), "too many keys");
+        if (i == ARRAY_SIZE(keys))
+                exit(1);
         keys[i].kind = kind;
         keys[i].place = place;
         if (startswith(kind, "RSA-"))

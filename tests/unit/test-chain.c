@@ -210,7 +210,7 @@ static void test_faults(void) {
 static void test_objects(void) {
         struct evidence_chain_rules strict = { .time = TEST_TIME, .rsa_min = 3072, .ec_min = 521 };
         struct test_certificate many[18];
-        struct evidence_trust trust;
+        struct evidence_trust trust = {};
         struct evidence_anchors *a;
         struct evidence_why why;
         struct test_chain c, long_chain;
@@ -297,7 +297,7 @@ static void test_objects(void) {
 static void test_anchors(void) {
         struct evidence_anchors *a;
         struct evidence_why why = {};
-        struct evidence_trust trust;
+        struct evidence_trust trust = {};
         struct test_chain c, other;
         struct test_certificate t[4];
         uint8_t *object, *partial;
@@ -311,6 +311,17 @@ static void test_anchors(void) {
         check_str(trust.anchor, "vendor");
         check_int(trust.first, 2);
         evidence_anchors_free(a);
+
+        test_about("what is above the anchor may have run out");
+        memcpy(t, test_good, sizeof(t));
+        t[0].after = "20250101000000Z";
+        test_make_chain(t, 4, NULL, NULL, &other);
+        partial = test_chain_object(&other, 0, other.certificates[0], "sha384", &partial_size);
+        a = anchors_of(other.certificates + 1, 1, "vendor");
+        check_why(judge(a, partial, partial_size, &usual, "ecdsa-p384", false, &trust, &why), &why, EVIDENCE_OK, NULL);
+        evidence_anchors_free(a);
+        free(partial);
+        test_free_chain(&other);
 
         test_about("the last issuer is the anchor");
         a = anchors_of(c.certificates + 2, 1, "model");
@@ -378,6 +389,40 @@ static void test_anchors(void) {
         free(object);
         test_free_chain(&other);
         test_free_chain(&c);
+        test_about("%s", "");
+}
+
+/* The chain begins with a certificate of the anchor's name, which the anchor has issued for another key. */
+static void test_rollover(void) {
+        static const struct {
+                const char *hash;
+                enum evidence_reason reason;
+        } cases[] = { { "sha384", EVIDENCE_OK }, { "sha1", EVIDENCE_WEAK_HASH } };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct test_certificate t[4];
+                struct evidence_trust trust = {};
+                struct evidence_why why = {};
+                struct evidence_anchors *a;
+                struct test_chain c;
+                uint8_t *object;
+                size_t size;
+                X509 *old;
+
+                test_about("rollover, %s", cases[i].hash);
+                memcpy(t, test_good, sizeof(t));
+                t[0].hash = cases[i].hash;
+                old = test_make_certificate(&test_good[0], 50, test_key("P-384", 50), NULL, test_key("P-384", 50));
+                test_make_chain(t, 4, old, test_key("P-384", 50), &c);
+                object = test_chain_object(&c, 0, c.certificates[0], "sha384", &size);
+                a = anchors_of(&old, 1, "old");
+                check_why(judge(a, object, size, &usual, "ecdsa-p384", false, &trust, &why), &why, cases[i].reason, NULL);
+                check_int(trust.first, 0);
+                free(object);
+                evidence_anchors_free(a);
+                test_free_chain(&c);
+                X509_free(old);
+        }
         test_about("%s", "");
 }
 
@@ -525,7 +570,7 @@ static void test_algorithms(void) {
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 struct test_certificate t[2] = { test_good[0], test_good[3] };
                 struct evidence_why why = {};
-                struct evidence_trust trust;
+                struct evidence_trust trust = {};
                 struct evidence_anchors *a;
                 struct test_chain c;
                 uint8_t *object;
@@ -549,6 +594,7 @@ int main(void) {
         test_faults();
         test_objects();
         test_anchors();
+        test_rollover();
         test_anchor_files();
         test_written();
         test_algorithms();

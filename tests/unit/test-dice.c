@@ -60,7 +60,7 @@ static void test_der(void) {
                 { "06 01 80", false },
                 { "30 03 02 01 01 05", false },
         };
-        struct bytes b = {};
+        struct bytes b;
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 char *copy;
@@ -210,7 +210,7 @@ static void test_dice(void) {
 /* Limits. */
 static void test_many(void) {
         _cleanup_json_ struct json_object *array = json_new_array();
-        struct bytes b = {};
+        struct bytes b;
         unsigned n;
 
         for (n = DICE_TCB_INFOS_MAX; n <= DICE_TCB_INFOS_MAX + 1; n++) {

@@ -3,6 +3,8 @@
  * Verdicts on evidence that the openssl program made (data/evidence/make.sh): taken as it is, and refused with the right reason after each
  * change. Times are given, so that no certificate runs out.
  */
+#include <pthread.h>
+
 #include "certificates.h"
 #include "evidence/verify.h"
 #include "test.h"
@@ -325,6 +327,41 @@ static void test_empty(void) {
         evidence_done(&e);
 }
 
+/* Anchors and reference values may be shared; the results are each thread's own. */
+static void *verify_often(void *references) {
+        struct evidence_rules rules = { .anchors = anchors, .references = references, .time = NOW, .slot = -1, .need_signature = true };
+        struct evidence e;
+        uintptr_t good = 0;
+
+        load_evidence(&e, "1.2");
+        for (unsigned i = 0; i < 10; i++) {
+                struct json_object *result = NULL;
+
+                if (evidence_verify(&e, &rules, &result) == 0)
+                        good += json_bool_or(result, "ok", false);
+                json_object_put(result);
+        }
+        evidence_done(&e);
+        return (void *) good;
+}
+
+static void test_threads(void) {
+        static const char text[] = FILE_OF("true", ROM "," FIRMWARE "," MODE "," SVN, TCB);
+        _cleanup_evidence_references_ struct evidence_references *refs = NULL;
+        pthread_t threads[4];
+
+        test_about("threads");
+        require(evidence_references_parse(text, strlen(text), &refs, NULL) == 0);
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+                require(pthread_create(&threads[i], NULL, verify_often, refs) == 0);
+        for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
+                void *good = NULL;
+
+                require(pthread_join(threads[i], &good) == 0);
+                check_int((uintptr_t) good, 10);
+        }
+}
+
 /* Any byte of any object changed: never taken where a signature is over it. */
 static void test_flips(void) {
         static const enum evidence_type types[] = { EVIDENCE_SLOT0, EVIDENCE_VCA, EVIDENCE_MEASUREMENTS, EVIDENCE_CHALLENGE };
@@ -361,6 +398,7 @@ int main(int argc, char **argv) {
         test_result();
         test_empty();
         test_flips();
+        test_threads();
         evidence_anchors_free(anchors);
         evidence_anchors_free(others);
         test_key(NULL, 0);
