@@ -12,11 +12,6 @@ import sys
 import tempfile
 import unittest
 
-try:
-    import jsonschema
-except ImportError:
-    jsonschema = None
-
 TDICTL, ROOT = sys.argv[1:3]
 
 
@@ -50,6 +45,39 @@ def check(document):
 
 def errors(document):
     return [f["text"] for f in check(document) if f["severity"] == "error"]
+
+
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
+
+
+def is_valid(o, s):
+    """As much of JSON Schema as this one uses; a word that is not known here ends the test."""
+    if s is False:
+        return False
+    words = {
+        "$ref": lambda v: is_valid(o, DEFS[v.rpartition("/")[2]]),
+        "type": lambda v: isinstance(o, TYPES[v]) and (v != "integer" or not isinstance(o, bool)),
+        "const": lambda v: type(o) is type(v) and o == v,
+        "enum": lambda v: isinstance(o, str) and o in v,
+        "anyOf": lambda v: any(is_valid(o, one) for one in v),
+        "oneOf": lambda v: sum(is_valid(o, one) for one in v) == 1,
+        "minimum": lambda v: not isinstance(o, int) or o >= v,
+        "maximum": lambda v: not isinstance(o, int) or o <= v,
+        "minLength": lambda v: not isinstance(o, str) or len(o) >= v,
+        "maxLength": lambda v: not isinstance(o, str) or len(o) <= v,
+        "pattern": lambda v: not isinstance(o, str) or re.search(v, o),
+        "items": lambda v: not isinstance(o, list) or all(is_valid(one, v) for one in o),
+        "minItems": lambda v: not isinstance(o, list) or len(o) >= v,
+        "maxItems": lambda v: not isinstance(o, list) or len(o) <= v,
+        "uniqueItems": lambda v: not isinstance(o, list) or len({json.dumps(one) for one in o}) == len(o),
+        "required": lambda v: not isinstance(o, dict) or set(v) <= set(o),
+        "minProperties": lambda v: not isinstance(o, dict) or len(o) >= v,
+        "maxProperties": lambda v: not isinstance(o, dict) or len(o) <= v,
+        "properties": lambda v: not isinstance(o, dict) or all(is_valid(o[k], v[k]) for k in v if k in o),
+        "propertyNames": lambda v: not isinstance(o, dict) or all(is_valid(k, v) for k in o),
+        "additionalProperties": lambda v: not isinstance(o, dict) or all(is_valid(o[k], v) for k in o if k not in s.get("properties", {})),
+    }
+    return all(words[word](v) for word, v in s.items() if word not in ("$schema", "$comment", "$defs", "title", "description"))
 
 
 def examples():
@@ -123,19 +151,14 @@ class Docs(unittest.TestCase):
         for name in os.listdir(os.path.join(ROOT, "policy/rules")):
             self.assertEqual(check(read(f"policy/rules/{name}")), [], name)
 
-    @unittest.skipUnless(jsonschema, "no python3-jsonschema")
     def test_schema_takes_what_the_program_takes(self):
-        jsonschema.Draft202012Validator.check_schema(SCHEMA)
-        validator = jsonschema.Draft202012Validator(SCHEMA)
         for name, document in policies():
-            self.assertEqual([e.message for e in validator.iter_errors(document)], [], name)
+            self.assertTrue(is_valid(document, SCHEMA), name)
             self.assertEqual(errors(document), [], name)
         for text in examples():
-            self.assertEqual([e.message for e in validator.iter_errors(json.loads(text))], [])
+            self.assertTrue(is_valid(json.loads(text), SCHEMA), text)
 
-    @unittest.skipUnless(jsonschema, "no python3-jsonschema")
     def test_schema_refuses_what_the_program_refuses(self):
-        validator = jsonschema.Draft202012Validator(SCHEMA)
         n = 0
         for name, document in policies():
             for i, rule in enumerate(document["rules"]):
@@ -143,7 +166,7 @@ class Docs(unittest.TestCase):
                                {"permit": ["x"]}] + [{"match": {k: {}}} for k in rule.get("match", {})]:
                     bad = copy.deepcopy(document)
                     bad["rules"][i].update(change)
-                    self.assertFalse(validator.is_valid(bad), (name, change))
+                    self.assertFalse(is_valid(bad, SCHEMA), (name, change))
                     n += 1
                     # A program a document takes time: a part of them.
                     if n % 7 == 0:
