@@ -166,7 +166,7 @@ static struct json_object *suggest_match(const struct policy_facts *f, const cha
 
         json_set_str(match, "bdf", bdf);
         if (f->has_serial) {
-                for (unsigned i = 0; i < 8; i++)
+                for (size_t i = 0; i < 8; i++)
                         snprintf(text + i * 3, sizeof(text) - i * 3, "%02x%s", (unsigned) (f->serial >> (56 - i * 8)) & 0xff, i < 7 ? "-" : "");
                 json_set_str(match, "serial", text);
         }

@@ -2,89 +2,10 @@
 /* From a text to rules. Whatever is not known, or says nothing, is refused: a slip must not become a permission. */
 #include "private.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 #define NAMES_MAX 64u /* anchors and references that a file gives names */
 #define AGE_MAX (UINT64_C(3660) * 24 * 3600)
 #define USEC UINT64_C(1000000)
-
-static void tell(struct reader *r, struct json_place at, const char *format, va_list ap) _printf_(3, 0);
-static void tell(struct reader *r, struct json_place at, const char *format, va_list ap) {
-        struct policy_error e = { .line = at.line, .column = at.column };
-
-        snprintf(e.file, sizeof(e.file), "%s", r->path);
-        vsnprintf(e.text, sizeof(e.text), format, ap);
-        r->tell(&e, r->userdata);
-}
-
-static int complain_at(struct reader *r, struct json_place at, const char *format, ...) _printf_(3, 4);
-static int complain_at(struct reader *r, struct json_place at, const char *format, ...) {
-        va_list ap;
-
-        va_start(ap, format);
-        tell(r, at, format, ap);
-        va_end(ap);
-        return -EBADMSG;
-}
-
-int reader_place(const struct reader *r, bool at_key, struct json_place *ret) {
-        return json_locate(r->text, r->size, r->steps, r->n_steps < READER_DEPTH ? r->n_steps : READER_DEPTH, at_key, ret);
-}
-
-int reader_complain(struct reader *r, bool at_key, const char *format, ...) {
-        struct json_place at = {};
-        va_list ap;
-
-        if (reader_place(r, at_key, &at) == -ENOMEM)
-                return -ENOMEM;
-        va_start(ap, format);
-        tell(r, at, format, ap);
-        va_end(ap);
-        return -EBADMSG;
-}
-
-int reader_check_keys(struct reader *r, struct json_object *o, const char *const keys[], size_t n) {
-        if (!json_object_is_type(o, json_type_object))
-                return reader_complain(r, false, "an object is expected here");
-        json_object_object_foreach(o, key, v) {
-                bool known = false;
-                const char *near;
-
-                for (size_t i = 0; i < n && !known; i++)
-                        known = streq(keys[i], key);
-                if (known && v)
-                        continue;
-                reader_enter(r, key, 0);
-                if (known)
-                        return reader_complain(r, false, "\"%s\" is null: leave it out", key);
-                near = nearest(key, keys, n);
-                return reader_complain(r, true, "unknown key \"%.64s\"%s%s%s", key, near ? ": did you mean \"" : "", strempty(near), near ? "\"?" : "");
-        }
-        return 0;
-}
-
-int reader_choice(struct reader *r, struct json_object *o, const char *const names[], size_t n) {
-        char all[256] = "";
-        const char *near;
-        size_t at = 0;
-
-        if (json_object_is_type(o, json_type_string)) {
-                for (size_t i = 0; i < n; i++)
-                        if (names[i] && streq(names[i], json_object_get_string(o)))
-                                return (int) i;
-        }
-        for (size_t i = 0; i < n; i++)
-                if (names[i] && at < sizeof(all))
-                        at += (size_t) snprintf(all + at, sizeof(all) - at, "%s\"%s\"", at ? ", " : "", names[i]);
-        if (!json_object_is_type(o, json_type_string))
-                return reader_complain(r, false, "one of %s is expected here", all);
-        /* The first may have no name: what is not to be said. */
-        near = nearest(json_object_get_string(o), names + !names[0], n - !names[0]);
-        if (near)
-                return reader_complain(r, false, "unknown value \"%.64s\": did you mean \"%s\"?", json_object_get_string(o), near);
-        return reader_complain(r, false, "unknown value \"%.64s\": one of %s is expected here", json_object_get_string(o), all);
-}
+#define ERRORS_MAX 100u /* told of one file: each costs a pass over it */
 
 /* Printable, and not too long. */
 static int take_name(struct reader *r, struct json_object *rule, const char **ret) {
@@ -103,141 +24,6 @@ static int take_name(struct reader *r, struct json_object *rule, const char **re
         reader_leave(r);
         *ret = policy_strdup(r->policy, name);
         return *ret ? 0 : -ENOMEM;
-}
-
-/* ---- "match" ---- */
-
-/* Keys whose facts are enums, with the names of their values. */
-static size_t enum_names(enum policy_key key, const char *names[static 8]) {
-        size_t n = 0;
-
-        switch (key) {
-        case POLICY_KEY_SRIOV:
-                for (; n < _POLICY_SRIOV_MAX; n++)
-                        names[n] = policy_sriov_to_string((enum policy_sriov) n);
-                break;
-        case POLICY_KEY_PLATFORM:
-                for (; platform_name(n); n++)
-                        names[n] = platform_name(n);
-                break;
-        case POLICY_KEY_MODE:
-                for (; n < _POLICY_MODE_MAX; n++)
-                        names[n] = policy_mode_to_string((enum policy_mode) n);
-                break;
-        case POLICY_KEY_ACCESS:
-                for (; n < _POLICY_ACCESS_MAX; n++)
-                        names[n] = policy_access_to_string((enum policy_access) n);
-                break;
-        default:
-                break;
-        }
-        return n;
-}
-
-static int parse_element(struct reader *r, struct json_object *v, enum policy_key key, struct condition *c, struct value *values, uint32_t *least) {
-        static const uint32_t enum_ranks[_POLICY_KEY_MAX] = {
-                [POLICY_KEY_SRIOV] = 1u << RANK_SRIOV,
-                [POLICY_KEY_PLATFORM] = 1u << RANK_PLATFORM,
-                [POLICY_KEY_MODE] = 1u << RANK_MODE,
-                [POLICY_KEY_ACCESS] = 1u << RANK_ACCESS,
-        };
-        const char *names[8];
-        uint32_t rank = 0;
-        int e;
-
-        c->by_bits = enum_ranks[key];
-        if (c->by_bits) {
-                e = reader_choice(r, v, names, enum_names(key, names));
-                if (e < 0)
-                        return e;
-                c->bits |= 1u << e;
-                rank = enum_ranks[key];
-        } else {
-                e = value_parse(r, key, v, &values[c->n], &rank);
-                if (e < 0)
-                        return e;
-                c->n++;
-        }
-        /* A list is as specific as the least specific that is in it. */
-        if (*least == 0 || rank < *least)
-                *least = rank;
-        return 0;
-}
-
-static int parse_condition(struct reader *r, struct json_object *v, enum policy_key key, struct condition *c, uint32_t *rank) {
-        struct value values[POLICY_LIST_MAX];
-        uint32_t least = 0;
-        size_t n = 1;
-        int e = 0;
-
-        *c = (struct condition){ .key = (uint8_t) key };
-        if (key == POLICY_KEY_TEE_IO) {
-                if (!json_object_is_type(v, json_type_boolean))
-                        return reader_complain(r, false, "\"tee_io\" is true or false");
-                c->by_bits = true;
-                c->bits = json_object_get_boolean(v) ? 2 : 1;
-                *rank |= 1u << RANK_TEE_IO;
-                return 0;
-        }
-        if (json_object_is_type(v, json_type_array)) {
-                n = json_object_array_length(v);
-                if (n == 0)
-                        return reader_complain(r, false, "an empty list would never match");
-                if (n > POLICY_LIST_MAX)
-                        return reader_complain(r, false, "a list has at most %u values", POLICY_LIST_MAX);
-                for (size_t i = 0; i < n; i++) {
-                        reader_enter(r, NULL, i);
-                        e = parse_element(r, json_object_array_get_idx(v, i), key, c, values, &least);
-                        if (e < 0)
-                                return e;
-                        reader_leave(r);
-                }
-        } else
-                e = parse_element(r, v, key, c, values, &least);
-        if (e < 0)
-                return e;
-        if (c->n == 1)
-                c->one = values[0];
-        else if (c->n > 1) {
-                struct value *all = policy_alloc(r->policy, c->n * sizeof(*all));
-
-                if (!all)
-                        return -ENOMEM;
-                c->values = memcpy(all, values, c->n * sizeof(*all));
-        }
-        *rank |= least;
-        return 0;
-}
-
-static int parse_match(struct reader *r, struct json_object *match, struct rule *rule) {
-        struct condition conditions[_POLICY_KEY_MAX];
-        const char *keys[_POLICY_KEY_MAX];
-        int e;
-
-        for (int k = 0; k < _POLICY_KEY_MAX; k++)
-                keys[k] = policy_key_to_string((enum policy_key) k);
-        e = reader_check_keys(r, match, keys, ARRAY_SIZE(keys));
-        if (e < 0)
-                return e;
-        for (int k = 0; k < _POLICY_KEY_MAX; k++) {
-                struct json_object *v;
-
-                if (!json_object_object_get_ex(match, keys[k], &v))
-                        continue;
-                reader_enter(r, keys[k], 0);
-                e = parse_condition(r, v, (enum policy_key) k, &conditions[rule->n_conditions], &rule->rank);
-                if (e < 0)
-                        return e;
-                reader_leave(r);
-                rule->n_conditions++;
-        }
-        if (rule->n_conditions == 0)
-                return 0;
-        rule->conditions = policy_alloc(r->policy, rule->n_conditions * sizeof(*rule->conditions));
-        if (!rule->conditions)
-                return -ENOMEM;
-        memcpy(rule->conditions, conditions, rule->n_conditions * sizeof(*rule->conditions));
-        return 0;
 }
 
 /* ---- what the rule says ---- */
@@ -568,7 +354,7 @@ static int check_names(struct reader *r, size_t first) {
         qsort(all, n, sizeof(*all), compare_names);
         for (size_t i = 1; i < n; i++)
                 if (streq(all[i]->name, all[i - 1]->name)) {
-                        e = complain_at(r, (struct json_place){ all[i]->line, all[i]->column }, "there is another rule \"%s\" in this file, in line %u", all[i]->name,
+                        e = reader_complain_at(r, (struct json_place){ all[i]->line, all[i]->column }, "there is another rule \"%s\" in this file, in line %u", all[i]->name,
                                         all[i - 1]->line);
                         if (!r->more)
                                 return e;
@@ -579,7 +365,8 @@ static int check_names(struct reader *r, size_t first) {
 static int parse_rules(struct reader *r, struct json_object *rules, const char *path) {
         size_t n = json_object_array_length(rules), first = r->policy->n_rules;
         _cleanup_free_ struct json_place *places = calloc(n + 1, sizeof(*places));
-        int e, failed = 0;
+        unsigned errors = 0;
+        int e;
 
         if (!places)
                 return -ENOMEM;
@@ -604,13 +391,11 @@ static int parse_rules(struct reader *r, struct json_object *rules, const char *
                 r->n_steps = depth;
                 if (e >= 0)
                         r->policy->n_rules++;
-                else if (e == -EBADMSG && r->more)
-                        failed = e;
-                else
+                else if (e != -EBADMSG || !r->more || ++errors == ERRORS_MAX)
                         return e;
         }
         e = check_names(r, first);
-        return e < 0 ? e : failed;
+        return e < 0 ? e : errors > 0 ? -EBADMSG : 0;
 }
 
 static int parse_file(struct reader *r, struct json_object *file) {
@@ -661,6 +446,6 @@ int policy_parse(struct reader *r) {
         if (e >= 0)
                 e = json_parse_strict_at(r->text, r->size, &o, &at, &why);
         if (e == -EBADMSG)
-                return complain_at(r, at, "%s", why);
+                return reader_complain_at(r, at, "%s", why);
         return e < 0 ? e : parse_file(r, o);
 }

@@ -207,7 +207,7 @@ struct policy_unmet {
         const struct policy_rule *rule;
 };
 
-/** struct policy_decision - the answer. It points into the policy: hold a reference while it is used. About 14 KiB. */
+/** struct policy_decision - the answer. It points into the policy: hold a reference while it is used. About 18 KiB. */
 struct policy_decision {
         enum policy_verdict verdict;
         bool is_default;                /* no rule matched */

@@ -56,7 +56,7 @@ struct rule {
 
 struct pair {
         const char *anchor, *references; /* paths */
-        /* the first rule that names it, for policy_check() */
+        /* the first rule that names it: where, policy_check() alone knows */
         const char *file;
         struct json_place anchor_place, references_place;
 };
@@ -107,6 +107,7 @@ struct reader {
 
 /* Says what is wrong with what the steps lead to. -EBADMSG */
 int reader_complain(struct reader *r, bool at_key, const char *format, ...) _printf_(3, 4);
+int reader_complain_at(struct reader *r, struct json_place at, const char *format, ...) _printf_(3, 4);
 int reader_place(const struct reader *r, bool at_key, struct json_place *ret);
 /* An object, with no other keys than these? 0; -EBADMSG, told with the nearest of them. */
 int reader_check_keys(struct reader *r, struct json_object *o, const char *const keys[], size_t n);
@@ -124,6 +125,8 @@ static inline void reader_leave(struct reader *r) {
 /* Adds the rules of a text. 0; -EBADMSG, told; -E2BIG, told; -ENOMEM. */
 int policy_parse(struct reader *r);
 
+/* "match", which the reader stands at: conditions and rank of the rule. */
+int parse_match(struct reader *r, struct json_object *match, struct rule *rule);
 /* One value of a key of "match", that the reader stands at: 0, -EBADMSG (told), -ENOMEM. @ret_rank: bits that it contributes. */
 int value_parse(struct reader *r, enum policy_key key, struct json_object *o, struct value *ret, uint32_t *ret_rank);
 /* "tdx", …: -EINVAL for what is none. */

@@ -150,7 +150,7 @@ static int find_path(struct reader *r, struct json_object *o, const char *key, s
 }
 
 int pair_parse(struct reader *r, struct json_object *o, unsigned *ret) {
-        const char *anchor, *references = NULL;
+        const char *anchor = "", *references = NULL;
         struct policy *p = r->policy;
         struct pair *pair;
         int e;
@@ -173,15 +173,17 @@ int pair_parse(struct reader *r, struct json_object *o, unsigned *ret) {
         *pair = (struct pair){ .anchor = policy_strdup(p, anchor), .references = references ? policy_strdup(p, references) : NULL, .file = policy_strdup(p, r->path) };
         if (!pair->anchor || (references && !pair->references) || !pair->file)
                 return -ENOMEM;
-        reader_enter(r, "anchor", 0);
-        e = reader_place(r, false, &pair->anchor_place);
-        reader_leave(r);
-        reader_enter(r, "references", 0);
-        if (e >= 0 && references)
-                e = reader_place(r, false, &pair->references_place);
-        reader_leave(r);
-        if (e == -ENOMEM)
-                return e;
+        if (r->more) {
+                reader_enter(r, "anchor", 0);
+                e = reader_place(r, false, &pair->anchor_place);
+                reader_leave(r);
+                reader_enter(r, "references", 0);
+                if (e >= 0 && references)
+                        e = reader_place(r, false, &pair->references_place);
+                reader_leave(r);
+                if (e < 0)
+                        return e;
+        }
         *ret = (unsigned) p->n_pairs++;
         return 0;
 }

@@ -178,7 +178,7 @@ static int scan_object(struct scan *s) {
                 return 0;
         }
         for (;;) {
-                struct key k = {};
+                struct key k = { .p = "" };
 
                 skip_space(s);
                 r = scan_string(s, true, &k);

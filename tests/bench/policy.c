@@ -94,7 +94,7 @@ int main(int argc, char *argv[]) {
                         sample(&of_few, decide(few, &facts));
         }
         value = percentile_us(&of_many, 50) / 1000;
-        baseline = percentile_us(&of_few, 50) * (MANY / FEW) / 1000;
+        baseline = percentile_us(&of_few, 50) * MANY / FEW / 1000;
         figure("policy-decide-10000", value, 0, 1, "ms");
         figure("policy-decide-linear", value, baseline, 1.5, "ms");
         policy_unref(few);
