@@ -104,7 +104,7 @@ struct policy_facts {
 
         const struct policy_proof *proofs;
         size_t n_proofs;
-        uint64_t now_usec; /* CLOCK_REALTIME */
+        uint64_t now_usec; /* CLOCK_REALTIME. Of a TDI that runs: when it was attached, for its evidence grows old and that is no change of mind. */
 
         const char *vm;       /* name; NULL: not known */
         uint32_t owner;       /* uid */

@@ -11,6 +11,41 @@ static uint32_t take(const uint8_t *data, size_t size, size_t *at) {
         return v;
 }
 
+/*
+ * Who collects what is wanted, and nothing else, gets the decision that all evidence would give. Whoever is proven with references is so
+ * without.
+ */
+static void ask_of_wanted(const struct policy *p, struct policy_facts f, const uint8_t *data, size_t size, size_t at) {
+        static struct policy_wanted all[POLICY_PAIRS_MAX], wanted[POLICY_PAIRS_MAX];
+        static struct policy_proof proofs[POLICY_PAIRS_MAX], some[POLICY_PAIRS_MAX];
+        static struct policy_decision d, again;
+        size_t n = policy_all_evidence(p, all), n_wanted, n_some = 0;
+        bool is_signed = take(data, size, &at) & 1;
+
+        f.proofs = proofs;
+        f.n_proofs = 0;
+        for (size_t i = 0; i < n; i++)
+                all[i].is_signed = take(data, size, &at) & 1; /* proven */
+        for (size_t i = 0; i < n; i++)
+                for (size_t k = 0; k < n && !all[i].references; k++)
+                        all[i].is_signed = all[i].is_signed || (all[k].is_signed && streq(all[i].anchor, all[k].anchor));
+        for (size_t i = 0; i < n; i++)
+                if (all[i].is_signed)
+                        proofs[f.n_proofs++] = (struct policy_proof){ all[i].anchor, all[i].references, f.now_usec, is_signed, NULL };
+        policy_decide(p, &f, &d);
+
+        n_wanted = policy_wanted_evidence(p, &f, wanted);
+        for (size_t i = 0; i < f.n_proofs; i++)
+                for (size_t k = 0; k < n_wanted; k++)
+                        if (streq(proofs[i].anchor, wanted[k].anchor) && streq_ptr(proofs[i].references, wanted[k].references))
+                                some[n_some++] = proofs[i];
+        f.proofs = some;
+        f.n_proofs = n_some;
+        policy_decide(p, &f, &again);
+        must(again.verdict == d.verdict && again.rule == d.rule && again.n_unmet == d.n_unmet && again.ide_reserve == d.ide_reserve);
+        must(memcmp(&again.limits, &d.limits, sizeof(d.limits)) == 0);
+}
+
 /* Facts from the text's own bytes. */
 static void ask(const struct policy *p, const uint8_t *data, size_t size, size_t at) {
         static struct policy_wanted wanted[POLICY_PAIRS_MAX];
@@ -61,6 +96,8 @@ static void ask(const struct policy *p, const uint8_t *data, size_t size, size_t
                 must(*policy_unmet_describe(&d, i, &f, text, sizeof(text)));
         policy_limits(p, &f, &limits);
         must(memcmp(limits.max, d.limits.max, sizeof(limits.max)) == 0);
+
+        ask_of_wanted(p, f, data, size, at);
 
         /* More of what is good takes nothing away, where no rule asks which evidence there is. */
         if (f.n_proofs == 0 && n == 0) {
