@@ -51,11 +51,12 @@ static struct {
         int listener;
         atomic_int mode, connections, shutdowns;
         sem_t asked, tell;
+        pthread_mutex_t lock; /* of the last request */
         uint8_t request[8192];
         size_t size;
         uint32_t transport;
         pthread_t thread;
-} responder;
+} responder = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static bool receive(int fd, void *bytes, size_t size) {
         return size == 0 || recv(fd, bytes, size, MSG_WAITALL) == (ssize_t) size;
@@ -69,14 +70,11 @@ static void reply(int fd, uint32_t command, const uint8_t *bytes, size_t size, s
                 (void) send(fd, bytes, sent, MSG_NOSIGNAL);
 }
 
-static bool answer(int fd) {
-        uint8_t bytes[8192] = { 0 };
-        size_t n = responder.size;
+static bool answer(int fd, uint8_t bytes[static 8192], size_t n) {
         int mode = responder.mode;
 
-        memcpy(bytes, responder.request, n);
-        memcpy(bytes + n, responder.request + n - 4, 4);
-        memcpy(bytes + n + 4, responder.request + n - 4, 4);
+        memcpy(bytes + n, bytes + n - 4, 4);
+        memcpy(bytes + n + 4, bytes + n - 4, 4);
         (void) sem_post(&responder.asked);
         if (mode == SILENT)
                 (void) sem_wait(&responder.tell);
@@ -110,17 +108,23 @@ static void serve_connection(int fd) {
 
         responder.connections++;
         while (receive(fd, header, sizeof(header))) {
-                responder.transport = ntohl(header[1]);
-                responder.size = ntohl(header[2]);
-                require(responder.size <= 4096);
-                if (!receive(fd, responder.request, responder.size))
+                uint8_t bytes[8192] = { 0 };
+                size_t n = ntohl(header[2]);
+
+                require(n <= 4096);
+                if (!receive(fd, bytes, n))
                         break;
                 if (ntohl(header[0]) == 0xfffe) {
                         responder.shutdowns++;
                         break;
                 }
                 check_int(ntohl(header[0]), 1);
-                if (!answer(fd))
+                (void) pthread_mutex_lock(&responder.lock);
+                responder.transport = ntohl(header[1]);
+                responder.size = n;
+                memcpy(responder.request, bytes, n);
+                (void) pthread_mutex_unlock(&responder.lock);
+                if (!answer(fd, bytes, n))
                         break;
         }
         close_fd(fd);
@@ -330,9 +334,11 @@ static void test_spdm(void) {
 
                 put_object(&m, (uint32_t[]){ types[i], 4, 0x8410, 0x12345678 }, 4);
                 check_int(get(&m, DOE_STATUS), READY);
+                (void) pthread_mutex_lock(&responder.lock);
                 check_int(responder.transport, 2);
                 check_int(responder.size, sizeof(expected));
                 check(memcmp(responder.request, expected, sizeof(expected)) == 0);
+                (void) pthread_mutex_unlock(&responder.lock);
                 check_words(&m, (uint32_t[]){ types[i], 4, 0x8410, 0x12345678, 0x12345678, 0x12345678 }, 6);
         }
         /* Padded to whole words; and the length is what came, whatever the object says of itself. */
