@@ -73,8 +73,8 @@ static void reply(int fd, uint32_t command, const uint8_t *bytes, size_t size, s
 static bool answer(int fd, uint8_t bytes[static 8192], size_t n) {
         int mode = responder.mode;
 
-        memcpy(bytes + n, bytes + n - 4, 4);
-        memcpy(bytes + n + 4, bytes + n - 4, 4);
+        for (size_t i = n; i < n + 8; i++)
+                bytes[i] = bytes[i - 4];
         (void) sem_post(&responder.asked);
         if (mode == SILENT)
                 (void) sem_wait(&responder.tell);
@@ -281,6 +281,7 @@ static void test_dropped(void) {
 
 static void test_registers(void) {
         struct mailbox m = open_mailbox(host, DEVICE);
+        const uint8_t go = GO >> 24;
         uint8_t all[0x18], words[8];
 
         /* Only whole double words are words; two in one access are two. */
@@ -291,7 +292,7 @@ static void test_registers(void) {
         put(&m, DOE_WRITE, 1);
         check_int(get(&m, DOE_WRITE), 0);
         /* GO by the byte that it is in. */
-        check_int(host_pwrite(host, m.fd, &(uint8_t){ 0x80 }, 1, m.at + DOE_CTRL + 3), 1);
+        check_int(host_pwrite(host, m.fd, &go, 1, m.at + DOE_CTRL + 3), 1);
         check_int(get(&m, DOE_STATUS), READY);
         write16(m.fd, m.at + DOE_READ, 0);
         check_int(host_pread(host, m.fd, all, sizeof(all), m.at), sizeof(all));
