@@ -116,18 +116,21 @@ class Responder:
 
     # ---- what is to be expected of it ----
 
-    def value(self, index, algorithm="sha384"):
-        """What it tells of a measurement: a digest with that hash, unless it is raw."""
-        m = self.measurements[index]
-        return m["data"] if m.get("raw") else hashlib.new(algorithm, bytes.fromhex(m["data"])).hexdigest()
+    def measurement_hash(self):
+        """With which it measures: as it was told, or else the connection's, of which a requester that has them all gets the first that is offered."""
+        return self.options.get("measurement_hash") or (self.options.get("hashes") or "sha256").split(",")[0]
 
-    def references(self, algorithm="sha384", name="test"):
-        """Reference values that all of it matches, as tdid reads them."""
+    def value(self, index):
+        """What it tells of a measurement, as hexadecimal digits: a digest, unless it is raw."""
+        m = self.measurements[index]
+        return m["data"] if m.get("raw") else hashlib.new(self.measurement_hash(), bytes.fromhex(m["data"])).hexdigest()
+
+    def references(self, name="test"):
+        """Reference values, as tdid reads them, that all of it matches now."""
         out = []
-        for index in sorted(self.measurements):
-            value = self.value(index, algorithm)
-            raw = self.measurements[index].get("raw")
-            out.append({"index": index, **({"raw": value} if raw else {"hash": algorithm, "values": [value]})})
+        for index, m in sorted(self.measurements.items()):
+            value = self.value(index)
+            out.append({"index": index, **({"raw": value} if m.get("raw") else {"hash": self.measurement_hash(), "values": [value]})})
         return {"schema": "tdid-references/1", "name": name, "measurements": out}
 
     # ---- how it is told ----
