@@ -364,7 +364,8 @@ class LinuxHost(Host):
 
     kind = spec = "linux"
     busy = busy
-    lacking = {"faults": "no kernel call can be made to fail or to hang", "machines": "only simulations stand beside each other"}
+    lacking = {"faults": "no kernel call can be made to fail or to hang", "machines": "only simulations stand beside each other",
+               "spdm": "no mailbox with a responder that scenarios choose: see tests/vm/boot --spdm-port"}
 
     def __init__(self, topology, programs, modules):
         super().__init__(topology, OsFiles())
