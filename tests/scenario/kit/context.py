@@ -17,6 +17,7 @@ from kit.client import Background, Client, Device, Lost, Refused
 from kit.daemon import Bus, Daemon, children, die_with_us, processes
 from kit.guest import Guest
 from kit.importer import Importer
+from kit.journal import Journal, bars
 from kit.tdictl import Tdictl
 
 
@@ -29,6 +30,7 @@ class Context:
         self.rng = random.Random(seed)
         self.full = full
         self.lines = []
+        self.journal = None
         self.make_daemon()
         self.baseline = None
         self.functions = []  # those that the scenario asked for
@@ -48,6 +50,7 @@ class Context:
     def make_daemon(self):
         self.bus = Bus(self.folder, self.paths.policy)
         self.daemon = Daemon(self.paths.tdid, self.folder, self.bus, self.host)
+        self.journal = Journal(self.daemon.audit)
         self.tdictl = Tdictl(self.paths.tdictl, self.bus.address, self.daemon)
 
     def start(self, env=None):
@@ -304,6 +307,8 @@ class Context:
             problems.append(f"files left in {self.daemon.state}: {self.daemon.leftovers()}")
         for report in self.daemon.sanitizer_reports():
             problems.append("sanitizer report:\n" + report)
+        if self.journal:
+            problems += self.journal.problems([a for bdf in self.functions for a in bars(self.host, bdf)])[:10]
         self.stop_bus()
         return problems
 

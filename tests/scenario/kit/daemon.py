@@ -210,6 +210,7 @@ class Daemon:
         self.host = host.spec
         self.files = host.files
         self.log_path = os.path.join(folder, "tdid.log")
+        self.audit = os.path.join(folder, "audit.json")
         self.sanitizer = os.path.join(folder, "sanitizer")
         self.process = None
         os.makedirs(self.sanitizer, mode=0o777, exist_ok=True)
@@ -225,7 +226,8 @@ class Daemon:
         begin = time.monotonic()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([self.binary, "--host=" + self.host, "--bus=" + self.address,
-                                             "--state=" + self.state, "--policy=" + self.policy, "--archive=" + self.archive, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                             "--state=" + self.state, "--policy=" + self.policy, "--archive=" + self.archive,
+                                             "--audit=" + self.audit, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=self.environment(env), start_new_session=True, preexec_fn=die_with_us)
         return self.wait_name(begin) if wait else None
 
