@@ -249,11 +249,16 @@ void audit_clean(const char *text, bool addresses, char buf[static AUDIT_VALUE_M
                 hide_addresses(buf);
 }
 
+/* Free text, tdid's own or a client's: what else there is has no place for an address. */
+static bool may_hide_one(enum audit_field field) {
+        return field == AUDIT_F_REASON || field == AUDIT_F_LABEL;
+}
+
 static const char *value_text(const struct audit_value *v, bool addresses, char buf[static AUDIT_VALUE_MAX]) {
         if (v->type == AUDIT_NUMBER)
                 snprintf(buf, AUDIT_VALUE_MAX, "%" PRIu64, v->number);
         else
-                audit_clean(v->text, addresses || v->field == AUDIT_F_DIGEST || v->field == AUDIT_F_NONCE, buf);
+                audit_clean(v->text, addresses || !may_hide_one(v->field), buf);
         return buf;
 }
 

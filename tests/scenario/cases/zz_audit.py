@@ -58,6 +58,7 @@ def audit_main_job(t):
              ("job-started", {"kind": "attach", "vm": "web"}), ("job-done", {"kind": "attach"}),
              ("keeper-added", {"kind": "lease", "label": "a label = TDID_VM=other", "caller": ME}),
              ("vm-phase", {"old": "preparing", "new": "sealed"}), ("job-done", {"kind": "seal"}))
+    equal(t.journal.one("vm-created")["TDID_HOLDER"], vm.path.rpartition("/")[2], "number of the VM")
     equal(sorted(job(t.journal, "attach")["TDID_BDF"]), sorted([nvme, edu]), "functions of the attach")
     for bdf in (nvme, edu):
         equal(t.journal.changes("tdi-state", bdf=bdf, vm="web"), ["attaching → prepared"], f"states of {bdf}")
