@@ -11,8 +11,8 @@
 #define PLATFORMS "auto|tdx|tdx-connect|sev-snp|sev-tio|snp|cca|arm-cca|rme-da|pkvm|protected-kvm|plain"
 
 #define VM_OPTIONS(bind_help) \
-        { .name = "uuid", .type = OPTION_UUID, .value = "UUID", .help = "the VM's UUID; only root may choose it" }, \
-        { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "whose VM it is; only root may name another" }, \
+        { .name = "uuid", .type = OPTION_UUID, .value = "UUID", .help = "the VM's UUID, for who may choose it" }, \
+        { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "whose VM it is; to name another needs a permission" }, \
         { .name = "vmm-uid", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "the user that the VMM runs as" }, \
         { .name = "vmm-gid", .type = OPTION_NUMBER, .value = "GID", .max = UINT32_MAX - 1, .help = "the group that the VMM runs as" }, \
         { .name = "seclabel", .type = OPTION_TEXT, .value = "LABEL", .help = "the security label that the VMM must have" }, \

@@ -31,6 +31,8 @@ struct subject {
 #define WAITING_MAX 32
 #define ROUNDS_MAX 4
 #define BUSY_PAUSE_USEC 200000ULL
+/* Longer than all that a call can wait for, a person at polkit's dialogue included. */
+#define EXPIRY_USEC 600000000ULL
 
 /* What one device has proved, for one call. */
 struct proven {
@@ -49,7 +51,7 @@ struct admission {
         Evidence *asking;
         size_t asked; /* whom */
         uint64_t give_up; /* CLOCK_MONOTONIC: it has been busy for too long */
-        sd_event_source *again;
+        sd_event_source *again, *expiry;
         unsigned rounds;
         struct admission *next;
 };
@@ -180,6 +182,7 @@ static void end(struct admission *a) {
         *p = a->next;
         evidence_cancel(a->asking);
         sd_event_source_disable_unref(a->again);
+        sd_event_source_disable_unref(a->expiry);
         drop_proven(a);
         sd_bus_message_unref(a->call);
         free(a);
@@ -203,12 +206,20 @@ static void run(struct admission *a) {
         r = a->method(call, m, &e);
         if (r < 0 || sd_bus_error_is_set(&e))
                 (void) sd_bus_reply_method_errno(call, r, &e);
-        sd_bus_error_free(&e);
-        /* Unless it waits for more. */
+        /* Where it waits, for more evidence or for polkit, what is there stays for the next time. */
         a = find(m, call);
-        if (a && !a->asking && !a->again)
+        if (a && (r < 0 || sd_bus_error_is_set(&e)))
                 end(a);
+        sd_bus_error_free(&e);
         sd_bus_message_unref(call);
+}
+
+static int on_expiry(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        struct admission *a = userdata;
+
+        if (!a->asking && !a->again)
+                end(a);
+        return 0;
 }
 
 static void ask_next(struct admission *a);
@@ -329,6 +340,8 @@ static int collect(Manager *m, sd_bus_message *call, sd_bus_message_handler_t me
                         log_oom();
                 *a = (struct admission){ .manager = m, .call = sd_bus_message_ref(call), .method = method, .next = m->admissions };
                 m->admissions = a;
+                if (sd_event_add_time_relative(m->event, &a->expiry, CLOCK_MONOTONIC, EXPIRY_USEC, 0, on_expiry, a) < 0)
+                        log_oom();
         }
         /* From the start: what a device said under another policy is not so old that it would matter, but what was asked for is another thing. */
         drop_proven(a);

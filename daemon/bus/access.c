@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who calls. The bus knows the uid behind a connection's unique name; it is asked once per connection, without waiting, and the
- * answer is kept for as long as the connection lives: unique names are never used again while the bus runs.
+ * Who calls, and what that is enough for. The bus knows the uid behind a connection's unique name; it is asked once per connection, without
+ * waiting, and the answer is kept for as long as the connection lives: unique names are never used again while the bus runs. No pid decides
+ * anything: polkit, too, is told the unique name.
+ *
+ * Root never needs polkit. An owner has its VM without it, and polkit may take that away; all else that somebody else may do it has to allow.
  */
+#include <stdio.h>
 
 #include "bus/bus.h"
 #include "vm.h"
@@ -20,6 +24,7 @@ struct callers {
         size_t n, next;
         unsigned asking;
         sd_bus_slot *watch;
+        struct polkit *polkit;
 };
 
 struct asking {
@@ -51,7 +56,10 @@ static int on_owner_changed(sd_bus_message *s, void *userdata, _unused_ sd_bus_e
         struct callers *c = userdata;
         struct caller *k;
 
-        if (sd_bus_message_read(s, "sss", &name, &old, &new) < 0 || *new)
+        if (sd_bus_message_read(s, "sss", &name, &old, &new) < 0)
+                return 0;
+        polkit_name_changed(c->polkit, name, *new);
+        if (*new)
                 return 0;
         k = find(c, name);
         if (k) {
@@ -114,6 +122,7 @@ int access_caller(Manager *m, sd_bus_message *call, sd_bus_message_handler_t met
                 m->callers = calloc(1, sizeof(*m->callers));
                 if (!m->callers)
                         return -ENOMEM;
+                m->callers->polkit = polkit_new(m);
                 r = sd_bus_match_signal_async(m->bus, &m->callers->watch, "org.freedesktop.DBus", "/org/freedesktop/DBus",
                                               "org.freedesktop.DBus", "NameOwnerChanged", on_owner_changed, NULL, m->callers);
                 if (r < 0)
@@ -144,45 +153,101 @@ bool access_sees_addresses(uid_t uid) {
         return access_is_master(uid);
 }
 
-int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e) {
+/* Who could have done it without polkit. */
+static void format_rule(const struct access *a, bool is_owner, char *buf, size_t size) {
+        if (is_owner && polkit_action_is_given(polkit_action_of_caller(a->action, true)))
+                snprintf(buf, size, "only root may do this, and the owner of VM %s whom polkit lets", a->vm);
+        else if (a->has_owner && a->action != polkit_action_of_caller(a->action, true))
+                snprintf(buf, size, "only root and the owner of the VM (uid %u) may do this", a->owner);
+        else
+                snprintf(buf, size, "only root may do this");
+}
+
+static int ask_polkit(Manager *m, const struct access *a, enum polkit_action action, uid_t uid, sd_bus_message *call, sd_bus_message_handler_t method,
+                      sd_bus_error *e) {
+        const char *interface = strempty(sd_bus_message_get_interface(call)), *details[9];
+        char name[128], owner[16], rule[256], why[POLKIT_WHY_MAX] = "";
+        size_t n = 0;
+        int r;
+
+        snprintf(name, sizeof(name), "%s.%s", startswith(interface, BUS_NAME ".") ? interface + strlen(BUS_NAME ".") : interface,
+                 strempty(sd_bus_message_get_member(call)));
+        details[n++] = "method";
+        details[n++] = name;
+        if (a->vm) {
+                details[n++] = "vm";
+                details[n++] = a->vm;
+        }
+        if (a->has_owner) {
+                snprintf(owner, sizeof(owner), "%u", a->owner);
+                details[n++] = "owner";
+                details[n++] = owner;
+        }
+        if (a->device) {
+                details[n++] = "device";
+                details[n++] = a->device;
+        }
+        details[n] = NULL;
+        r = polkit_ask(m->callers->polkit, uid, action, details, call, method, why);
+        if (r == -EHOSTDOWN && polkit_action_is_given(action))
+                return 1;
+        if (r == -ENOBUFS)
+                return bus_error(e, TDI_ERROR_LIMIT, "too many calls wait for polkit: %d of one user, %d in all; try again", POLKIT_PENDING_PER_USER, POLKIT_PENDING_MAX);
+        if (r == -ESTALE)
+                return bus_error(e, TDI_ERROR_BUSY, "what polkit was asked about has changed each time it answered; try again");
+        if (r != -EACCES && r != -EHOSTDOWN)
+                return r;
+        format_rule(a, a->has_owner && uid == a->owner, rule, sizeof(rule));
+        return bus_error(e, TDI_ERROR_DENIED, "%s; uid %u asked, who needs %s: %s", rule, uid, polkit_action_to_string(action), why);
+}
+
+int access_check(Manager *m, const struct access *a, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e) {
+        enum polkit_action action;
         uid_t uid;
         int r;
 
         r = access_caller(m, call, method, &uid, e);
         if (r <= 0)
                 return r;
-        if (!access_is_master(uid))
-                return bus_error(e, TDI_ERROR_DENIED, "only root may do this; uid %u asked", uid);
+        if (!access_is_master(uid)) {
+                action = polkit_action_of_caller(a->action, a->has_owner && uid == a->owner);
+                r = action == _POLKIT_ACTION_INVALID ? 1 : ask_polkit(m, a, action, uid, call, method, e);
+                if (r <= 0)
+                        return r;
+        }
+        *ret = uid;
         return 1;
 }
 
-int access_job(Manager *m, const Job *j, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e) {
+int access_host(Manager *m, enum polkit_action action, const char *device, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e) {
+        const struct access a = { .action = action, .device = device };
         uid_t uid;
-        int r;
 
-        r = access_caller(m, call, method, &uid, e);
-        if (r <= 0)
-                return r;
-        if (!access_is_master(uid) && uid != j->owner)
-                return bus_error(e, TDI_ERROR_DENIED, "only root and the owner of the job's VM may do this; uid %u asked", uid);
-        return 1;
+        return access_check(m, &a, call, method, &uid, e);
 }
 
-int access_owner(Manager *m, VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e) {
-        int r;
+int access_vm(Manager *m, enum polkit_action action, const VM *vm, const char *device, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret,
+              sd_bus_error *e) {
+        const struct access a = { .action = action, .has_owner = true, .owner = vm->owner, .vm = vm->name, .device = device };
 
-        r = access_caller(m, call, method, ret, e);
-        if (r <= 0)
-                return r;
-        if (!access_is_master(*ret) && *ret != vm->owner)
-                return bus_error(e, TDI_ERROR_DENIED, "only root and the owner of the VM (uid %u) may do this; uid %u asked", vm->owner, *ret);
-        return 1;
+        return access_check(m, &a, call, method, ret, e);
+}
+
+int access_job(Manager *m, enum polkit_action action, const Job *j, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e) {
+        struct access a = { .action = action, .has_owner = true, .owner = j->owner, .vm = j->vm ? j->vm->name : NULL };
+        char device[TDI_BDF_MAX];
+        uid_t uid;
+
+        if (j->n_bdfs == 1)
+                a.device = tdi_bdf_format(j->bdfs[0], device);
+        return access_check(m, &a, call, method, &uid, e);
 }
 
 void access_free(struct callers *c) {
         if (!c)
                 return;
         sd_bus_slot_unref(c->watch);
+        polkit_free(c->polkit);
         for (size_t i = 0; i < c->n; i++)
                 free(c->known[i].name);
         free(c);

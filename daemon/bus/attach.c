@@ -182,6 +182,36 @@ static int check_association(const VM *vm, sd_bus_error *e) {
         return 0;
 }
 
+/* For polkit's rules: the addresses with spaces between. */
+static char *list_devices(const struct want *wants, size_t n) {
+        char *text = calloc(n, TDI_BDF_MAX);
+
+        if (!text)
+                log_oom();
+        for (size_t i = 0, end = 0; i < n; i++) {
+                if (i > 0)
+                        text[end++] = ' ';
+                tdi_bdf_format(wants[i].device->bdf, text + end);
+                end += strlen(text + end);
+        }
+        return text;
+}
+
+/* Which functions an owner may take for itself the policy says; to take what the host uses needs one permission more. Results of access_caller(). */
+static int may_attach(VM *vm, sd_bus_message *call, const struct want *wants, size_t n, uid_t *ret, sd_bus_error *e) {
+        _cleanup_free_ char *devices = list_devices(wants, n);
+        Manager *m = vm->manager;
+        bool force = false;
+        int r;
+
+        for (size_t i = 0; i < n; i++)
+                force |= wants[i].force;
+        r = access_vm(m, POLKIT_MANAGE_ANY_VM, vm, devices, call, bus_method_attach, ret, e);
+        if (r > 0 && force)
+                r = access_vm(m, POLKIT_FORCE, vm, devices, call, bus_method_attach, ret, e);
+        return r;
+}
+
 static int admit(Manager *m, sd_bus_message *call, VM *vm, const struct want *wants, size_t n, uid_t uid, sd_bus_error *e) {
         _cleanup_free_ Device **devices = calloc(n, sizeof(Device *));
 
@@ -237,9 +267,8 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 r = options_read(call, bus_act_options, &a, e);
         if (r >= 0)
                 r = bus_vm_of_call(m, call, &vm, e);
-        /* Which functions an owner may take for itself the policy says. */
         if (r >= 0)
-                r = access_owner(m, vm, call, bus_method_attach, &uid, e);
+                r = may_attach(vm, call, wants, n, &uid, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = bus_vm_is_open(vm, e);
@@ -263,5 +292,6 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 return r;
         j->reply_with_tdis = true;
         begin(call, vm, j, wants, n);
+        admission_forget(m, call);
         return bus_job_started(j, call, a.async);
 }

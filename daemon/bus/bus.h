@@ -6,6 +6,7 @@
 #ifndef TDID_BUS_H
 #define TDID_BUS_H
 
+#include "bus/polkit.h"
 #include "custody.h"
 #include "job.h"
 #include "manager.h"
@@ -76,13 +77,28 @@ Job *bus_job(Manager *m, const char *path);
 int access_caller(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e);
 /* The caller of a method that access_caller() has let run. */
 uid_t access_known(Manager *m, sd_bus_message *call);
-/* Root, or the VM's owner. Same results as access_caller(). */
-int access_owner(Manager *m, VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e);
-int access_root(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
-/* Root, or the owner of the VM that the job was about, which may be no more. */
-int access_job(Manager *m, const Job *j, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
 /* Root, or who runs tdid. */
 bool access_is_master(uid_t uid);
+/* What is to be done, and to what. Rules of polkit see all of it, and the method's name. */
+struct access {
+        enum polkit_action action; /* what somebody needs who does not own the VM */
+        bool has_owner;
+        uid_t owner;
+        const char *vm, *device;   /* a VM's name, addresses of functions with spaces between; NULL: none */
+};
+
+/*
+ * May the caller? Root, always; an owner its VM; others where polkit says so. Results of access_caller(): the method is run again when polkit has
+ * answered, and a method that needs more than one permission asks for one after the other. Nothing may have been done before.
+ */
+int access_check(Manager *m, const struct access *a, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret, sd_bus_error *e);
+/* For what is nobody's but the host's; @device may be NULL. */
+int access_host(Manager *m, enum polkit_action action, const char *device, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
+/* For what a VM's owner may do to it. */
+int access_vm(Manager *m, enum polkit_action action, const VM *vm, const char *device, sd_bus_message *call, sd_bus_message_handler_t method, uid_t *ret,
+              sd_bus_error *e);
+/* The same of a job of a VM, which may be no more. */
+int access_job(Manager *m, enum polkit_action action, const Job *j, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
 /* May a user know physical addresses? */
 bool access_sees_addresses(uid_t uid);
 void access_free(struct callers *c);

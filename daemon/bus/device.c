@@ -18,7 +18,7 @@ struct act {
 };
 
 /* What the methods that act have in common: 0 when they may; anything else is what the method has to return. */
-static int open_device(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, struct act *a, sd_bus_error *e) {
+static int open_device(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, enum polkit_action action, struct act *a, sd_bus_error *e) {
         int r;
 
         r = options_read(call, bus_act_options, &a->options, e);
@@ -27,12 +27,12 @@ static int open_device(Manager *m, sd_bus_message *call, sd_bus_message_handler_
         a->device = bus_device(m, sd_bus_message_get_path(call));
         if (!a->device)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function is gone");
-        r = access_root(m, call, method, e);
+        tdi_bdf_format(a->device->bdf, a->bdf);
+        r = access_host(m, action, a->bdf, call, method, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         if (m->stopping)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "tdid is stopping");
-        tdi_bdf_format(a->device->bdf, a->bdf);
         return 0;
 }
 
@@ -72,7 +72,7 @@ static int method_connect(sd_bus_message *call, void *userdata, sd_bus_error *e)
 
         r = sd_bus_message_read_basic(call, 's', &tsm);
         if (r >= 0)
-                r = open_device(m, call, method_connect, &a, e);
+                r = open_device(m, call, method_connect, POLKIT_CONNECT, &a, e);
         if (r != 0)
                 return r;
         if (m->n_tsms == 0)
@@ -95,7 +95,7 @@ static int method_disconnect(sd_bus_message *call, void *userdata, sd_bus_error 
         struct act a = {};
         int r;
 
-        r = open_device(userdata, call, method_disconnect, &a, e);
+        r = open_device(userdata, call, method_disconnect, POLKIT_CONNECT, &a, e);
         if (r != 0)
                 return r;
         if (!a.device->tsm || !(a.device->tee & DEVICE_DSM))
@@ -110,7 +110,7 @@ static int method_restore(sd_bus_message *call, void *userdata, sd_bus_error *e)
         Job *j;
         int r;
 
-        r = open_device(m, call, method_restore, &a, e);
+        r = open_device(m, call, method_restore, POLKIT_RESTORE, &a, e);
         if (r != 0)
                 return r;
         c = custody_find(m, a.device->bdf);
@@ -148,11 +148,13 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
 
         if (!d)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function is gone");
-        r = c && c->vm ? access_owner(userdata, c->vm, call, method_describe, &uid, e) : access_root(userdata, call, method_describe, e);
+        tdi_bdf_format(d->bdf, bdf);
+        r = c && c->vm ? access_vm(userdata, POLKIT_INSPECT, c->vm, bdf, call, method_describe, &uid, e) :
+                         access_host(userdata, POLKIT_INSPECT, bdf, call, method_describe, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         o = json_new();
-        json_set_str(o, "bdf", tdi_bdf_format(d->bdf, bdf));
+        json_set_str(o, "bdf", bdf);
         json_set_bool(o, "present", !d->gone);
         json_set_str(o, "custody", tdi_custody_to_string(c ? custody_step(c) : TDI_CUSTODY_NONE));
         json_set_str(o, "action", c ? custody_action_name(c) : "");

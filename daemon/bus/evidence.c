@@ -88,6 +88,7 @@ int bus_method_evidence(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         struct options o = {};
         Manager *m = userdata;
         struct evidence_call *x;
+        char bdf[TDI_BDF_MAX];
         unsigned n = 0;
         Device *d;
         int r;
@@ -100,7 +101,7 @@ int bus_method_evidence(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         d = bus_device(m, sd_bus_message_get_path(call));
         if (!d || d->gone)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function is gone");
-        r = access_root(m, call, bus_method_evidence, e);
+        r = access_host(m, POLKIT_EVIDENCE, tdi_bdf_format(d->bdf, bdf), call, bus_method_evidence, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         for (x = m->evidence_calls; x; x = x->next)

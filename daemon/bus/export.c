@@ -75,7 +75,7 @@ int bus_method_export_dmabuf(sd_bus_message *call, void *userdata, sd_bus_error 
         q.tdi = bus_tdi(m, sd_bus_message_get_path(call));
         if (!q.tdi)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function has been detached");
-        r = access_owner(m, q.tdi->vm, call, bus_method_export_dmabuf, &q.uid, e);
+        r = access_vm(m, POLKIT_MANAGE_ANY_VM, q.tdi->vm, q.tdi->custody->name, call, bus_method_export_dmabuf, &q.uid, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = bus_vm_is_open(q.tdi->vm, e);
@@ -119,7 +119,7 @@ int bus_method_create_shared_buffer(sd_bus_message *call, void *userdata, sd_bus
         q.heap = o.heap;
         r = bus_vm_of_call(m, call, &vm, e);
         if (r >= 0)
-                r = access_owner(m, vm, call, bus_method_create_shared_buffer, &q.uid, e);
+                r = access_vm(m, POLKIT_MANAGE_ANY_VM, vm, NULL, call, bus_method_create_shared_buffer, &q.uid, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = bus_vm_is_open(vm, e);

@@ -131,7 +131,7 @@ int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         t = bus_tdi(m, sd_bus_message_get_path(call));
         if (!t)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function has been detached");
-        r = access_owner(m, t->vm, call, bus_method_handoff, &uid, e);
+        r = access_vm(m, POLKIT_MANAGE_ANY_VM, t->vm, t->custody->name, call, bus_method_handoff, &uid, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         if (!m->config.handoff)

@@ -8,13 +8,13 @@
 #include "vm.h"
 
 /* For root and the owner of the VM that it is about: 0 with the job; anything else is what the method has to return. */
-static int open_job(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, Job **ret, sd_bus_error *e) {
+static int open_job(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, enum polkit_action action, Job **ret, sd_bus_error *e) {
         Job *j = bus_job(m, sd_bus_message_get_path(call));
         int r;
 
         if (!j)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the job is gone");
-        r = access_job(m, j, call, method, e);
+        r = access_job(m, action, j, call, method, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         *ret = j;
@@ -25,7 +25,7 @@ static int method_cancel(sd_bus_message *call, void *userdata, sd_bus_error *e) 
         Job *j;
         int r;
 
-        r = open_job(userdata, call, method_cancel, &j, e);
+        r = open_job(userdata, call, method_cancel, POLKIT_MANAGE_ANY_VM, &j, e);
         if (r != 0)
                 return r;
         if (job_is_finished(j))
@@ -46,7 +46,7 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
         Job *j;
         int r;
 
-        r = open_job(userdata, call, method_describe, &j, e);
+        r = open_job(userdata, call, method_describe, POLKIT_INSPECT, &j, e);
         if (r != 0)
                 return r;
         o = json_new();

@@ -162,6 +162,31 @@ static int check_create(Manager *m, const char *name, const struct create *c, co
         return 0;
 }
 
+static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *e);
+
+/*
+ * Fills in who the VM is for, where the call does not say: root's VMs are root's, anybody else's its own. Results of access_caller().
+ */
+static int may_create(Manager *m, sd_bus_message *call, const char *name, struct create *c, sd_bus_error *e) {
+        struct access a = { .action = POLKIT_CREATE_VM, .has_owner = true, .vm = name };
+        uid_t uid;
+        int r;
+
+        r = access_caller(m, call, method_create_vm, &uid, e);
+        if (r <= 0)
+                return r;
+        if (c->owner_uid < 0)
+                c->owner_uid = uid;
+        if (c->vmm_uid < 0)
+                c->vmm_uid = c->owner_uid;
+        if (c->vmm_gid < 0)
+                c->vmm_gid = c->owner_uid;
+        if (c->uuid || c->owner_uid != uid || c->vmm_uid != uid || c->vmm_gid != uid)
+                a.action = POLKIT_CREATE_ANY_VM;
+        a.owner = (uid_t) c->owner_uid;
+        return access_check(m, &a, call, method_create_vm, &uid, e);
+}
+
 static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         struct create c = { .owner_uid = -1, .vmm_uid = -1, .vmm_gid = -1, .await_vmm = -1, .limits = { -1, -1, -1 } };
         const struct platform *platform = NULL;
@@ -179,13 +204,11 @@ static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *
         if (r >= 0)
                 r = check_create(m, name, &c, &platform, e);
         if (r >= 0)
-                r = access_root(m, call, method_create_vm, e);
+                r = may_create(m, call, name, &c, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         if (m->stopping)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "tdid is stopping");
-        if (c.owner_uid < 0)
-                c.owner_uid = 0;
         if (vm_find_name(m, name, (uid_t) c.owner_uid))
                 return bus_error(e, TDI_ERROR_EXISTS, "uid %u has a VM %s already", (unsigned) c.owner_uid, name);
         if (c.uuid && vm_find_uuid(m, c.uuid))
@@ -202,8 +225,8 @@ static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *
                 log_oom();
         vm->platform = platform;
         vm->owner = (uid_t) c.owner_uid;
-        vm->vmm_uid = (uid_t) (c.vmm_uid < 0 ? c.owner_uid : c.vmm_uid);
-        vm->vmm_gid = (gid_t) (c.vmm_gid < 0 ? c.owner_uid : c.vmm_gid);
+        vm->vmm_uid = (uid_t) c.vmm_uid;
+        vm->vmm_gid = (gid_t) c.vmm_gid;
         vm->hotplug = c.hotplug;
         vm->peer_to_peer = c.peer_to_peer;
         vm->bind = streq(strempty(c.bind), "early") ? BIND_EARLY : BIND_LATE;

@@ -10,7 +10,7 @@ int bus_method_reload(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         Manager *m = userdata;
         int r;
 
-        r = access_root(m, call, bus_method_reload, e);
+        r = access_host(m, POLKIT_RELOAD, NULL, call, bus_method_reload, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = admission_load(m, &text);

@@ -26,7 +26,7 @@ static int find_tdi(Manager *m, sd_bus_message *call, sd_bus_message_handler_t m
 
         if (!t)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function has been detached");
-        r = access_owner(m, t->vm, call, method, &uid, e);
+        r = access_vm(m, POLKIT_MANAGE_ANY_VM, t->vm, t->custody->name, call, method, &uid, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = bus_vm_is_open(t->vm, e);

@@ -17,7 +17,7 @@ static int open_tdi(Manager *m, sd_bus_message *call, sd_bus_message_handler_t m
         t = bus_tdi(m, sd_bus_message_get_path(call));
         if (!t)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function has been detached");
-        r = access_owner(m, t->vm, call, method, &uid, e);
+        r = access_vm(m, POLKIT_MANAGE_ANY_VM, t->vm, t->custody->name, call, method, &uid, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         *ret = t;

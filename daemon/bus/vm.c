@@ -59,17 +59,19 @@ int bus_job_new(Manager *m, enum job_kind kind, VM *vm, bool (*settle)(Job *j), 
 }
 
 enum {
+        TO_SEE,      /* and nothing else */
         CLOSING_TOO, /* also while the VM closes */
         OPEN_ONLY,
 };
 
-/* The VM of a call that its owner or root makes: 0 with it; anything else is what the method has to return. */
+/* The VM of a call by who may make it: 0 with it; anything else is what the method has to return. */
 static int open_vm(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, int when, VM **ret, uid_t *ret_uid, sd_bus_error *e) {
+        enum polkit_action action = when == TO_SEE ? POLKIT_INSPECT : POLKIT_MANAGE_ANY_VM;
         int r;
 
         r = bus_vm_of_call(m, call, ret, e);
         if (r >= 0)
-                r = access_owner(m, *ret, call, method, ret_uid, e);
+                r = access_vm(m, action, *ret, NULL, call, method, ret_uid, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         return when == OPEN_ONLY ? bus_vm_is_open(*ret, e) : 0;
@@ -139,7 +141,7 @@ static int method_destroy(sd_bus_message *call, void *userdata, sd_bus_error *e)
                 return r;
         /* What is given up is the host's to miss. */
         if (a.abandon)
-                r = access_root(userdata, call, method_destroy, e);
+                r = access_vm(userdata, POLKIT_FORCE, vm, NULL, call, method_destroy, &uid, e);
         if (a.abandon && r <= 0)
                 return r < 0 ? r : 1;
         r = bus_job_new(userdata, JOB_DESTROY, vm, destroy_settle, &j, e);
@@ -332,7 +334,7 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
         VM *vm;
         int r;
 
-        r = open_vm(userdata, call, method_describe, CLOSING_TOO, &vm, &uid, e);
+        r = open_vm(userdata, call, method_describe, TO_SEE, &vm, &uid, e);
         if (r != 0)
                 return r;
         return bus_describe_vm(vm, uid, call);

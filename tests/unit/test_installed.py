@@ -18,6 +18,7 @@ EXPECTED = """
 {data}/dbus-1/system.d/org.tdid1.conf
 {data}/tdid/policy.d/50-default.json
 {data}/tdid/schema/tdid-policy-1.schema.json
+{data}/polkit-1/actions/org.tdid1.policy
 {include}/tdi/association.h
 {include}/tdi/bdf.h
 {include}/tdi/client.h
