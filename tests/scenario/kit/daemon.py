@@ -6,6 +6,7 @@
 import ctypes
 import glob
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -40,14 +41,17 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
   </policy>
   <include>{policy}</include>
   {runner}
-  <!-- The bench's bare service, a logind and a monitor of ours. -->
+  <!-- The bench's bare service, a logind, a polkit and a monitor of ours. -->
   <policy user="root">
     <allow own="org.tdid1.Bench"/>
     <allow send_destination="org.tdid1.Bench"/>
     <allow own="org.freedesktop.login1"/>
     <allow send_destination="org.freedesktop.login1"/>
+    <allow own="org.freedesktop.PolicyKit1"/>
+    <allow send_destination="org.freedesktop.PolicyKit1"/>
     <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Monitoring"/>
   </policy>
+  {polkitd}
 </busconfig>
 """
 
@@ -70,7 +74,7 @@ class Bus:
         self.address = "unix:path=" + self.socket
         config = os.path.join(folder, "bus.conf")
         with open(config, "w", encoding="utf-8") as file:
-            file.write(BUS_CONFIG.format(socket=self.socket, policy=policy, runner=self.allowed(os.geteuid())))
+            file.write(BUS_CONFIG.format(socket=self.socket, policy=policy, runner=self.allowed(os.geteuid()), polkitd=self.polkitd()))
         with open(os.path.join(folder, "bus.log"), "wb") as log:
             self.process = subprocess.Popen(["dbus-daemon", "--config-file=" + config, "--nofork", "--nopidfile"],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_us)
@@ -90,6 +94,15 @@ class Bus:
         names = (NAME, "org.freedesktop.login1")
         rules = "".join(f'<allow own="{n}"/><allow send_destination="{n}"/>' for n in names)
         return f'<policy user="{uid}">{rules}</policy>' if uid else ""
+
+    @staticmethod
+    def polkitd():
+        """The real one, where there is one, becomes an ordinary user."""
+        try:
+            uid = pwd.getpwnam("polkitd").pw_uid
+        except KeyError:
+            return ""
+        return f'<policy user="{uid}"><allow own="org.freedesktop.PolicyKit1"/></policy>'
 
     def stop(self):
         self.process.terminate()
