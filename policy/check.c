@@ -88,14 +88,16 @@ static void check_pair(struct findings *f, const struct rule *a, const struct ru
         if (!a_covers && !b_covers)
                 return;
         if (a_denies != b_denies && a_covers && b_covers)
-                find(f, false, "contradiction", b->public.file, place_of(&b->public), "rule '%s' matches what rule '%s' (%s:%u:%u) matches, and decides otherwise: '%s', which denies, wins",
+                find(f, false, "contradiction", b->public.file, place_of(&b->public),
+                     "rule '%s' matches what rule '%s' (%s:%u:%u) matches, and decides otherwise: '%s', which denies, wins",
                      b->public.name, a->public.name, a->public.file, a->public.line, a->public.column, a_denies ? a->public.name : b->public.name);
         else if ((a_denies && a_covers) || (b_denies && b_covers))
-                find(f, false, "unreachable", loser->public.file, place_of(&loser->public), "rule '%s' never decides: whatever it matches rule '%s' (%s:%u:%u) denies",
+                find(f, false, "unreachable", loser->public.file, place_of(&loser->public),
+                     "rule '%s' never decides: whatever it matches rule '%s' (%s:%u:%u) denies",
                      loser->public.name, winner->public.name, winner->public.file, winner->public.line, winner->public.column);
         else if (a_covers && b_covers && !a_denies && !b_denies && a->public.decides == b->public.decides && b->requires == 0)
-                find(f, false, "duplicate", b->public.file, place_of(&b->public), "rule '%s' matches what rule '%s' (%s:%u:%u) matches, and allows it too", b->public.name,
-                     a->public.name, a->public.file, a->public.line, a->public.column);
+                find(f, false, "duplicate", b->public.file, place_of(&b->public),
+                     "rule '%s' matches what rule '%s' (%s:%u:%u) matches, and allows it too", b->public.name, a->public.name, a->public.file, a->public.line, a->public.column);
 }
 
 static void check_rank(struct findings *f, const struct rule *rules, size_t n) {
@@ -117,11 +119,14 @@ static void check_rule(struct findings *f, const struct rule *r) {
                 { POLICY_KEY_ACCESS, POLICY_NEEDS_VPCI, 1u << POLICY_ACCESS_VPCI, "access by vPCI, and matches handoff only" },
         };
 
-        for (unsigned i = 0; i < r->n_conditions; i++)
+        for (unsigned i = 0; i < r->n_conditions; i++) {
+                const struct condition *c = &r->conditions[i];
+
                 for (size_t k = 0; k < ARRAY_SIZE(impossible); k++)
-                        if (r->conditions[i].key == impossible[k].key && r->requires & 1u << impossible[k].what && !(r->conditions[i].bits & impossible[k].bit))
-                                find(f, false, "never-met", r->public.file, place_of(&r->public), "rule '%s' requires %s: it never allows anything", r->public.name,
-                                     impossible[k].text);
+                        if (c->key == impossible[k].key && r->requires & 1u << impossible[k].what && !(c->bits & impossible[k].bit))
+                                find(f, false, "never-met", r->public.file, place_of(&r->public), "rule '%s' requires %s: it never allows anything",
+                                     r->public.name, impossible[k].text);
+        }
 }
 
 static void check_file(struct findings *f, const struct pair *pair, const char *path, struct json_place at) {

@@ -188,7 +188,8 @@ static int parse_limits(struct reader *r, struct json_object *o, struct rule *ru
                         continue;
                 reader_enter(r, keys[l], 0);
                 if ((!bytes && !json_object_is_type(v, json_type_int)) || !parse_amount(v, &rule->limits[l]))
-                        return reader_complain(r, false, bytes ? "a limit of bytes is a number from 0, or a string such as \"512M\" or \"4G\"" : "a limit is a number from 0");
+                        return reader_complain(r, false, bytes ? "a limit of bytes is a number from 0, or a string such as \"512M\" or \"4G\"" :
+                                                                 "a limit is a number from 0");
                 reader_leave(r);
         }
         rule->has_limits = true;
@@ -354,8 +355,8 @@ static int check_names(struct reader *r, size_t first) {
         qsort(all, n, sizeof(*all), compare_names);
         for (size_t i = 1; i < n; i++)
                 if (streq(all[i]->name, all[i - 1]->name)) {
-                        e = reader_complain_at(r, (struct json_place){ all[i]->line, all[i]->column }, "there is another rule \"%s\" in this file, in line %u", all[i]->name,
-                                        all[i - 1]->line);
+                        e = reader_complain_at(r, (struct json_place){ all[i]->line, all[i]->column },
+                                               "there is another rule \"%s\" in this file, in line %u", all[i]->name, all[i - 1]->line);
                         if (!r->more)
                                 return e;
                 }

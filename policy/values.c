@@ -170,7 +170,11 @@ int pair_parse(struct reader *r, struct json_object *o, unsigned *ret) {
         if (p->n_pairs == POLICY_PAIRS_MAX)
                 return reader_complain(r, false, "more than %u different pairs of anchor and references in all rules", POLICY_PAIRS_MAX);
         pair = &p->pairs[p->n_pairs];
-        *pair = (struct pair){ .anchor = policy_strdup(p, anchor), .references = references ? policy_strdup(p, references) : NULL, .file = policy_strdup(p, r->path) };
+        *pair = (struct pair){
+                .anchor = policy_strdup(p, anchor),
+                .references = references ? policy_strdup(p, references) : NULL,
+                .file = policy_strdup(p, r->path),
+        };
         if (!pair->anchor || (references && !pair->references) || !pair->file)
                 return -ENOMEM;
         if (r->more) {
@@ -225,8 +229,8 @@ static int parse_text(struct reader *r, enum policy_key key, const char *text, s
         case POLICY_KEY_SUBSYSTEM:
         case POLICY_KEY_ID:
                 if (!parse_ids(text, key == POLICY_KEY_ID, ret))
-                        return reader_complain(r, false, key == POLICY_KEY_ID ? "\"%.64s\" is no id: write VENDOR:DEVICE, four hex digits each, or VENDOR:*" :
-                                                                                "\"%.64s\" is no id of a subsystem: write VENDOR:DEVICE, four hex digits each", text);
+                        return reader_complain(r, false, "\"%.64s\" is no id%s: write VENDOR:DEVICE, four hex digits each%s", text,
+                                               key == POLICY_KEY_ID ? "" : " of a subsystem", key == POLICY_KEY_ID ? ", or VENDOR:*" : "");
                 *ret_rank = 1u << (key == POLICY_KEY_SUBSYSTEM ? RANK_SUBSYSTEM : ret->mask == 0xffffffff ? RANK_ID : RANK_VENDOR);
                 return 0;
         case POLICY_KEY_CLASS:

@@ -39,7 +39,7 @@ static void check_place(const char *text, size_t size, const struct json_step *s
 
 #define PLACES_MAX 64 /* each is a pass over the text */
 
-static void check_places(const char *text, size_t size, struct json_step *steps, size_t n_steps, struct json_object *o, unsigned *left) { /* NOLINT(misc-no-recursion) */
+static void check_places(const char *text, size_t size, struct json_step *steps, size_t n_steps, struct json_object *o, unsigned *left) {
         if (*left == 0)
                 return;
         --*left;
