@@ -237,7 +237,7 @@ static void check_requirements(struct policy_decision *d, const struct gathering
 
 static void write_text(struct policy_decision *d, const struct policy_facts *f) {
         const struct policy_rule *r = d->rule;
-        char missing[320], more[32] = "";
+        char missing[900], more[32] = "";
 
         if (d->is_default) {
                 if (d->verdict == POLICY_ALLOW)
@@ -429,7 +429,7 @@ static const struct policy_proof *find_proof(const struct policy_need *n, const 
 
 static char *describe_need(const struct policy_need *n, const struct policy_facts *f, char *buf, size_t size) {
         const struct policy_proof *proof = find_proof(n, f);
-        char why[160];
+        char why[700];
 
         if (!proof)
                 snprintf(why, sizeof(why), "there is none");

@@ -69,7 +69,7 @@ static struct json_object *limits_to_json(const struct policy_limits *limits) {
 
 static struct json_object *unmet_to_json(const struct policy_decision *d, const struct policy_facts *facts) {
         struct json_object *list = json_new_array();
-        char text[512];
+        char text[1536];
 
         for (size_t i = 0; i < d->n_unmet; i++) {
                 struct json_object *o = json_new();
@@ -210,7 +210,7 @@ static struct json_object *suggest_require(const struct policy_facts *f) {
 struct json_object *policy_suggest(const struct policy_facts *f, bool owner, const char *digest) {
         struct json_object *o = json_new(), *rules = json_new_array(), *rule = json_new(), *require = suggest_require(f);
         const struct tdi_bdf where = { .domain = (uint16_t) (f->bdf >> 16), .bus = (uint8_t) (f->bdf >> 8), .devfn = (uint8_t) f->bdf };
-        char bdf[TDI_BDF_MAX], name[64], text[512];
+        char bdf[TDI_BDF_MAX], name[64], text[1536];
         bool required = json_object_object_length(require) > 0;
 
         tdi_bdf_format(where, bdf);

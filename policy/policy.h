@@ -240,7 +240,7 @@ struct policy_decision {
         } close[POLICY_CLOSE_MAX];
         size_t n_close;
 
-        char text[512]; /* one sentence, without a full stop, fit for an error message */
+        char text[1536]; /* one sentence, without a full stop, fit for an error message */
 };
 
 /* Allocates nothing, cannot fail, and takes time in proportion to the number of rules. */

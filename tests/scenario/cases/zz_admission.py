@@ -235,7 +235,7 @@ def evidence_gate(t):
 def evidence_reload(t):
     """The policy is another one when the evidence has come: what that wants counts."""
     # Some bytes of a chain at a time: it takes a second or two.
-    bdf, responder = start_with_evidence(t, portion=4, chain_length=4)
+    bdf, responder = start_with_evidence(t, portion=4, chain_length=4, fault="fine-not-ready")
     references = write_json(t, "references.json", responder.references())
     other = write_json(t, "other.json", responder.references(name="other"))
     proven = wanting(responder, references, bdf)
@@ -253,7 +253,7 @@ def evidence_reload(t):
                 errors.append(error)
         thread = threading.Thread(target=attach)
         thread.start()
-        time.sleep(0.7)
+        time.sleep(0.5)
         policy(t, rule)
         reload(t)
         thread.join()
