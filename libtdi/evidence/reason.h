@@ -94,7 +94,10 @@ struct evidence_why {
 
 /* Fills in @why unless it is NULL or filled in already. Return: -EBADMSG, always, for `return evidence_refuse(…)`. */
 int evidence_refuse(struct evidence_why *why, enum evidence_reason reason, const char *format, ...) _printf_(3, 4);
-/* What it returns is plain where it is called: static analysis looks at one file at a time. */
-#define evidence_refuse(...) (evidence_refuse(__VA_ARGS__), -EBADMSG)
+/* That it always fails is to be seen where it is called: static analysis looks at one file at a time. */
+static inline int evidence_refused(_unused_ int r) {
+        return -EBADMSG;
+}
+#define evidence_refuse(...) evidence_refused(evidence_refuse(__VA_ARGS__))
 
 #endif

@@ -58,6 +58,8 @@ static const char *flags_contradiction(uint32_t f, uint8_t version) {
 
         if ((f & SPDM_CAP_MEAS) == SPDM_CAP_MEAS)
                 return "MEAS_CAP is 3, which is reserved";
+        if ((f & SPDM_CAP_MEAS_FRESH) && !(f & SPDM_CAP_MEAS))
+                return "MEAS_FRESH_CAP without MEAS_CAP";
         if ((f & SPDM_CAP_PSK) == SPDM_CAP_PSK)
                 return "PSK_CAP is 3, which is reserved";
         if (session && !(f & (SPDM_CAP_ENCRYPT | SPDM_CAP_MAC)))
@@ -70,6 +72,8 @@ static const char *flags_contradiction(uint32_t f, uint8_t version) {
                 return "signatures without CERT_CAP and PUB_KEY_ID_CAP";
         if (version == SPDM_1_1 && (f & SPDM_CAP_MUT_AUTH) && !(f & SPDM_CAP_ENCAP))
                 return "MUT_AUTH_CAP without ENCAP_CAP";
+        if (version >= SPDM_1_3 && !session && (f & SPDM_CAP_EVENT))
+                return "EVENT_CAP without KEY_EX_CAP and PSK_CAP";
         if (version >= SPDM_1_3 && (f & SPDM_CAP_EP_INFO) == SPDM_CAP_EP_INFO)
                 return "EP_INFO_CAP is 3, which is reserved";
         if (version >= SPDM_1_3 && (f & SPDM_CAP_MULTI_KEY) == SPDM_CAP_MULTI_KEY)

@@ -44,7 +44,7 @@ def grow(size, by=1):
 
 # ---- the way ----
 
-Fault("silence", "never answers CHALLENGE", after=lambda c, q, r: None if q[1] == CHALLENGE else r)
+Fault("silence", "never answers CHALLENGE (QEMU waits for it, and its VM with it)", after=lambda c, q, r: None if q[1] == CHALLENGE else r)
 Fault("hang-up", "closes the connection at GET_CERTIFICATE", after=lambda c, q, r: "close" if q[1] == GET_CERTIFICATE else r)
 Fault("object-too-long", "a DOE object of 2^18 double words", after=lambda c, q, r: "too-long" if q[1] == GET_DIGESTS else r)
 Fault("frame-type", "a DOE object of another type", after=lambda c, q, r: "other-type" if q[1] == GET_DIGESTS else r)
