@@ -279,7 +279,9 @@ class Connection:
         need(summary == 0 or self.config.flags & MEAS)
         response = self._header(CHALLENGE, slot, self.slot_mask()) + self.digest(self.chain(slot)) + os.urandom(32)
         if summary:
-            response += self.digest(b"".join(self._block(m, False) for m in self.config.measurements if summary == 0xff or m.get("tcb")))
+            digest = self.digest(b"".join(self._block(m, False) for m in self.config.measurements if summary == 0xff or m.get("tcb")))
+            hook = self.device.hook("summary")
+            response += hook(self, digest) if hook else digest
         response += self._tail(request[36:])
         response += self.sign(slot, "responder-challenge_auth signing", self.a + self.b + request + response)
         self.b, self.authenticated = b"", True

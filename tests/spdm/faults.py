@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the test responder can do wrong, by name. A fault changes a response, comes before it, signs something else, or is in the chain."""
+"""What the test responder can do wrong, by name. A fault changes a response, comes before it, signs something else, or is in what is signed."""
 import os
 
 from device import (BUSY, CHAL, CHALLENGE, CERT, GET_CAPABILITIES, GET_CERTIFICATE, GET_DIGESTS, GET_MEASUREMENTS, GET_VERSION, INVALID_REQUEST, MEAS_NO_SIG, MEAS_SIG,
@@ -9,8 +9,9 @@ FAULTS = {}
 
 
 class Fault:
-    def __init__(self, name, about, before=None, after=None, sign=None, chain=None, config=None):
-        self.name, self.about, self.before, self.after, self.sign, self.chain, self.config = name, about, before, after, sign, chain, config or {}
+    def __init__(self, name, about, before=None, after=None, sign=None, chain=None, summary=None, config=None):
+        self.name, self.about, self.before, self.after, self.sign = name, about, before, after, sign
+        self.chain, self.summary, self.config = chain, summary, config or {}
         FAULTS[name] = self
 
 
@@ -257,7 +258,9 @@ after("measurement-trailing", M, "bytes behind the signature", grow(0, 9))
 after("measurement-short", M, "ends within the nonce", lambda c, q, r: r[:8 + int.from_bytes(r[5:8], "little") + 10])
 Fault("measurement-refused", "ERROR(InvalidRequest) for every GET_MEASUREMENTS", before=lambda c, q: c.error(INVALID_REQUEST) if q[1] == M else None)
 
-# ---- in the chain, for the verifier ----
+# ---- for the verifier ----
+
+Fault("measurement-summary", "CHALLENGE_AUTH has a summary of other measurements, well signed", summary=lambda c, digest: bytes(len(digest)))
 
 for _name, _about in {
     "expired": "the leaf was valid until yesterday",
