@@ -258,10 +258,11 @@ class Connection:
             prefix = f"dmtf-spdm-v{self.version >> 4}.{self.version & 15}.*".encode() * 4
             digest = self.digest(prefix + context.encode().rjust(36, b"\0") + digest)
         kind, size = self.config.asym.split("-")
-        if kind == "ecdsa" or not hasattr(key, "key_size") or isinstance(key, ec.EllipticCurvePrivateKey):
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            # A key that is not of the algorithm (there is a fault for that) gives numbers of another size.
+            width = COORDINATES[size] if size in COORDINATES else int(size) // 16
             r, s = utils.decode_dss_signature(key.sign(digest, ec.ECDSA(utils.Prehashed(algorithm))))
-            width = COORDINATES.get(size, 0)
-            return r.to_bytes(width or 128, "big") + s.to_bytes(width or int(size) // 8 - 128, "big")
+            return b"".join((n % (1 << 8 * width)).to_bytes(width, "big") for n in (r, s))
         pad = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size) if kind == "rsapss" else padding.PKCS1v15()
         return key.sign(digest, pad, utils.Prehashed(algorithm))
 

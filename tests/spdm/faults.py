@@ -39,8 +39,8 @@ def put(at, *values):
     return change
 
 
-def grow(size, by=1):
-    return lambda c, q, r: r[:size] if by == 0 else r + bytes([0xa5]) * by
+def grow(by):
+    return lambda c, q, r: r + bytes([0xa5]) * by
 
 
 # ---- the way ----
@@ -79,7 +79,7 @@ after("draft-version", GET_VERSION, "offers a draft of 1.3 only", lambda c, q, r
 after("no-versions", GET_VERSION, "VERSION without entries", lambda c, q, r: bytes.fromhex("100400000000"))
 after("version-count", GET_VERSION, "VERSION with fewer entries than it says", put(5, 9))
 after("version-header", GET_VERSION, "VERSION with 1.1 in its header", put(0, 0x11))
-after("version-trailing", GET_VERSION, "VERSION with bytes behind its entries", grow(0, 5))
+after("version-trailing", GET_VERSION, "VERSION with bytes behind its entries", grow(5))
 after("downgrade", GET_VERSION, "somebody on the way takes 1.2 and 1.3 out of VERSION", lambda c, q, r: bytes.fromhex("100400000001") + b"\x00\x11")
 after("version-downgrade", GET_CAPABILITIES, "CAPABILITIES with a lower version than it was asked for", lambda c, q, r: b"\x11" + r[1:])
 
@@ -95,7 +95,7 @@ def _resynch_downgrade(connection, request, response):
 Fault("resynch-downgrade", "RequestResynch, and then only 1.1 is left", after=_resynch_downgrade)
 after("capabilities-version", GET_CAPABILITIES, "CAPABILITIES with a version of no one's", put(0, 0x14))
 after("capabilities-short", GET_CAPABILITIES, "CAPABILITIES in the form of 1.1", lambda c, q, r: r[:12])
-after("capabilities-trailing", GET_CAPABILITIES, "CAPABILITIES with eight bytes too many", grow(0, 8))
+after("capabilities-trailing", GET_CAPABILITIES, "CAPABILITIES with eight bytes too many", grow(8))
 after("ct-exponent", GET_CAPABILITIES, "CTExponent 0xff", put(5, 0xff))
 after("ct-exponent-30", GET_CAPABILITIES, "CTExponent 30: 18 minutes", put(5, 30))
 after("flags-reserved", GET_CAPABILITIES, "MEAS_CAP 3", put(8, 0x1e))
@@ -137,7 +137,7 @@ after("digest-mismatch", GET_DIGESTS, "the digest is not the chain's", lambda c,
 after("certificate-slot", GET_CERTIFICATE, "the answer is about slot 3", put(2, 3))
 after("over-long-portion", GET_CERTIFICATE, "a portion longer than what was asked for", lambda c, q, r: r[:4] + le(2000, 2) + b"\0\0" + bytes(2000))
 after("portion-length", GET_CERTIFICATE, "a portion shorter than it says", lambda c, q, r: r[:-40])
-after("certificate-trailing", GET_CERTIFICATE, "a portion longer than it says", grow(0, 4))
+after("certificate-trailing", GET_CERTIFICATE, "a portion longer than it says", grow(4))
 after("empty-chain", GET_CERTIFICATE, "a chain of no bytes", lambda c, q, r: r[:4] + bytes(4))
 after("chain-too-long", GET_CERTIFICATE, "a chain of more than 64 KiB", put(6, 0xff, 0xff))
 
@@ -183,7 +183,7 @@ after("short-signature", CHALLENGE, "ends within the signature", lambda c, q, r:
 after("challenge-slot", CHALLENGE, "the answer is about slot 2", put(2, 2))
 after("challenge-mask", CHALLENGE, "the slot has no chain all of a sudden", put(3, 0))
 after("chain-hash", CHALLENGE, "the hash of another chain", put(4, 1, 2, 3, 4))
-after("challenge-trailing", CHALLENGE, "bytes behind the signature", grow(0, 7))
+after("challenge-trailing", CHALLENGE, "bytes behind the signature", grow(7))
 after("challenge-version", CHALLENGE, "signs with 1.1 in the header", put(0, 0x11))
 after("challenge-context", CHALLENGE, "the context of another request", lambda c, q, r: r[:-104] + bytes(8) + r[-96:])
 
@@ -254,7 +254,7 @@ def _digest_size(connection, _request, response):
 after("digest-size", M, "a digest of 20 bytes", _digest_size)
 after("measurement-opaque", M, "opaque data longer than the message",
       lambda c, q, r: r[:8 + int.from_bytes(r[5:8], "little") + 32] + le(900, 2) + r[8 + int.from_bytes(r[5:8], "little") + 34:])
-after("measurement-trailing", M, "bytes behind the signature", grow(0, 9))
+after("measurement-trailing", M, "bytes behind the signature", grow(9))
 after("measurement-short", M, "ends within the nonce", lambda c, q, r: r[:8 + int.from_bytes(r[5:8], "little") + 10])
 Fault("measurement-refused", "ERROR(InvalidRequest) for every GET_MEASUREMENTS", before=lambda c, q: c.error(INVALID_REQUEST) if q[1] == M else None)
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Asks a responder on a port of this machine, or a function by its config file in sysfs, for its evidence, checks the signatures with the leaves as they come, and prints one line of
- * JSON: the reason ("ok"), the text, and what was negotiated. Chains are not verified. For test_spdm.py and for trying out responders.
+ * Asks a responder on a port of this machine, or a function by its config file in sysfs, for its evidence, checks the signatures with the
+ * leaves as they come, and prints one line of JSON: the reason ("ok"), the text, and what was negotiated. Chains are not verified. For
+ * test_spdm.py and for trying out responders.
  */
 #include <getopt.h>
 #include <openssl/x509.h>
