@@ -161,7 +161,8 @@ static int receive(struct mailbox *m, uint8_t type, uint8_t *response, size_t ma
                 if (i + 4 == size) {
                         r = get(m, STATUS, &status);
                         if (r == 0 && (!(status & STATUS_READY) || status & STATUS_ERROR))
-                                r = evidence_refuse(m->why, EVIDENCE_SHORT, "DOE mailbox at 0x%x: the object ends before its %zu bytes (status 0x%08x)", m->offset, size,
+                                r = evidence_refuse(m->why, EVIDENCE_SHORT,
+                                                    "DOE mailbox at 0x%x: the object ends before its %zu bytes (status 0x%08x)", m->offset, size,
                                                     status);
                 }
                 if (r == 0)
@@ -173,7 +174,8 @@ static int receive(struct mailbox *m, uint8_t type, uint8_t *response, size_t ma
         if (r < 0)
                 return r;
         if (status & (STATUS_READY | STATUS_ERROR))
-                return evidence_refuse(m->why, EVIDENCE_TRAILING, "DOE mailbox at 0x%x: status 0x%08x behind an object of %zu bytes", m->offset, status, size);
+                return evidence_refuse(m->why, EVIDENCE_TRAILING, "DOE mailbox at 0x%x: status 0x%08x behind an object of %zu bytes", m->offset,
+                                       status, size);
         *ret_size = size;
         return 0;
 }
@@ -228,7 +230,8 @@ static int discover(struct mailbox *m, uint8_t type) {
                         return 1;
                 next = answer[3];
                 if (next != 0 && next <= index)
-                        return evidence_refuse(m->why, EVIDENCE_TRANSPORT, "DOE mailbox at 0x%x: discovery of index %u leads back to %u", m->offset, index, next);
+                        return evidence_refuse(m->why, EVIDENCE_TRANSPORT, "DOE mailbox at 0x%x: discovery of index %u leads back to %u", m->offset,
+                                               index, next);
                 index = next;
         } while (index != 0);
         return 0;

@@ -88,9 +88,11 @@ static int respond_if_ready(struct spdm_exchange *x, struct evidence_why *why) {
                 if (x->response_size < 8)
                         return spdm_short(why, "ERROR(ResponseNotReady)", 8, x->response_size);
                 if (x->request[1] == SPDM_GET_VERSION || x->request[1] == SPDM_GET_CAPABILITIES || x->request[1] == SPDM_NEGOTIATE_ALGORITHMS)
-                        return evidence_refuse(why, EVIDENCE_NOT_READY, "request 0x%02x: ERROR(ResponseNotReady), which is not allowed here", x->request[1]);
+                        return evidence_refuse(why, EVIDENCE_NOT_READY, "request 0x%02x: ERROR(ResponseNotReady), which is not allowed here",
+                                               x->request[1]);
                 if (p[5] != x->request[1])
-                        return evidence_refuse(why, EVIDENCE_NOT_READY, "request 0x%02x: ERROR(ResponseNotReady) about the request 0x%02x", x->request[1], p[5]);
+                        return evidence_refuse(why, EVIDENCE_NOT_READY, "request 0x%02x: ERROR(ResponseNotReady) about the request 0x%02x",
+                                               x->request[1], p[5]);
                 if (p[4] > SPDM_RDT_EXPONENT_MAX)
                         return evidence_refuse(why, EVIDENCE_NOT_READY, "request 0x%02x: RDTExponent is %u, expected at most %u", x->request[1], p[4],
                                                SPDM_RDT_EXPONENT_MAX);
@@ -134,7 +136,8 @@ int spdm_ask(struct spdm_exchange *x, const uint8_t *tolerated, struct spdm_read
                 }
                 /* A device that has settled on no version yet may speak 1.0. */
                 if (x->response[0] != x->n.version && x->response[0] != SPDM_1_0 && x->response[2] != SPDM_ERROR_VERSION_MISMATCH)
-                        return evidence_refuse(why, EVIDENCE_WRONG_VERSION, "ERROR: version 0x%02x in the header, expected 0x%02x", x->response[0], x->n.version);
+                        return evidence_refuse(why, EVIDENCE_WRONG_VERSION, "ERROR: version 0x%02x in the header, expected 0x%02x", x->response[0],
+                                               x->n.version);
                 if (x->response[2] != SPDM_ERROR_BUSY)
                         return error(x, tolerated, why);
                 r = busy(x, why);

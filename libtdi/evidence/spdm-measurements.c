@@ -29,10 +29,11 @@ static int value_check(const struct spdm_block *block, const struct spdm_negotia
         if (block->value_type & VALUE_RAW)
                 return 0;
         if (!n->measurement_hash)
-                return evidence_refuse(why, EVIDENCE_BLOCK_FORM, "MEASUREMENTS: index %u is a digest, though only raw bit streams were negotiated", block->index);
+                return evidence_refuse(why, EVIDENCE_BLOCK_FORM, "MEASUREMENTS: index %u is a digest, though only raw bit streams were negotiated",
+                                       block->index);
         if (block->size != n->measurement_hash->size)
-                return evidence_refuse(why, EVIDENCE_BLOCK_FORM, "MEASUREMENTS: index %u is a digest of %zu bytes, expected %zu (%s)", block->index, block->size,
-                                       n->measurement_hash->size, n->measurement_hash->name);
+                return evidence_refuse(why, EVIDENCE_BLOCK_FORM, "MEASUREMENTS: index %u is a digest of %zu bytes, expected %zu (%s)", block->index,
+                                       block->size, n->measurement_hash->size, n->measurement_hash->name);
         return 0;
 }
 
@@ -46,11 +47,13 @@ static int block_read(struct spdm_reader *record, const struct spdm_negotiated *
         if (p[0] == 0 || p[0] == 0xff)
                 return evidence_refuse(why, EVIDENCE_BLOCK_INDEX, "MEASUREMENTS: a block has the index %u, which is reserved", p[0]);
         if (p[1] != SPDM_MEASUREMENT_SPECIFICATION_DMTF)
-                return evidence_refuse(why, EVIDENCE_BLOCK_FORM, "MEASUREMENTS: index %u is of the specification 0x%02x, expected 0x01 (DMTF)", p[0], p[1]);
+                return evidence_refuse(why, EVIDENCE_BLOCK_FORM, "MEASUREMENTS: index %u is of the specification 0x%02x, expected 0x01 (DMTF)", p[0],
+                                       p[1]);
         size = spdm_get16(p + 2);
         value = spdm_take(record, size);
         if (!value)
-                return evidence_refuse(why, EVIDENCE_RECORD_LENGTH, "MEASUREMENTS: index %u has %zu bytes, the record only %zu more", p[0], size, record->left);
+                return evidence_refuse(why, EVIDENCE_RECORD_LENGTH, "MEASUREMENTS: index %u has %zu bytes, the record only %zu more", p[0], size,
+                                       record->left);
         if (size < VALUE_HEADER || spdm_get16(value + 1) != size - VALUE_HEADER)
                 return evidence_refuse(why, EVIDENCE_BLOCK_FORM, "MEASUREMENTS: index %u has %zu bytes for a value of %u and its header of %u", p[0], size,
                                        size < VALUE_HEADER ? 0 : spdm_get16(value + 1), VALUE_HEADER);
@@ -102,8 +105,8 @@ int spdm_measurements_read(struct spdm_reader *r, const struct spdm_negotiated *
         if (!p)
                 return spdm_short(why, "MEASUREMENTS", 8, SPDM_HEADER + r->left);
         if (operation == SPDM_MEASURE_ALL ? p[0] == 0 : p[0] != wanted)
-                return evidence_refuse(why, EVIDENCE_BLOCK_COUNT, "MEASUREMENTS: %u blocks, expected %s%u", p[0], operation == SPDM_MEASURE_ALL ? "at least " : "",
-                                       wanted);
+                return evidence_refuse(why, EVIDENCE_BLOCK_COUNT, "MEASUREMENTS: %u blocks, expected %s%u", p[0],
+                                       operation == SPDM_MEASURE_ALL ? "at least " : "", wanted);
         length = p[1] | (size_t) spdm_get16(p + 2) << 8;
         record = (struct spdm_reader){ r->p, length };
         if (!spdm_take(r, length))

@@ -97,7 +97,8 @@ static int sizes_read(struct spdm_reader *r, struct spdm_negotiated *n, struct e
                 return evidence_refuse(why, EVIDENCE_CAPABILITY, "CAPABILITIES: MaxSPDMmsgSize %u is less than DataTransferSize %u", n->max_message_size,
                                        n->data_transfer_size);
         if (!(n->flags & SPDM_CAP_CHUNK) && n->max_message_size != n->data_transfer_size)
-                return evidence_refuse(why, EVIDENCE_CAPABILITY, "CAPABILITIES: MaxSPDMmsgSize %u is not DataTransferSize %u, though there is no CHUNK_CAP",
+                return evidence_refuse(why, EVIDENCE_CAPABILITY,
+                                       "CAPABILITIES: MaxSPDMmsgSize %u is not DataTransferSize %u, though there is no CHUNK_CAP",
                                        n->max_message_size, n->data_transfer_size);
         return 0;
 }
@@ -125,7 +126,8 @@ int spdm_capabilities_read(struct spdm_reader *r, bool asked_algorithms, struct 
         n->ct_exponent = p[1];
         n->flags = spdm_get32(p + 4);
         if (n->ct_exponent > SPDM_CT_EXPONENT_MAX)
-                return evidence_refuse(why, EVIDENCE_CT_EXPONENT, "CAPABILITIES: CTExponent is %u, expected at most %u", n->ct_exponent, SPDM_CT_EXPONENT_MAX);
+                return evidence_refuse(why, EVIDENCE_CT_EXPONENT, "CAPABILITIES: CTExponent is %u, expected at most %u", n->ct_exponent,
+                                       SPDM_CT_EXPONENT_MAX);
         contradiction = flags_contradiction(n->flags, n->version);
         if (contradiction)
                 return evidence_refuse(why, EVIDENCE_CAPABILITY, "CAPABILITIES: the flags 0x%08x contradict each other: %s", n->flags, contradiction);
@@ -198,10 +200,12 @@ int spdm_algorithms_read(struct spdm_reader *r, const struct spdm_offer *offer, 
         if (!spdm_take(r, fixed - SPDM_HEADER))
                 return spdm_short(why, "ALGORITHMS", fixed, SPDM_HEADER + r->left);
         if (p[32] > offer->ext_asyms || p[33] > offer->ext_hashes || p[32] > 1 || p[33] > 1)
-                return evidence_refuse(why, EVIDENCE_ALGORITHM_SELECTION, "ALGORITHMS: %u extended signature algorithms and %u hashes selected, offered were %u and %u",
+                return evidence_refuse(why, EVIDENCE_ALGORITHM_SELECTION,
+                                       "ALGORITHMS: %u extended signature algorithms and %u hashes selected, offered were %u and %u",
                                        p[32], p[33], offer->ext_asyms, offer->ext_hashes);
         if (tables > offer->tables)
-                return evidence_refuse(why, EVIDENCE_ALGORITHM_SELECTION, "ALGORITHMS: %zu algorithm structures, asked for were %u", tables, offer->tables);
+                return evidence_refuse(why, EVIDENCE_ALGORITHM_SELECTION, "ALGORITHMS: %zu algorithm structures, asked for were %u", tables,
+                                       offer->tables);
         size = fixed + 4 * (size_t) (p[32] + p[33]);
         if (!spdm_take(r, size - fixed))
                 return spdm_short(why, "ALGORITHMS: extended algorithms", size, fixed + r->left);
@@ -212,12 +216,13 @@ int spdm_algorithms_read(struct spdm_reader *r, const struct spdm_offer *offer, 
                 if (!table || !spdm_take(r, extended))
                         return spdm_short(why, "ALGORITHMS: algorithm structures", 4 + extended, r->left);
                 if (table[1] >> 4 != 2)
-                        return evidence_refuse(why, EVIDENCE_ALGORITHM_SELECTION, "ALGORITHMS: structure %zu has %u bytes of fixed algorithms, expected 2", i,
-                                               table[1] >> 4);
+                        return evidence_refuse(why, EVIDENCE_ALGORITHM_SELECTION,
+                                               "ALGORITHMS: structure %zu has %u bytes of fixed algorithms, expected 2", i, table[1] >> 4);
                 size += 4 + extended;
         }
         if (spdm_get16(p + 4) != size)
-                return evidence_refuse(why, EVIDENCE_ALGORITHM_SELECTION, "ALGORITHMS: the length says %u, its parts have %zu bytes", spdm_get16(p + 4), size);
+                return evidence_refuse(why, EVIDENCE_ALGORITHM_SELECTION, "ALGORITHMS: the length says %u, its parts have %zu bytes",
+                                       spdm_get16(p + 4), size);
         return selections_read(p, offer, n, why);
 }
 
@@ -243,7 +248,8 @@ int spdm_digests_read(struct spdm_reader *r, const struct spdm_negotiated *n, st
         return 0;
 }
 
-int spdm_certificate_read(struct spdm_reader *r, const struct spdm_negotiated *n, uint8_t slot, size_t max, struct spdm_portion *ret, struct evidence_why *why) {
+int spdm_certificate_read(struct spdm_reader *r, const struct spdm_negotiated *n, uint8_t slot, size_t max, struct spdm_portion *ret,
+                          struct evidence_why *why) {
         struct spdm_portion portion;
         const uint8_t *header, *p;
         int e;
@@ -280,14 +286,15 @@ int spdm_tail_read(struct spdm_reader *r, const struct spdm_negotiated *n, const
         if (opaque > SPDM_OPAQUE_MAX)
                 return evidence_refuse(why, EVIDENCE_OPAQUE_LENGTH, "%s: %zu bytes of opaque data, expected at most %u", name, opaque, SPDM_OPAQUE_MAX);
         if (r->left < opaque + echo)
-                return evidence_refuse(why, opaque ? EVIDENCE_OPAQUE_LENGTH : EVIDENCE_SHORT, "%s: %zu bytes of opaque data and %zu of context, but only %zu are there",
-                                       name, opaque, echo, r->left);
+                return evidence_refuse(why, opaque ? EVIDENCE_OPAQUE_LENGTH : EVIDENCE_SHORT,
+                                       "%s: %zu bytes of opaque data and %zu of context, but only %zu are there", name, opaque, echo, r->left);
         rest = r->left - opaque - echo;
         /* Up to three bytes may be what the transport fills up with. */
         if (is_signed && rest < 4)
                 return evidence_refuse(why, EVIDENCE_NO_SIGNATURE, "%s: ends where the signature should be", name);
         if (is_signed && rest < n->asym->signature_size)
-                return evidence_refuse(why, opaque ? EVIDENCE_OPAQUE_LENGTH : EVIDENCE_SHORT, "%s: %zu bytes of opaque data leave %zu for the signature, expected %zu",
+                return evidence_refuse(why, opaque ? EVIDENCE_OPAQUE_LENGTH : EVIDENCE_SHORT,
+                                       "%s: %zu bytes of opaque data leave %zu for the signature, expected %zu",
                                        name, opaque, rest, n->asym->signature_size);
         (void) spdm_take(r, opaque);
         p = spdm_take(r, echo);

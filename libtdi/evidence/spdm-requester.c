@@ -58,19 +58,23 @@ static int get_version(struct requester *q) {
                         q->x.n.version = v;
                         return 0;
                 }
-        return evidence_refuse(q->why, EVIDENCE_NO_VERSION, "VERSION: none of its %zu versions is from %u.%u to %u.%u; the first is 0x%04x", versions.n, low >> 4,
-                               low & 0xfu, high >> 4, high & 0xfu, spdm_get16(versions.entries));
+        return evidence_refuse(q->why, EVIDENCE_NO_VERSION, "VERSION: none of its %zu versions is from %u.%u to %u.%u; the first is 0x%04x",
+                               versions.n, low >> 4, low & 0xfu, high >> 4, high & 0xfu, spdm_get16(versions.entries));
 }
 
 static int capabilities_check(struct requester *q) {
         const struct spdm_wanted *w = q->wanted;
         uint32_t flags = q->x.n.flags;
-        const char *lacks = !(flags & SPDM_CAP_CERT)                                              ? "CERT_CAP: there are no certificates"
-                            : w->challenge && !(flags & SPDM_CAP_CHAL)                            ? "CHAL_CAP: it cannot be challenged"
-                            : w->measure && !(flags & SPDM_CAP_MEAS)                              ? "MEAS_CAP: there are no measurements"
-                            : q->x.n.version >= SPDM_1_3 && (flags & SPDM_CAP_MULTI_KEY_ONLY)     ? "any way to be asked without several keys (MULTI_KEY_CAP is 1)"
-                                                                                                  : NULL;
+        const char *lacks = NULL;
 
+        if (!(flags & SPDM_CAP_CERT))
+                lacks = "CERT_CAP: there are no certificates";
+        else if (w->challenge && !(flags & SPDM_CAP_CHAL))
+                lacks = "CHAL_CAP: it cannot be challenged";
+        else if (w->measure && !(flags & SPDM_CAP_MEAS))
+                lacks = "MEAS_CAP: there are no measurements";
+        else if (q->x.n.version >= SPDM_1_3 && flags & SPDM_CAP_MULTI_KEY_ONLY)
+                lacks = "any way to be asked without several keys (MULTI_KEY_CAP is 1)";
         if (lacks)
                 return evidence_refuse(q->why, EVIDENCE_CAPABILITY, "CAPABILITIES: the flags 0x%08x lack %s", flags, lacks);
         if (w->measure && w->sign_measurements && !(flags & SPDM_CAP_MEAS_SIG))
@@ -158,7 +162,8 @@ static int get_digests_again(struct requester *q) {
                 return e;
         for (unsigned i = 0; i < EVIDENCE_SLOTS; i++)
                 if (d.mask != q->mask || (d.digests[i] && memcmp(d.digests[i], q->digests[i], q->x.n.hash->size) != 0))
-                        return evidence_refuse(q->why, EVIDENCE_CHAIN_CHANGED, "DIGESTS: slots 0x%02x, and another digest for slot %u than at the start (slots 0x%02x)",
+                        return evidence_refuse(q->why, EVIDENCE_CHAIN_CHANGED,
+                                               "DIGESTS: slots 0x%02x, and another digest for slot %u than at the start (slots 0x%02x)",
                                                d.mask, i, q->mask);
         return 0;
 }
@@ -200,9 +205,10 @@ static int chain_check(struct requester *q, uint8_t slot, const struct spdm_log 
         if (e < 0)
                 return e;
         if (again.digests[slot] && memcmp(again.digests[slot], digest, size) == 0)
-                return evidence_refuse(q->why, EVIDENCE_CHAIN_CHANGED, "slot %u: the chain of %zu bytes changed between its digest and its last portion", slot, chain->size);
-        return evidence_refuse(q->why, EVIDENCE_DIGEST_MISMATCH, "slot %u: the chain of %zu bytes begins %s 0x%02x%02x, DIGESTS says 0x%02x%02x", slot, chain->size,
-                               hash->name, digest[0], digest[1], q->digests[slot][0], q->digests[slot][1]);
+                return evidence_refuse(q->why, EVIDENCE_CHAIN_CHANGED,
+                                       "slot %u: the chain of %zu bytes changed between its digest and its last portion", slot, chain->size);
+        return evidence_refuse(q->why, EVIDENCE_DIGEST_MISMATCH, "slot %u: the chain of %zu bytes begins %s 0x%02x%02x, DIGESTS says 0x%02x%02x",
+                               slot, chain->size, hash->name, digest[0], digest[1], q->digests[slot][0], q->digests[slot][1]);
 }
 
 static int get_chain(struct requester *q, uint8_t slot, struct spdm_log *chain) {
@@ -219,13 +225,16 @@ static int get_chain(struct requester *q, uint8_t slot, struct spdm_log *chain) 
                         if (total == 0)
                                 return evidence_refuse(q->why, EVIDENCE_EMPTY_SLOT, "CERTIFICATE: slot %u has a chain of no bytes", slot);
                         if (total > SPDM_CHAIN_MAX)
-                                return evidence_refuse(q->why, EVIDENCE_TOO_LONG, "CERTIFICATE: slot %u has a chain of %zu bytes, expected at most %u", slot, total,
+                                return evidence_refuse(q->why, EVIDENCE_TOO_LONG,
+                                                       "CERTIFICATE: slot %u has a chain of %zu bytes, expected at most %u", slot, total,
                                                        SPDM_CHAIN_MAX);
                 }
                 if (p.size == 0)
-                        return evidence_refuse(q->why, EVIDENCE_PORTION, "CERTIFICATE: slot %u has an empty portion at %zu of %zu", slot, chain->size, total);
+                        return evidence_refuse(q->why, EVIDENCE_PORTION, "CERTIFICATE: slot %u has an empty portion at %zu of %zu", slot, chain->size,
+                                               total);
                 if (chain->size + p.size + p.remainder != total)
-                        return evidence_refuse(q->why, EVIDENCE_PORTION, "CERTIFICATE: slot %u at %zu has %zu bytes and %zu behind them, expected %zu in all", slot,
+                        return evidence_refuse(q->why, EVIDENCE_PORTION,
+                                               "CERTIFICATE: slot %u at %zu has %zu bytes and %zu behind them, expected %zu in all", slot,
                                                chain->size, p.size, p.remainder, total);
                 e = spdm_log_add(chain, p.data, p.size);
                 if (e < 0)
@@ -233,7 +242,8 @@ static int get_chain(struct requester *q, uint8_t slot, struct spdm_log *chain) 
                 if (p.remainder == 0)
                         return chain_check(q, slot, chain);
         }
-        return evidence_refuse(q->why, EVIDENCE_PORTION, "CERTIFICATE: slot %u has more than %u portions, at %zu of %zu bytes", slot, PORTIONS_MAX, chain->size, total);
+        return evidence_refuse(q->why, EVIDENCE_PORTION, "CERTIFICATE: slot %u has more than %u portions, at %zu of %zu bytes", slot, PORTIONS_MAX,
+                               chain->size, total);
 }
 
 static int get_chains(struct requester *q) {
@@ -354,7 +364,8 @@ static int measure_unknown(struct requester *q) {
         if (e < 0)
                 return e;
         if (count == 0 || count == UINT8_MAX)
-                return evidence_refuse(q->why, count ? EVIDENCE_BLOCK_COUNT : EVIDENCE_NO_MEASUREMENTS, "MEASUREMENTS: the device says that it has %u", count);
+                return evidence_refuse(q->why, count ? EVIDENCE_BLOCK_COUNT : EVIDENCE_NO_MEASUREMENTS,
+                                       "MEASUREMENTS: the device says that it has %u", count);
         memset(q->indices, 0, sizeof(q->indices));
         for (unsigned i = 1; i < SPDM_MEASURE_ALL && found < count; i++) {
                 uint8_t unused;
@@ -427,7 +438,8 @@ static int collect(struct requester *q) {
                 return e;
         /* Whoever can make us start over must not get less out of us. A start that ended halfway says as much as it says. */
         if (before.size > q->vca.size || (before.size > 0 && memcmp(before.data, q->vca.data, before.size) != 0))
-                return evidence_refuse(q->why, EVIDENCE_DOWNGRADE, "after RequestResynch the versions, capabilities or algorithms are not those of before");
+                return evidence_refuse(q->why, EVIDENCE_DOWNGRADE,
+                                       "after RequestResynch the versions, capabilities or algorithms are not those of before");
         e = get_chains(q);
         if (e == 0 && w->challenge)
                 e = challenge(q);

@@ -82,7 +82,8 @@ static int verifier_new(EVP_PKEY *key, const struct spdm_asym *asym, const EVP_M
         if (asym->scheme == SPDM_RSASSA && EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PADDING) <= 0)
                 return -ENOMEM;
         if (asym->scheme == SPDM_RSAPSS && (EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) <= 0 ||
-                                            EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) <= 0 || EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, md) <= 0))
+                                            EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) <= 0 || EVP_PKEY_CTX_set_rsa_mgf1_md(ctx,
+                                                                                                                                               md) <= 0))
                 return -ENOMEM;
         *ret = TAKE_PTR(ctx);
         return 0;
@@ -119,6 +120,7 @@ int spdm_signature_check(EVP_PKEY *key, const struct spdm_negotiated *n, const c
         ERR_clear_error();
         if (r == 1)
                 return 0;
-        return evidence_refuse(why, EVIDENCE_BAD_SIGNATURE, "the signature (%s, %s, \"%s\", version %u.%u) is not that of the leaf's key over the transcript",
+        return evidence_refuse(why, EVIDENCE_BAD_SIGNATURE,
+                               "the signature (%s, %s, \"%s\", version %u.%u) is not that of the leaf's key over the transcript",
                                n->asym->name, n->hash->name, context, n->version >> 4, n->version & 0xfu);
 }

@@ -111,8 +111,8 @@ static int tcp_receive(int fd, void *response, size_t max, size_t *ret_size, uin
                 return r;
         memcpy(words, header, FRAME);
         if (ntohl(words[0]) != COMMAND_NORMAL || ntohl(words[1]) != TRANSPORT_PCI_DOE)
-                return evidence_refuse(why, EVIDENCE_TRANSPORT, "a frame with the command 0x%x and transport %u, expected 0x%x and %u", ntohl(words[0]), ntohl(words[1]),
-                                       COMMAND_NORMAL, TRANSPORT_PCI_DOE);
+                return evidence_refuse(why, EVIDENCE_TRANSPORT, "a frame with the command 0x%x and transport %u, expected 0x%x and %u",
+                                       ntohl(words[0]), ntohl(words[1]), COMMAND_NORMAL, TRANSPORT_PCI_DOE);
         r = doe_header_check(header + FRAME, DOE_TYPE_CMA_SPDM, max & ~(size_t) 3, &size, why);
         if (r < 0)
                 return r;

@@ -109,7 +109,8 @@ int spdm_measurements_parse(const void *log, size_t size, const struct spdm_nego
                 /* A signature ends L1/L2: what comes behind it would be another log's. */
                 if (m.is_signed)
                         return trailing_check(&r, "measurement log, signed", why);
-                e = request_take(&r, n->version, SPDM_GET_MEASUREMENTS, r.left >= SPDM_HEADER ? spdm_get_measurements_size(n->version, r.p[2]) : SPDM_HEADER,
+                e = request_take(&r, n->version, SPDM_GET_MEASUREMENTS, r.left >= SPDM_HEADER ? spdm_get_measurements_size(n->version,
+                                                                                                                           r.p[2]) : SPDM_HEADER,
                                  &request, why);
                 if (e < 0)
                         return e;
@@ -156,7 +157,8 @@ int spdm_challenge_parse(const void *log, size_t size, const struct spdm_negotia
         if (e < 0)
                 return e;
         if ((request[2] & 0xf) >= EVIDENCE_SLOTS)
-                return evidence_refuse(why, EVIDENCE_SLOT_MISMATCH, "recorded CHALLENGE of slot %u, expected at most %u", request[2] & 0xf, EVIDENCE_SLOTS - 1);
+                return evidence_refuse(why, EVIDENCE_SLOT_MISMATCH, "recorded CHALLENGE of slot %u, expected at most %u", request[2] & 0xf,
+                                       EVIDENCE_SLOTS - 1);
         e = spdm_challenge_auth_read(&r, n, request, &c, why);
         if (e < 0)
                 return e;
