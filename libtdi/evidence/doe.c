@@ -214,12 +214,12 @@ int doe_exchange(const struct doe_access *a, unsigned offset, uint8_t type, cons
 
 /* ---- discovery ---- */
 
-/* 1 if the mailbox takes such objects, 0 if not. */
-static int discover(struct mailbox *m, uint8_t type) {
+/* 1 if the mailbox takes such objects, 0 if not. From version 2 of the capability on the request says that it knows of it (PCIe 6.1). */
+static int discover(struct mailbox *m, unsigned version, uint8_t type) {
         uint8_t index = 0;
 
         do {
-                uint8_t request[4] = { index }, answer[4] = {}, next;
+                uint8_t request[4] = { index, version >= 2 ? 2 : 0 }, answer[4] = {}, next;
                 size_t size;
                 int r;
 
@@ -253,7 +253,7 @@ int doe_find(const struct doe_access *a, uint8_t type, unsigned *ret_offset, str
                         break;
                 if ((header & 0xffff) == CAPABILITY_DOE && offset <= CONFIG_SIZE - DOE_SIZE) {
                         mailboxes++;
-                        r = discover(&m, type);
+                        r = discover(&m, (header >> 16) & 0xf, type);
                         if (r < 0)
                                 return r;
                         if (r > 0) {

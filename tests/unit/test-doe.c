@@ -44,6 +44,7 @@ static void finish(struct function *f, unsigned m) {
         if (type == DOE_TYPE_DISCOVERY) {
                 uint32_t index = f->written[m][2] & 0xff, known = m + 1, entry = index == 0 ? 0 : m == 0 || index == 2 ? 2 : 1;
 
+                check_int(f->written[m][2] >> 8, m == 1 ? 2 : 0);
                 f->n_answer[m] = 3;
                 f->answer[m][2] = 1 | entry << 16 | (index < known ? index + 1 : 0) << 24;
                 if (f->fault == LOOP)
