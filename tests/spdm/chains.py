@@ -93,7 +93,7 @@ def _leaf(builder, fault, dice):
     if fault == "unknown-critical":
         builder = builder.add_extension(x509.UnrecognizedExtension(UNKNOWN, tlv(0x05, b"")), critical=True)
     if fault == "dice-form":
-        builder = builder.add_extension(x509.UnrecognizedExtension(DICE_TCB_INFO, tlv(0x30, tlv(0x83, b"\x01"))[:-1] + b"\x30"), critical=False)
+        builder = builder.add_extension(x509.UnrecognizedExtension(DICE_TCB_INFO, tlv(0x30, tlv(0x83, b"\x01") * 2)), critical=False)
     elif dice:
         builder = builder.add_extension(x509.UnrecognizedExtension(DICE_TCB_INFO, dice_tcb_info()), critical=False)
     return builder
