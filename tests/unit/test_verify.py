@@ -82,8 +82,16 @@ class Verdict(unittest.TestCase):
                 self.assertIn("challenge: the signature is that of slot 0's leaf", verdict["checked"])
 
     def test_summary(self):
-        verdict = judge(device.Config())
-        self.assertTrue(any(line.startswith("challenge: the summary") for line in verdict["checked"] + verdict["not_checked"]), verdict)
+        """Of digests it can be computed; a device that tells raw bit streams may mean their digests."""
+        digests = [{"index": 1, "type": 0, "data": "00ff"}, {"index": 2, "type": 1, "data": "0102", "tcb": True},
+                   {"index": 9, "type": 5, "data": "00000000", "raw": True}]
+        for version in ("1.1", "1.2", "1.3"):
+            with self.subTest(version=version):
+                verdict = judge(device.Config(versions=(version,), measurements=digests))
+                self.assertEqual(verdict["reason"], "ok", verdict["text"])
+                self.assertIn("challenge: the summary is that of the measurements", verdict["checked"])
+                verdict = judge(device.Config(versions=(version,), measurements=digests, fault=FAULTS["measurement-summary"]))
+                self.assertEqual(verdict["reason"], "measurement-summary", verdict["text"])
 
     def test_faults_in_the_chain(self):
         for name in sorted(n for n, fault in FAULTS.items() if fault.chain):
