@@ -200,7 +200,8 @@ static int compare_index(const struct evidence_references *r, const struct spdm_
                         result = "mismatched";
         } else if (r && r->complete) {
                 result = "unlisted";
-                e = evidence_refuse(why, EVIDENCE_UNLISTED, "index %u is measured, but the reference values \"%s\", which are complete, do not have it", index, r->name);
+                e = evidence_refuse(why, EVIDENCE_UNLISTED, "index %u is measured, but the reference values \"%s\", which are complete, do not have it", index,
+                                    r->name);
         } else
                 result = "unchecked";
         json_set_str(o, "result", result);

@@ -271,7 +271,7 @@ static int check_challenge(struct verdict *v, const struct spdm_measurements *m,
         if (!EVP_Q_digest(NULL, v->n.hash->name, NULL, c->data, c->size, value, &used))
                 return -ENOMEM;
         if (memcmp(value, ch.chain_hash, v->n.hash->size) != 0)
-                return evidence_refuse(why, EVIDENCE_WRONG_CHAIN_HASH, "CHALLENGE_AUTH's chain hash begins %02x%02x%02x%02x, that of slot %u's chain %02x%02x%02x%02x",
+                return evidence_refuse(why, EVIDENCE_WRONG_CHAIN_HASH, "CHALLENGE_AUTH's chain hash is %02x%02x%02x%02x, that of slot %u's chain %02x%02x%02x%02x",
                                        ch.chain_hash[0], ch.chain_hash[1], ch.chain_hash[2], ch.chain_hash[3], ch.slot, value[0], value[1], value[2], value[3]);
         verdict_checked(v, "challenge: the chain hash is that of slot %u's chain", ch.slot);
         parts[0] = (struct spdm_part){ vca->data, vca->size };

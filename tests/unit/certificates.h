@@ -149,11 +149,13 @@ static inline void test_free_chain(struct test_chain *c) {
 
 /* SPDM's object from certificate @from on, with the root hash of @root. free() it. */
 static inline uint8_t *test_chain_object(const struct test_chain *c, size_t from, X509 *root, const char *hash, size_t *ret_size) {
-        uint8_t *object = calloc(1, 1 << 20), *p = object + 4;
+        uint8_t *object = calloc(1, 1 << 20), *p;
         unsigned used = 0;
         size_t size;
 
-        test_crypto(object && X509_digest(root, EVP_get_digestbyname(hash), p, &used) == 1, "root hash");
+        test_crypto(object != NULL, "memory");
+        p = object + 4;
+        test_crypto(X509_digest(root, EVP_get_digestbyname(hash), p, &used) == 1, "root hash");
         p += used;
         for (size_t i = from; i < c->n; i++)
                 test_crypto(i2d_X509(c->certificates[i], &p) > 0, "DER");
