@@ -192,7 +192,8 @@ static int ask_polkit(Manager *m, const struct access *a, enum polkit_action act
         if (r == -EHOSTDOWN && polkit_action_is_given(action))
                 return 1;
         if (r == -ENOBUFS)
-                return bus_error(e, TDI_ERROR_LIMIT, "too many calls wait for polkit: %d of one user, %d in all; try again", POLKIT_PENDING_PER_USER, POLKIT_PENDING_MAX);
+                return bus_error(e, TDI_ERROR_LIMIT, "too many calls wait for polkit: at most %d of one user, %d in all; try again",
+                                 POLKIT_PENDING_PER_USER, POLKIT_PENDING_MAX);
         if (r == -ESTALE)
                 return bus_error(e, TDI_ERROR_BUSY, "what polkit was asked about has changed each time it answered; try again");
         if (r != -EACCES && r != -EHOSTDOWN)

@@ -111,7 +111,8 @@ static void cancel(const struct check *c) {
         char id[32];
 
         format_id(c, id);
-        (void) sd_bus_call_method_async(c->polkit->manager->bus, NULL, AUTHORITY, AUTHORITY_PATH, AUTHORITY_INTERFACE, "CancelCheckAuthorization", NULL, NULL, "s", id);
+        (void) sd_bus_call_method_async(c->polkit->manager->bus, NULL, AUTHORITY, AUTHORITY_PATH, AUTHORITY_INTERFACE, "CancelCheckAuthorization",
+                                        NULL, NULL, "s", id);
 }
 
 /* Whoever leaves the bus need not cancel: polkit sees that, and ends its dialogs. */
@@ -174,6 +175,16 @@ static int read_details(sd_bus_message *reply, bool *ret_dismissed) {
         return r;
 }
 
+/* Of a no. */
+static const char *reason(const struct check *c, bool challenge, bool dismissed) {
+        if (dismissed)
+                return "the dialog was dismissed";
+        if (!challenge)
+                return "polkit says no";
+        return c->interactive ? "polkit wants authentication, and found no agent to ask for it" :
+                                "polkit wants authentication, which the call does not allow (interactive authorization)";
+}
+
 static void read_answer(struct check *c, sd_bus_message *reply) {
         const sd_bus_error *error = sd_bus_message_get_error(reply);
         struct question *q = last(c);
@@ -203,10 +214,10 @@ static void read_answer(struct check *c, sd_bus_message *reply) {
         }
         c->polkit->said = false;
         q->answer = authorised ? 1 : -EACCES;
-        snprintf(q->why, sizeof(q->why), "%s", authorised ? "" : dismissed ? "the dialog was dismissed" : !challenge ? "polkit says no" :
-                 c->interactive ? "polkit wants authentication, and found no agent to ask for it" : "polkit wants authentication, which the call does not allow (interactive authorization)");
-        if (authorised)
-                log_line(polkit_action_is_given(q->action) ? LOG_DEBUG : LOG_NOTICE, "uid %u: polkit allows %s (%s)", c->uid, names[q->action], q->details);
+        if (!authorised)
+                snprintf(q->why, sizeof(q->why), "%s", reason(c, challenge, dismissed));
+        else if (!polkit_action_is_given(q->action))
+                log_notice("uid %u: polkit allows %s (%s)", c->uid, names[q->action], q->details);
 }
 
 static int on_answer(sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *e) {

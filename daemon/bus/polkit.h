@@ -33,7 +33,10 @@ enum polkit_action polkit_action_of_caller(enum polkit_action action, bool is_ow
 /* What a caller has where polkit does not answer. */
 bool polkit_action_is_given(enum polkit_action action);
 
-/* Of one uid, so that nobody takes all; and fewer than dbus-daemon lets a connection wait for (128): what it refuses would look like a polkit that is not there. */
+/*
+ * Of one uid, so that nobody takes all; in all fewer than dbus-daemon lets a connection wait for (128): what it refuses would look like a
+ * polkit that is not there.
+ */
 #define POLKIT_PENDING_PER_USER 8
 #define POLKIT_PENDING_MAX 64
 /* A polkit that is asked without a dialog has this long, and is not asked again for as long as the second says. */
@@ -49,9 +52,10 @@ struct polkit *polkit_new(Manager *m);
 void polkit_free(struct polkit *p);
 
 /*
- * May the caller of @call, who is @uid, do this? @details are keys and values in turn, up to NULL, which polkit's rules see. 1: it may; 0: polkit has been asked,
- * the method is run again from its start when it has answered, and finds the answer if it asks the same then. -EACCES: it may not, for
- * @ret_why; -EHOSTDOWN: nobody answers, for @ret_why; -ENOBUFS: too many wait for an answer; another errno.
+ * May the caller of @call, who is @uid, do this? @details are keys and values in turn, up to NULL, which polkit's rules see. 1: it may; 0: polkit
+ * has been asked, the method is run again from its start when it has answered, and finds the answer if it asks the same then. -EACCES: it may
+ * not, for @ret_why; -EHOSTDOWN: nobody answers, for @ret_why; -ENOBUFS: too many wait for an answer; -ESTALE: it asks something else each
+ * time; another errno.
  */
 int polkit_ask(struct polkit *p, uid_t uid, enum polkit_action action, const char *const *details, sd_bus_message *call,
                sd_bus_message_handler_t method, char ret_why[static POLKIT_WHY_MAX]);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The actions that polkit is told of are those that the daemon asks about, with defaults that are as strict as the daemon without polkit; documents have them all, and for
+"""The actions that polkit is told of are those that the daemon asks about, with defaults that are as strict; documents have them all, and for
 each method of the bus interfaces what it needs.
 
 usage: test_polkit_actions.py ORG.TDID1.POLICY DAEMON-FOLDER DOCS-FOLDER

@@ -110,8 +110,8 @@ class Caller:
             die_with_us()
 
         self.uid = uid
-        self.process = subprocess.Popen([sys.executable, "-c", CHILD, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=drop, cwd="/",
-                                        env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")})
+        self.process = subprocess.Popen([sys.executable, "-c", CHILD, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        preexec_fn=drop, cwd="/", env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")})
 
     def _tell(self, path, interface, member, signature, args, interactive, count):
         full = f"{NAME}.{interface}" if "." not in interface else interface

@@ -13,6 +13,7 @@ class Paths:
     tdid: str
     tdictl: str
     policy: str
+    actions: str
     programs: str
     modules: str
     topology: str
@@ -34,6 +35,9 @@ def find_paths(build=None):
         policy=first(*([os.path.join(TESTS, "../policy/dbus/org.tdid1.conf")] if build else []),
                      "/usr/share/dbus-1/system.d/org.tdid1.conf", "/usr/local/share/dbus-1/system.d/org.tdid1.conf",
                      os.path.join(TESTS, "../policy/dbus/org.tdid1.conf")),
+        actions=first(*([os.path.join(TESTS, "../policy/polkit/org.tdid1.policy")] if build else []),
+                      "/usr/share/polkit-1/actions/org.tdid1.policy", "/usr/local/share/polkit-1/actions/org.tdid1.policy",
+                      os.path.join(TESTS, "../policy/polkit/org.tdid1.policy")),
         programs=first(*built("tests/vm/programs"), os.path.join(TESTS, "vm/programs"), os.path.join(TESTS, "bin")),
         modules="/opt/tdid/modules",
         topology=os.path.join(TESTS, "vm/topology.json"),

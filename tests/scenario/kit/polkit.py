@@ -25,7 +25,7 @@ ANSWERS = {"yes": (1, 0, ()), "no": (0, 0, ()), "challenge": (0, 1, ()), "dismis
 
 def _lib():
     lib = ctypes.CDLL("libsystemd.so.0")
-    for name in ("sd_bus_message_is_method_call", "sd_bus_message_read", "sd_bus_message_append", "sd_bus_reply_method_return", "sd_bus_reply_method_errorf"):
+    for name in ("sd_bus_message_is_method_call", "sd_bus_message_read", "sd_bus_reply_method_return", "sd_bus_reply_method_errorf"):
         getattr(lib, name).argtypes = None
     for name in ("sd_bus_message_ref", "sd_bus_message_unref", "sd_bus_flush_close_unref"):
         getattr(lib, name).restype = ctypes.c_void_p
@@ -42,8 +42,8 @@ class Question:
 
 class Polkit:
     """
-    Owns the name until it is closed. `answers` is by action: a key of ANSWERS, "hang" (until release()), "error", or what is no answer: "garbage" (another type),
-    "empty". What is not in it gets `default`. A function instead of a word is called with the Question and says which.
+    Owns the name until it is closed. `answers` is by action: a key of ANSWERS, "hang" (until release()), "error", or what is no answer: "garbage"
+    (another type), "empty". What is not in it gets `default`.
     """
 
     def __init__(self, address, answers=None, default="no"):
@@ -142,7 +142,6 @@ class Polkit:
         lib.sd_bus_message_read(message, b"u", ctypes.byref(flags))
         question = Question(kind.value.decode(), name.value.decode() if key.value == b"name" else None, action, details, flags.value, text())
         word = self.answers.get(action, self.default)
-        word = word(question) if callable(word) else word
         if word == "hang":
             self._hanging.append(ctypes.c_void_p(lib.sd_bus_message_ref(message)))
         self.asked.append(question)
@@ -165,7 +164,8 @@ class Polkit:
 
 class RealPolkit:
     """
-    polkitd itself. It knows no other folders than the host's: it has a mount namespace of its own, in which those hold our actions and these rules and nothing else.
+    polkitd itself. It knows no other folders than the host's: it has a mount namespace of its own, in which those hold our actions and these
+    rules and nothing else.
     """
 
     def __init__(self, folder, address, actions, rules):
