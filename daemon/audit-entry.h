@@ -7,7 +7,7 @@
 
 /* The longest value, and the longest entry: more than all fields of one event, with BDFs of as many functions as a VM may have. */
 #define AUDIT_VALUE_MAX 1024
-#define AUDIT_ENTRY_MAX (64 * 1024)
+#define AUDIT_ENTRY_MAX 65536
 /* Entries that are kept while the journal takes none. */
 #define AUDIT_KEPT_MAX 1024
 #define AUDIT_JOURNAL "/run/systemd/journal/socket"

@@ -87,6 +87,14 @@ void audit_kvm_set(const VM *vm, uid_t caller) {
         WRITE(AUDIT_KVM_SET, OF_VM(vm), N(CALLER, caller));
 }
 
+void audit_kvm_found(const VM *vm, pid_t pid) {
+        WRITE(AUDIT_KVM_SET, OF_VM(vm), N(PID, (uint64_t) pid));
+}
+
+void audit_kvm_gone(const VM *vm) {
+        WRITE(AUDIT_KVM_GONE, OF_VM(vm));
+}
+
 static const char *kind_of(const Keeper *k) {
         return k->kind == KEEPER_PIDFD ? "process" : "lease";
 }

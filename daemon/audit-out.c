@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define CLOSE_MSEC 1000
+#define CLOSE_USEC 1000000ULL
 
 struct kept {
         struct kept *next;
@@ -211,7 +211,7 @@ int audit_open(sd_event *event, const char *where) {
 }
 
 void audit_close(void) {
-        uint64_t now = now_monotonic(), until = now + CLOSE_MSEC * 1000;
+        uint64_t now = now_monotonic(), until = now + CLOSE_USEC;
 
         for (; out.first && now < until; now = now_monotonic()) {
                 struct pollfd p = { .fd = out.fd, .events = POLLOUT };

@@ -25,6 +25,7 @@ enum audit_event {
         AUDIT_VM_NOT_RECOVERED,
         AUDIT_HOLDER_DIED,
         AUDIT_KVM_SET,
+        AUDIT_KVM_GONE,
         AUDIT_KEEPER_ADDED,
         AUDIT_KEEPER_ENDED,
         AUDIT_CONNECTED,
@@ -116,6 +117,9 @@ void audit_vm_recovered(const VM *vm);
 void audit_vm_not_recovered(const VM *vm, const char *reason);
 void audit_holder_died(const VM *vm);
 void audit_kvm_set(const VM *vm, uid_t caller);
+/* The same of one that was found among the descriptors of a process; which goes with that. */
+void audit_kvm_found(const VM *vm, pid_t pid);
+void audit_kvm_gone(const VM *vm);
 void audit_keeper_added(const Keeper *k);
 void audit_keeper_ended(const Keeper *k);
 /* Of a vPCI socket. */

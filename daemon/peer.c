@@ -9,6 +9,7 @@
 #include <sys/pidfd.h>
 
 #include "association.h"
+#include "audit.h"
 #include "vpci.h"
 #include "worker.h"
 
@@ -87,7 +88,7 @@ static void on_kvm_dropped(_unused_ int r, _unused_ struct json_object *answer, 
 static void drop_kvm(VM *vm) {
         if (!vm->kvm_of_peer || vm->kvm < 0 || vm->close != CLOSE_NOT || vm->peer_kvm >= 0)
                 return;
-        log_info("VM %s: the KVM VM of the process that was connected goes with it", vm->name);
+        audit_kvm_gone(vm);
         tdi_unbind_all(vm);
         association_end(vm);
         vm->peer_kvm = TAKE_FD(vm->kvm);
@@ -133,6 +134,7 @@ static int store_kvm(VM *vm, int fd) {
         p->old_kvm = vm->kvm;
         vm->kvm = fd;
         vm->kvm_of_peer = true;
+        audit_kvm_found(vm, p->pid);
         p->asking = true;
         vm_touch(vm);
         return 0;

@@ -83,7 +83,7 @@ static int on_uid(sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *
                 (void) sd_bus_message_rewind(a->call, 1);
                 r = a->method(a->call, a->manager, &error);
         }
-        bus_method_refused(a->manager, a->call, r, &error);
+        bus_method_refused(a->manager, a->call, NULL, r, &error);
         if (r < 0 || sd_bus_error_is_set(&error))
                 (void) sd_bus_reply_method_errno(a->call, r, &error);
         sd_bus_error_free(&error);

@@ -59,8 +59,11 @@ void bus_set_error(sd_bus_error *e, enum tdi_error error, const char *format, ..
 /* The same vtable, whose methods' errors are. Once an interface. */
 const sd_bus_vtable *bus_audited(const char *interface, const sd_bus_vtable *vtable);
 void bus_audited_free(void);
-/* A method that did not answer at once: @r and @e as sd-bus would have got them. Nothing happens if it did not refuse. */
-void bus_method_refused(Manager *m, sd_bus_message *call, int r, const sd_bus_error *e);
+/*
+ * A method that did not answer at once: @r and @e as sd-bus would have got them. Nothing happens if it did not refuse. @action: what polkit
+ * was asked for, NULL when it was not.
+ */
+void bus_method_refused(Manager *m, sd_bus_message *call, const char *action, int r, const sd_bus_error *e);
 
 /* Objects by path; NULL. */
 VM *bus_vm(Manager *m, const char *path);

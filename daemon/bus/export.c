@@ -212,7 +212,7 @@ void bus_refuse_export(Export *x, enum tdi_error error, const char *text) {
 
         bus_set_error(&e, error, "%s", text);
         (void) sd_bus_reply_method_error(x->call, &e);
-        bus_method_refused(x->vm->manager, x->call, -EPROTO, &e);
+        bus_method_refused(x->vm->manager, x->call, NULL, -EPROTO, &e);
         sd_bus_error_free(&e);
         x->call = sd_bus_message_unref(x->call);
 }

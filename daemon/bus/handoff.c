@@ -91,7 +91,7 @@ static void on_shut(int r, struct json_object *answer, _unused_ struct ipc_fds *
         struct handoff *h = userdata;
 
         r = finish(h, r, answer, &error);
-        bus_method_refused(h->vm->manager, h->call, r, &error);
+        bus_method_refused(h->vm->manager, h->call, NULL, r, &error);
         if (r < 0)
                 (void) sd_bus_reply_method_errno(h->call, r, &error);
         handoff_free(h);

@@ -50,7 +50,7 @@ static void birth_end(struct birth *b, enum tdi_error error, const char *text) {
 
         bus_set_error(&e, error, "%s", text);
         (void) sd_bus_reply_method_error(b->call, &e);
-        bus_method_refused(b->vm->manager, b->call, -EPROTO, &e);
+        bus_method_refused(b->vm->manager, b->call, NULL, -EPROTO, &e);
         sd_bus_error_free(&e);
         sd_bus_message_unref(b->call);
         vm_close(b->vm, text);

@@ -36,7 +36,7 @@ static void find_object(Manager *m, const char *path, const VM **ret_vm, const c
         *ret_bdf = t ? tdi_bdf_format(t->bdf, buf) : d ? tdi_bdf_format(d->bdf, buf) : NULL;
 }
 
-void bus_method_refused(Manager *m, sd_bus_message *call, int r, const sd_bus_error *e) {
+void bus_method_refused(Manager *m, sd_bus_message *call, const char *action, int r, const sd_bus_error *e) {
         const char *path = sd_bus_message_get_path(call), *name = "Failed", *text = e->message;
         struct audit_call a = { .method = sd_bus_message_get_member(call), .caller = access_known(m, call) };
         char bdf[TDI_BDF_MAX];
@@ -50,7 +50,7 @@ void bus_method_refused(Manager *m, sd_bus_message *call, int r, const sd_bus_er
         if (isempty(text))
                 text = r < 0 ? strerror(-r) : "";
         if (streq(name, tdi_error_to_name(TDI_ERROR_DENIED)))
-                audit_denied(&a, NULL, text);
+                audit_denied(&a, action, text);
         else if (!only_reads(a.method))
                 audit_refused(&a, name, text);
 }
@@ -86,7 +86,7 @@ static int on_call(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         if (!method)
                 return 0;
         r = method(call, userdata, e);
-        bus_method_refused(userdata, call, r, e);
+        bus_method_refused(userdata, call, NULL, r, e);
         return r;
 }
 

@@ -219,7 +219,7 @@ static int answer(struct guest_requests *g, const struct tdi_answer_header *h, c
 
         if (h->error < 0) {
                 r = answer_error(g, h, &error);
-                bus_method_refused(g->tdi->vm->manager, call, r, &error);
+                bus_method_refused(g->tdi->vm->manager, call, NULL, r, &error);
                 return sd_bus_reply_method_errno(call, r, &error);
         }
         r = sd_bus_message_new_method_return(call, &m);

@@ -37,6 +37,7 @@ static const struct {
         { "job-started", "d55e061fc7fa4849878e378ab229ce07" },
         { "keeper-added", "e4148f806a5740d597c1cb94aa769cd3" },
         { "keeper-ended", "33886ca1e2434d4f99efdb346eea1ba6" },
+        { "kvm-gone", "c8123473ee934d1db01dd5dabb3ae5bc" },
         { "kvm-set", "c00401eb842c434ba8d70039e561ceea" },
         { "leaving", "77a18989d09e460b806a7685fe66d21b" },
         { "lost", "b70b8f7ea09340fb8696dfe84e0719c0" },
@@ -210,6 +211,8 @@ static void tell_all(VM *vm) {
         audit_vm_not_recovered(vm, "its holder is dead");
         audit_holder_died(vm);
         audit_kvm_set(vm, 1000);
+        audit_kvm_found(vm, 77);
+        audit_kvm_gone(vm);
         audit_keeper_added(&k);
         audit_keeper_ended(&k);
         k.label = NULL;
@@ -296,11 +299,15 @@ static void test_calls(const char *folder) {
         check_str(json_str_or(o, "MESSAGE", ""), "VM web: preparing → sealed");
         check_str(json_str_or(o, "TDID_OLD", ""), "preparing");
         check_str(json_str_or(o, "TDID_OWNER", ""), "1000");
-        o = entry(list, 13);
+        o = entry(list, 11);
+        check_str(json_str_or(o, "MESSAGE", ""), "VM web: uid 1000 has given its KVM VM");
+        o = entry(list, 12);
+        check_str(json_str_or(o, "MESSAGE", ""), "VM web: its KVM VM is that of process 77");
+        o = entry(list, 15);
         check_str(json_str_or(o, "MESSAGE", ""), "VM web: a keeper has ended: lease \"pc\" of uid 1000");
-        o = entry(list, 14);
+        o = entry(list, 16);
         check_str(json_str_or(o, "MESSAGE", ""), "VM web: a keeper has ended: lease of uid 1000");
-        o = entry(list, 18);
+        o = entry(list, 20);
         check_str(json_str_or(o, "MESSAGE", ""), "job 9: uid 1000 asks for attach of 0000:01:00.0, 0000:02:01.1, VM web");
         check_str(json_object_to_json_string_ext(json_object_object_get(o, "TDID_BDF"), JSON_C_TO_STRING_PLAIN), "[\"0000:01:00.0\",\"0000:02:01.1\"]");
         json_object_put(list);

@@ -190,18 +190,23 @@ def audit_quarantine(t):
     eventually(lambda: t.device(bdf).text("Quarantine") or t.device(bdf).text("Custody") == "none", "the end of the custody")
     if t.device(bdf).text("Custody") == "none":
         t.skip("this build has no kill points")
-    one = t.journal.one("quarantined", bdf=bdf)
+    one = t.journal.of("quarantined", bdf=bdf)[0]
     contains(one["TDID_REASON"], "EIO", "the reason")
     equal(one["TDID_STEP"], "claim", "the step")
     equal(one["PRIORITY"], "3", "its priority")
+    text = refused("Quarantined", t.device(bdf).restore)
+    told = t.journal.of("quarantined", bdf=bdf)
+    failed = t.journal.one("job-failed", kind="restore", bdf=bdf, error="Quarantined", result="failed", caller=ME)
+    equal(failed["TDID_REASON"], text, "why the restore failed")
     t.daemon.restart()
     t.drop_client()
     check(t.device(bdf).text("Quarantine"), "the quarantine has not outlived tdid")
-    t.journal.one("quarantined", bdf=bdf)
+    equal(t.journal.of("quarantined", bdf=bdf), told, "the quarantine is told of again")
     t.device(bdf).restore()
     t.free(bdf)
-    t.journal.one("restored", bdf=bdf)
-    equal(job(t.journal, "restore", bdf=bdf)["TDID_RESULT"], "done", "result of the restore")
+    # It is so with every try, and was quarantined again by the first.
+    equal(len(t.journal.of("restored", bdf=bdf)), len(told), "tries")
+    equal(t.journal.one("job-done", kind="restore", bdf=bdf)["TDID_RESULT"], "done", "result of the restore")
     in_order(t.journal, ("quarantined", {}), ("started", {}), ("restored", {}), ("custody-over", {"bdf": bdf}))
 
 
