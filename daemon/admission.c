@@ -204,7 +204,7 @@ static void run(struct admission *a) {
 
         (void) sd_bus_message_rewind(call, 1);
         r = a->method(call, m, &e);
-        bus_method_refused(m, call, r, &e);
+        bus_method_refused(m, call, NULL, r, &e);
         if (r < 0 || sd_bus_error_is_set(&e))
                 (void) sd_bus_reply_method_errno(call, r, &e);
         /* Where it waits, for more evidence or for polkit, what is there stays for the next time. */

@@ -234,7 +234,7 @@ static int on_answer(sd_bus_message *reply, void *userdata, _unused_ sd_bus_erro
                 r = c->method(c->call, p->manager, &error);
                 p->running = NULL;
         }
-        bus_method_refused(p->manager, c->call, r, &error);
+        bus_method_refused(p->manager, c->call, polkit_action_to_string(last(c)->action), r, &error);
         if (r < 0 || sd_bus_error_is_set(&error))
                 (void) sd_bus_reply_method_errno(c->call, r, &error);
         sd_bus_error_free(&error);
