@@ -63,9 +63,11 @@ static int write_all(int fd, const void *data, size_t size) {
 static int put(int folder, const char *name, const void *data, size_t size, bool by_digest) {
         _cleanup_close_ int fd = -EBADF;
         char temporary[96];
+        struct stat st;
         int r;
 
-        if (by_digest && utimensat(folder, name, NULL, AT_SYMLINK_NOFOLLOW) >= 0)
+        if (by_digest && fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISREG(st.st_mode) && (uint64_t) st.st_size == size &&
+            utimensat(folder, name, NULL, AT_SYMLINK_NOFOLLOW) >= 0)
                 return 0;
         snprintf(temporary, sizeof(temporary), ".%s.new", name);
         fd = openat(folder, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);

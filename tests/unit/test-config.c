@@ -38,6 +38,10 @@ static const struct {
         { "policy", "guest_requests", offsetof(struct config, guest_requests), 0, 1, true },
         { "policy", "guest_state_changes", offsetof(struct config, guest_state_changes), 0, 1, true },
         { "policy", "unbind_on_mismatch", offsetof(struct config, unbind_on_mismatch), 0, 1, true },
+        { "deadlines", "evidence", offsetof(struct config, evidence), 1, 3600 },
+        { "evidence", "doe", offsetof(struct config, evidence_doe), 0, 1, true },
+        { "evidence", "archive_mib", offsetof(struct config, archive_mib), 1, 1U << 20 },
+        { "evidence", "archive_records", offsetof(struct config, archive_records), 1, 65536 },
         { "ide", "reserved_streams", offsetof(struct config, reserved_streams), 0, 256 },
         { "ide", "require_secure", offsetof(struct config, require_secure), 0, 1, true },
 };
@@ -64,6 +68,7 @@ static void test_defaults(void) {
         check_int(c.handoff, 0);
         check_int(c.associate_kvm, 0);
         check_int(c.peer_to_peer, 0);
+        check_int(c.evidence_doe, 0);
         check_int(c.require_secure, 1);
         /* Every number of the struct is a key: none can be set by nobody. */
         check_int(sizeof(struct config), ARRAY_SIZE(keys) * sizeof(unsigned));

@@ -214,7 +214,7 @@ static void test_describe(void) {
                 "holder", "kvm", "peer", "guard", "watch", "vIOMMU", "viommus", "pinned", "kvm_association", "keepers", "limits", "tdis",
         };
         static const char *const tdi_keys[] = {
-                "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "handoff", "quarantine", "bound", "bind_error", "report", "ide", "viommu", "kvm_association", "coherent", "vpci",
+                "bdf", "state", "custody", "guest_rid", "bind", "ioas", "iommu_group", "handoff", "quarantine", "bound", "bind_error", "admitted_by", "drift", "report", "ide", "viommu", "kvm_association", "coherent", "vpci",
         };
         static const char *const vpci_keys[] = { "socket", "connected", "stale", "read", "events" };
         static const char *const keeper_keys[] = { "kind", "label", "number", "uid", "given" };
