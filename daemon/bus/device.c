@@ -136,7 +136,7 @@ static int method_restore(sd_bus_message *call, void *userdata, sd_bus_error *e)
         return bus_job_started(j, call, a.options.async);
 }
 
-/* For root, and for the owner of the VM that has the function. */
+/* The owner of the VM that has the function sees all of it. */
 static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         Device *d = bus_device(userdata, sd_bus_message_get_path(call));
         Custody *c = d ? custody_find(userdata, d->bdf) : NULL;

@@ -7,7 +7,7 @@
 #include "bus/bus.h"
 #include "vm.h"
 
-/* For root and the owner of the VM that it is about: 0 with the job; anything else is what the method has to return. */
+/* The job of a call by who may make it: 0 with it; anything else is what the method has to return. */
 static int open_job(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, enum polkit_action action, Job **ret, sd_bus_error *e) {
         Job *j = bus_job(m, sd_bus_message_get_path(call));
         int r;
