@@ -41,7 +41,7 @@ def tdictl_verbs(t):
     equal([x["bdf"] for x in made["tdis"]], [nvme], "TDIs of attach")
     t.attached(vm, first, nvme)
     shown = show_vm(t, "by-hand")
-    equal((shown["name"], shown["described"], shown["owner_uid"]), ("by-hand", True, 0), "vm show")
+    equal((shown["name"], shown["described"], shown["owner_uid"]), ("by-hand", True, os.geteuid()), "vm show")
     equal({x["bdf"]: x["guest_rid"] for x in shown["tdis"]}[first], 0x100, "guest RID in vm show")
     equal([v["name"] for v in t.tdictl.json("vm", "list")["vms"]], ["by-hand"], "vm list")
     # Reading tsm/ again comes after the attach.
