@@ -11,7 +11,8 @@ from vm import Lines, matching, scenarios
 RUNNER = "tests/scenario/run"
 MATRIX = "tests/scenario/matrix"
 ASAN_SCENARIOS = ("main_job_*", "failing_*", "bad_*", "tsm_*", "group_*", "set_kvm", "journal_*", "tdictl_verbs", "unplugged", "keepers",
-                  "vu_edu", "vu_hostile_*", "vu_stuck_close", "dmabuf_export", "dmabuf_decode", "run_vmm")
+                  "vu_edu", "vu_hostile_*", "vu_stuck_close", "dmabuf_export", "dmabuf_decode", "run_vmm", "policy_*", "evidence_gate", "evidence_reload", "access_table_polkit",
+                  "access_pending")
 TSAN_SCENARIOS = ("main_job_destroy", "main_job_both_killed", "tsm_slow", "group_*", "set_kvm", "vu_edu", "vu_hostile_races", "vu_stuck_reset")
 
 
