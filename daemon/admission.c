@@ -21,22 +21,27 @@ struct subject {
         const char *platform;
         enum policy_mode mode;
         enum policy_access access;
-        bool association;
+        bool association, no_ide; /* no_ide: its link cannot have a stream */
         const struct policy_proof *proofs;
         size_t n_proofs;
         uint64_t now_usec;
 };
 
-/* Calls that wait for evidence, and how often a reload in between may ask for more. */
+/* Calls that wait for evidence, of all and of one user, and how often a reload in between may ask for more. */
 #define WAITING_MAX 32
+#define WAITING_PER_USER 8
 #define ROUNDS_MAX 4
 #define BUSY_PAUSE_USEC 200000ULL
 /* Longer than all that a call can wait for, a person at polkit's dialogue included. */
 #define EXPIRY_USEC 600000000ULL
+/* What a device proved longer ago is asked anew: somebody else may have had it. */
+#define PROOF_USEC 60000000ULL
 
 /* What one device has proved, for one call. */
 struct proven {
         struct tdi_bdf bdf;
+        uint64_t generation, speaker; /* of the function and of who speaks for it: another device has proved nothing */
+        uint64_t asked;               /* CLOCK_MONOTONIC */
         struct json_object *wanted, *proofs; /* as evidence.h has them; proofs NULL: not asked yet */
         char *why;                           /* it gives none; NULL */
         uint64_t time_usec;
@@ -46,6 +51,7 @@ struct admission {
         Manager *manager;
         sd_bus_message *call;
         sd_bus_message_handler_t method;
+        uid_t caller;
         struct proven *proven;
         size_t n_proven;
         Evidence *asking;
@@ -116,8 +122,8 @@ static void facts_of(Manager *m, const struct subject *f, struct policy_facts *r
         *ret = (struct policy_facts){
                 .proofs = f->proofs, .n_proofs = f->n_proofs, .now_usec = f->now_usec ? f->now_usec : now_realtime(), .vm = f->vm, .owner = f->owner,
                 .platform = f->platform ? f->platform : platform_of_host(m)->name, .mode = f->mode, .access = f->access,
-                /* The link is looked at by the bind; there is no guard, and so nothing is guarded. */
-                .ide_secure = POLICY_UNKNOWN, .guard = POLICY_NO, .association = f->association,
+                /* The link is looked at when it is attached and bound; there is no guard, and so nothing is guarded. */
+                .ide_secure = f->no_ide ? POLICY_NO : POLICY_UNKNOWN, .guard = POLICY_NO, .association = f->association,
         };
         if (!d)
                 return;
@@ -138,6 +144,13 @@ static void facts_of(Manager *m, const struct subject *f, struct policy_facts *r
 
 static enum policy_mode mode_of(const VM *vm) {
         return vm->phase == TDI_VM_PREPARING ? POLICY_MODE_EARLY : POLICY_MODE_LATE;
+}
+
+/* Its link has no IDE stream, and gets none: there is no TSM, no capability, or nobody connects its DSM. */
+static bool cannot_have_ide(const Manager *m, Device *d, bool unconnected) {
+        Device *dsm = device_dsm(d);
+
+        return !dsm || !(dsm->tee & DEVICE_IDE) || m->n_tsms == 0 || (unconnected && !dsm->tsm);
 }
 
 static struct subject subject_of(const VM *vm, Device *d, enum policy_mode mode, enum policy_access access) {
@@ -220,6 +233,8 @@ static int on_expiry(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *
 
         if (!a->asking && !a->again)
                 end(a);
+        else if (sd_event_source_set_time_relative(a->expiry, EXPIRY_USEC) < 0 || sd_event_source_set_enabled(a->expiry, SD_EVENT_ONESHOT) < 0)
+                log_oom();
         return 0;
 }
 
@@ -255,6 +270,11 @@ static void ask_next(struct admission *a) {
                 if (p->proofs)
                         continue;
                 a->asked = i;
+                if (d) {
+                        p->generation = d->generation;
+                        p->speaker = evidence_speaker(d)->generation;
+                        p->asked = now_monotonic();
+                }
                 r = d ? evidence_ask(a->manager, d, p->wanted, NULL, on_evidence, a, &a->asking) : -ENODEV;
                 if (r >= 0)
                         return;
@@ -296,8 +316,10 @@ static const struct proven *find_proven(const struct admission *a, const Device 
         return NULL;
 }
 
-/* Has every pair been asked for that the policy wants now? */
-static bool covers(const struct proven *p, const struct policy_wanted *wanted, size_t n) {
+/* Has every pair been asked for that the policy wants now, of the device that is there now? */
+static bool covers(const struct proven *p, Device *d, const struct policy_wanted *wanted, size_t n) {
+        if (n > 0 && p && (p->generation != d->generation || p->speaker != evidence_speaker(d)->generation || now_monotonic() - p->asked > PROOF_USEC))
+                return false;
         for (size_t i = 0; i < n; i++) {
                 bool there = false;
 
@@ -313,33 +335,35 @@ static bool covers(const struct proven *p, const struct policy_wanted *wanted, s
 }
 
 static int collect(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, enum policy_mode mode,
-                   struct admission **ret, sd_bus_error *e) {
+                   uid_t caller, struct admission **ret, sd_bus_error *e) {
         struct policy_wanted wanted[POLICY_PAIRS_MAX];
         struct admission *a = find(m, call);
         bool missing = false;
-        unsigned waiting = 0;
+        unsigned waiting = 0, own = 0;
 
         for (size_t i = 0; i < n && !missing; i++) {
                 struct subject f = subject_of(vm, devices[i], mode, POLICY_ACCESS_VPCI);
                 struct policy_facts facts;
 
                 facts_of(m, &f, &facts);
-                missing = !covers(find_proven(a, devices[i]), wanted, policy_wanted_evidence(m->policy, &facts, wanted));
+                missing = !covers(find_proven(a, devices[i]), devices[i], wanted, policy_wanted_evidence(m->policy, &facts, wanted));
         }
         *ret = a;
         if (!missing)
                 return 1;
-        for (struct admission *x = m->admissions; x; x = x->next)
+        for (struct admission *x = m->admissions; x; x = x->next) {
                 waiting++;
-        if (!a && waiting >= WAITING_MAX)
+                own += x->caller == caller;
+        }
+        if (!a && (waiting >= WAITING_MAX || (own >= WAITING_PER_USER && !access_is_master(caller))))
                 return bus_error(e, TDI_ERROR_LIMIT, "too many calls wait for evidence; try again");
         if (a && a->rounds >= ROUNDS_MAX)
-                return bus_error(e, TDI_ERROR_BUSY, "the policy was reloaded %u times while evidence was collected for this call; try again", a->rounds);
+                return bus_error(e, TDI_ERROR_BUSY, "the policy, or the device, has changed %u times while evidence was collected for this call; try again", a->rounds);
         if (!a) {
                 a = calloc(1, sizeof(*a));
                 if (!a)
                         log_oom();
-                *a = (struct admission){ .manager = m, .call = sd_bus_message_ref(call), .method = method, .next = m->admissions };
+                *a = (struct admission){ .manager = m, .call = sd_bus_message_ref(call), .method = method, .caller = caller, .next = m->admissions };
                 m->admissions = a;
                 if (sd_event_add_time_relative(m->event, &a->expiry, CLOCK_MONOTONIC, EXPIRY_USEC, 0, on_expiry, a) < 0)
                         log_oom();
@@ -348,7 +372,7 @@ static int collect(Manager *m, sd_bus_message *call, sd_bus_message_handler_t me
         drop_proven(a);
         a->rounds++;
         a->give_up = now_monotonic() + (uint64_t) m->config.evidence * 1000000;
-        a->proven = calloc(n, sizeof(*a->proven));
+        a->proven = calloc(n + !n, sizeof(*a->proven));
         if (!a->proven)
                 log_oom();
         for (size_t i = 0; i < n; i++) {
@@ -384,8 +408,8 @@ static size_t proofs_of(const struct proven *p, struct policy_proof ret[static P
 
 /* What the policy can say and this tdid cannot do. */
 static const char *not_done(const struct policy_decision *d) {
-        if (d->on_illegal_config_write == POLICY_CONFIG_UNBIND)
-                return "it wants a TDI unbound whose guest writes what it must not (\"on_illegal_config_write\"), which this tdid does not do";
+        if (d->on_illegal_config_write != POLICY_CONFIG_UNSAID)
+                return "it says what becomes of a guest's illegal writes (\"on_illegal_config_write\"), which this tdid always does as tdid(8) describes";
         if (d->limits.max[POLICY_LIMIT_FDS] != UINT64_MAX)
                 return "it limits descriptors (\"fds\"), which this tdid does not count";
         return NULL;
@@ -396,12 +420,36 @@ static int refuse_without_policy(Manager *m, sd_bus_error *e) {
                          strempty(m->policy_error));
 }
 
-/* 0: it is admitted. Root is refused by rules only. */
-static int judge(const VM *vm, const struct subject *f, uid_t caller, const char *what, sd_bus_error *e) {
+static size_t count_functions(const Manager *m, uid_t owner) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < m->n_vms; i++)
+                n += m->vms[i]->owner == owner ? m->vms[i]->n_tdis : 0;
+        return n;
+}
+
+/* A rule that would have matched, had the device proved what it says: that it has not is what whoever asks has to know. */
+static void tell_close(const struct policy_decision *d, const struct subject *f, char *buf, size_t size) {
+        buf[0] = '\0';
+        for (size_t i = 0; i < d->n_close; i++)
+                for (size_t k = 0; d->close[i].failed == POLICY_KEY_EVIDENCE && k < f->n_proofs && !*buf; k++)
+                        if (f->proofs[k].why)
+                                snprintf(buf, size, "; rule '%s' (%s:%u) does not match: %s", d->close[i].rule->name, d->close[i].rule->file, d->close[i].rule->line,
+                                         f->proofs[k].why);
+}
+
+static void audit_rule_of(const VM *vm, const struct subject *f, uid_t caller, const struct policy_decision *d, bool allow, const char *why) {
+        const struct audit_rule rule = d->rule ? (struct audit_rule){ d->rule->name, d->rule->file, d->rule->line } : (struct audit_rule){};
+        char bdf[TDI_BDF_MAX];
+
+        audit_decision(vm, tdi_bdf_format(f->device->bdf, bdf), caller, allow, &rule, why);
+}
+
+/* 0: it is admitted. Root is refused by rules only. @more: how many functions the owner is to have besides those it has. */
+static int judge(const VM *vm, const struct subject *f, uid_t caller, size_t more, const char *what, sd_bus_error *e) {
         struct policy_decision *d = malloc(sizeof(*d));
-        struct audit_rule rule = {};
-        char bdf[TDI_BDF_MAX], text[600];
-        const char *cannot, *why = NULL;
+        char text[2048], close[900];
+        const char *cannot;
         int r = 0;
 
         if (!d)
@@ -409,42 +457,49 @@ static int judge(const VM *vm, const struct subject *f, uid_t caller, const char
         decide(vm->manager, f, d);
         cannot = not_done(d);
         if (d->verdict == POLICY_DENY && !(d->is_default && access_is_master(caller))) {
-                why = d->text;
-                r = bus_error(e, TDI_ERROR_POLICY, "%s: %s", what, why);
+                tell_close(d, f, close, sizeof(close));
+                snprintf(text, sizeof(text), "%s%s", d->text, close);
+                r = bus_error(e, TDI_ERROR_POLICY, "%s: %s", what, text);
         } else if (cannot) {
                 snprintf(text, sizeof(text), "the policy cannot be kept: %s", cannot);
-                why = text;
-                r = bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s", what, why);
+                r = bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s", what, text);
+        } else if (count_functions(vm->manager, vm->owner) + more > d->limits.max[POLICY_LIMIT_DEVICES]) {
+                const struct policy_rule *rule = d->limits.rule[POLICY_LIMIT_DEVICES];
+
+                snprintf(text, sizeof(text), "uid %u has %zu functions, and rule '%s' of the policy (%s:%u) lets it have %llu (\"devices\")", vm->owner,
+                         count_functions(vm->manager, vm->owner), rule->name, rule->file, rule->line, (unsigned long long) d->limits.max[POLICY_LIMIT_DEVICES]);
+                r = bus_error(e, TDI_ERROR_LIMIT, "%s: %s", what, text);
         }
-        if (d->rule)
-                rule = (struct audit_rule){ d->rule->name, d->rule->file, d->rule->line };
-        audit_decision(vm, tdi_bdf_format(f->device->bdf, bdf), caller, r >= 0, &rule, why);
+        if (r < 0)
+                audit_rule_of(vm, f, caller, d, false, text);
         free(d);
         return r;
 }
 
-static int check_count(Manager *m, const VM *vm, size_t n, sd_bus_error *e) {
-        uint64_t most = admission_limit(m, vm->owner, POLICY_LIMIT_DEVICES, UINT64_MAX);
-        size_t have = 0;
+/* What no rule can be asked about: what is not known of a function denies nothing, where a rule might. */
+static int check_known(Manager *m, Device *d, sd_bus_error *e) {
+        char bdf[TDI_BDF_MAX];
 
-        for (size_t i = 0; i < m->n_vms; i++)
-                have += m->vms[i]->owner == vm->owner ? m->vms[i]->n_tdis : 0;
-        if (have + n > most)
-                return bus_error(e, TDI_ERROR_LIMIT, "uid %u has %zu functions, and the policy lets it have %llu (\"devices\")", vm->owner, have, (unsigned long long) most);
-        return 0;
+        if (d->fixed && !d->unreadable)
+                return 0;
+        d->fixed = false;
+        inventory_refresh(m, d->bdf);
+        return bus_error(e, TDI_ERROR_BUSY, "%s: its config space %s; try again", tdi_bdf_format(d->bdf, bdf), d->unreadable ? "could not be read" : "has not been read yet");
 }
 
-int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, uid_t caller, sd_bus_error *e) {
+int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, const bool *unconnected, size_t n, uid_t caller,
+                    sd_bus_error *e) {
         enum policy_mode mode = mode_of(vm);
         struct policy_proof *proofs;
         struct admission *a = NULL;
-        int r;
+        int r = 0;
 
         if (!m->policy)
                 return refuse_without_policy(m, e);
-        r = check_count(m, vm, n, e);
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = check_known(m, devices[i], e);
         if (r >= 0)
-                r = collect(m, call, method, vm, devices, n, mode, &a, e);
+                r = collect(m, call, method, vm, devices, n, mode, caller, &a, e);
         if (r <= 0)
                 return r;
         proofs = calloc(POLICY_PAIRS_MAX, sizeof(*proofs));
@@ -454,17 +509,22 @@ int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t m
                 struct subject f = subject_of(vm, devices[i], mode, POLICY_ACCESS_VPCI);
                 char bdf[TDI_BDF_MAX];
 
+                f.no_ide = cannot_have_ide(m, devices[i], unconnected[i]);
                 f.proofs = proofs;
                 f.n_proofs = proofs_of(find_proven(a, devices[i]), proofs);
-                r = judge(vm, &f, caller, tdi_bdf_format(devices[i]->bdf, bdf), e);
+                r = judge(vm, &f, caller, n, tdi_bdf_format(devices[i]->bdf, bdf), e);
         }
         free(proofs);
         return r < 0 ? r : 1;
 }
 
+bool admission_waits(Manager *m, sd_bus_message *call) {
+        return find(m, call);
+}
+
 /* ---- what was admitted ---- */
 
-void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, Custody *c) {
+void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, uid_t caller, Custody *c) {
         struct policy_proof *proofs = calloc(POLICY_PAIRS_MAX, sizeof(*proofs));
         struct policy_decision *decision = malloc(sizeof(*decision));
         const struct proven *p = find_proven(find(m, call), d);
@@ -491,6 +551,7 @@ void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, 
                 json_push_take(kept, o);
         }
         json_set_take(c->values, "proofs", kept);
+        audit_rule_of(vm, &f, caller, decision, true, NULL);
         free(decision);
         free(proofs);
 }
@@ -543,7 +604,7 @@ int admission_check_handoff(const TDI *t, uid_t caller, sd_bus_error *e) {
                 log_oom();
         decide_again(t, POLICY_ACCESS_HANDOFF, proofs, &f);
         snprintf(what, sizeof(what), "%s is not handed off", t->custody->name);
-        r = judge(t->vm, &f, caller, what, e);
+        r = judge(t->vm, &f, caller, 0, what, e);
         free(proofs);
         return r;
 }
@@ -583,8 +644,8 @@ struct json_object *admission_explain(Manager *m, const struct admission_questio
         return policy_explain(m->policy, &facts);
 }
 
-uint64_t admission_limit(Manager *m, uid_t owner, enum policy_limit which, uint64_t configured) {
-        struct subject f = { .owner = owner };
+uint64_t admission_limit(Manager *m, const char *vm, const char *platform, uid_t owner, enum policy_limit which, uint64_t configured) {
+        const struct subject f = { .vm = vm, .platform = platform, .owner = owner };
         struct policy_limits limits;
         struct policy_facts facts;
 

@@ -23,21 +23,25 @@ void admission_free(Manager *m);
 /**
  * admission_check() - may these functions be attached to the VM?
  * @method: run again from its start when evidence has been collected for the same call
+ * @unconnected: of each, that its DSM is not to be connected
  * @caller: root and who runs tdid the default admits
  *
  * Return: 1; 0: evidence is being collected, and the method runs again; negative with @e.
  */
-int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, size_t n, uid_t caller, sd_bus_error *e);
-/* What the decision asks for beyond admission, and what it rests on, for the custody of a function that was admitted for this call. */
-void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, Custody *c);
+int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, const bool *unconnected, size_t n,
+                    uid_t caller, sd_bus_error *e);
+/* It has been authorised before, and runs again with what was collected for it. */
+bool admission_waits(Manager *m, sd_bus_message *call);
+/* What the decision asks for beyond admission, and what it rests on, for the custody of a function that was admitted for this call. That it was is audited. */
+void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, uid_t caller, Custody *c);
 /* The call that it was for has begun, or ends. */
 void admission_forget(Manager *m, sd_bus_message *call);
 
 /* May the function's descriptors be handed to the VM's owner? 0; negative with @e. */
 int admission_check_handoff(const TDI *t, uid_t caller, sd_bus_error *e);
 
-/* The smaller of a limit of the configuration and what the policy has for this owner. */
-uint64_t admission_limit(Manager *m, uid_t owner, enum policy_limit which, uint64_t configured);
+/* The smaller of a limit of the configuration and what the policy has for this owner and VM, which may be one that is to be created. */
+uint64_t admission_limit(Manager *m, const char *vm, const char *platform, uid_t owner, enum policy_limit which, uint64_t configured);
 
 /* [{"anchor", "references"}]: all that any rule wants. The caller's. */
 struct json_object *admission_all_evidence(Manager *m);

@@ -233,6 +233,7 @@ struct json_object *custody_arguments(Custody *c) {
         json_set_str(args, "state", c->manager->state_dir);
         json_set_u64(args, "reserved_streams", custody_reserved_streams(c));
         json_set_bool(args, "require_secure", custody_requires_secure(c));
+        json_set_bool(args, "require_stream", json_bool_or(c->values, "ide_required", false));
         json_set_u64(args, "patience", c->manager->config.associate);
         /* The folder of the VM's sockets is made for the first of them; a function that is left behind may be the last in it. */
         json_set_bool(args, "make_folder", c->vm && !c->vm->folder);

@@ -32,8 +32,14 @@ Custody *custody_new(Manager *m, struct tdi_bdf bdf, int32_t group) {
 }
 
 Custody *custody_free(Custody *c) {
+        Device *d;
+
         if (!c)
                 return NULL;
+        /* Whoever had it may have changed what it is. */
+        d = device_find(c->manager, c->bdf);
+        if (d)
+                device_renew(d);
         worker_free(c->worker);
         sd_event_source_disable_unref(c->timer);
         sd_event_source_disable_unref(c->request_source);

@@ -88,6 +88,10 @@ Device *device_dsm(Device *d) {
         return NULL;
 }
 
+void device_renew(Device *d) {
+        d->generation = d->manager->next_generation++;
+}
+
 char *device_path(struct tdi_bdf bdf, char buf[static 64]) {
         char label[TDI_BDF_MAX];
 

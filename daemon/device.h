@@ -29,6 +29,8 @@ struct Device {
         size_t n_parents;
         uint64_t serial;    /* Device Serial Number, where it has one */
         bool has_serial;
+        bool unreadable;    /* its config space could not be read: what that would say is not known */
+        uint64_t generation; /* another number when another device may stand there, or somebody has had it */
         uint8_t tee;
         bool upstream, seen, announced;
         bool gone; /* off the bus, but still in custody */
@@ -56,6 +58,8 @@ bool device_shares_reset(const Device *a, const Device *b);
 bool device_is_isolated(const Device *d);
 /* The DSM that speaks for a function, as drivers/pci/tsm.c finds it; NULL when none can. */
 Device *device_dsm(Device *d);
+/* From now on it may be another one, or another in the same place. */
+void device_renew(Device *d);
 /* Bus path of a function. */
 char *device_path(struct tdi_bdf bdf, char buf[static 64]);
 

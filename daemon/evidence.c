@@ -20,7 +20,7 @@ struct Evidence {
         evidence_done done; /* NULL: nobody waits any more */
         void *userdata;
         sd_event_source *deadline;
-        bool late;
+        bool late; /* its worker was killed, and is in the kernel still */
         Evidence *next;
 };
 
@@ -36,6 +36,13 @@ static void forget(Evidence *x) {
         /* Who waits to connect it may. */
         manager_touch(x->manager);
         free(x);
+}
+
+static bool is_sealed(int fd) {
+        const int wanted = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
+        int seals = fd < 0 ? -1 : fcntl(fd, F_GET_SEALS);
+
+        return seals >= 0 && (seals & wanted) == wanted;
 }
 
 static void write_down(const Evidence *x, struct json_object *values, const struct evidence_answer *a) {
@@ -57,18 +64,17 @@ static void on_answer(Worker *w, int r, const char *text, struct json_object *va
         void *asker = x->userdata;
         struct evidence_answer a = { .raw = -EBADF, .text = -EBADF };
 
-        if (r == -ECONNRESET) {
+        if (r == -ECONNRESET)
                 x->worker = worker_free(w);
-                text = x->late ? "the device did not answer in time (\"evidence\" in \"deadlines\" of the configuration)" : text;
-                r = x->late ? -ETIMEDOUT : r;
-        } else if (r >= 0) {
+        else if (r >= 0) {
                 (void) worker_acknowledge(w);
                 a = (struct evidence_answer){ json_str_or(values, "source", "?"), json_u64_or(values, "time", 0), NULL, ipc_fds_take(fds, 0), ipc_fds_take(fds, 1) };
                 (void) json_get_array(values, "proofs", &a.proofs);
                 write_down(x, values, &a);
                 if (json_str_or(values, "not_archived", NULL))
                         log_warning("evidence of %s: %s", x->bdf, json_str_or(values, "not_archived", ""));
-                if (a.text < 0) {
+                /* It has parsed a stranger's bytes: what it hands out is looked at. */
+                if (!is_sealed(a.raw) || !is_sealed(a.text)) {
                         r = -EBADMSG;
                         text = "the worker's answer is not complete";
                 }
@@ -81,12 +87,19 @@ static void on_answer(Worker *w, int r, const char *text, struct json_object *va
         close_fd(a.text);
 }
 
-/* A reader leaves nothing half done: a mailbox is aborted by whoever uses it next. */
+#define LATE "the device did not answer in time (\"evidence\" in \"deadlines\" of the configuration)"
+
+/* A reader leaves nothing half done: a mailbox is aborted by whoever uses it next. It may take the kernel long to let it go, for which nobody waits. */
 static int on_deadline(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         Evidence *x = userdata;
+        evidence_done done = x->done;
 
-        x->late = true;
         worker_kill(x->worker);
+        x->done = NULL;
+        x->late = true;
+        log_warning("evidence of %s: its worker has not come back from the device in time, and is ended; until it has, the device is not asked again nor connected", x->bdf);
+        if (done)
+                done(-ETIMEDOUT, LATE, NULL, x->userdata);
         return 0;
 }
 
@@ -109,9 +122,16 @@ static const char *why_not_mailbox(Manager *m, const Device *d, const char *bdf,
         return buf;
 }
 
+/* Who answers for it: its DSM, where a TSM could make one of it; a VF has no mailbox of its own. */
+Device *evidence_speaker(Device *d) {
+        Device *dsm = device_dsm(d), *pf = d->phys_fn == UINT32_MAX ? NULL : device_find_number(d->manager, d->phys_fn);
+
+        return dsm ? dsm : pf ? pf : d;
+}
+
 int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *nonce, evidence_done done, void *userdata, Evidence **ret) {
         _cleanup_json_ struct json_object *args = json_new();
-        Device *speaker = device_dsm(d) ?: d;
+        Device *speaker = evidence_speaker(d);
         char bdf[TDI_BDF_MAX], why[300];
         unsigned n = 0;
         Evidence *x;
@@ -121,7 +141,7 @@ int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *
         if (evidence_is_asking(m, bdf))
                 return -EBUSY;
         for (x = m->evidence; x; x = x->next)
-                n++;
+                n += !x->late;
         if (n >= ASKING_MAX)
                 return -EAGAIN;
         json_set_str(args, "bdf", bdf);

@@ -8,6 +8,8 @@
 
 #include "manager.h"
 
+#define EVIDENCE_TEXT_MAX (4 << 20) /* bytes of a result */
+
 struct evidence_answer {
         const char *source;          /* "kernel", "doe" */
         uint64_t time_usec;          /* CLOCK_REALTIME */
@@ -30,6 +32,8 @@ int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *
 /* The callback does not run any more; the device may go on for a while. NULL is none. Returns NULL. */
 Evidence *evidence_cancel(Evidence *x);
 
+/* Who speaks for a function: its DSM, the physical function of a virtual one, itself. */
+Device *evidence_speaker(Device *d);
 /* Is the device's mailbox in use, so that nothing may be connected by way of it? */
 bool evidence_is_asking(const Manager *m, const char *bdf);
 void evidence_end(Manager *m);

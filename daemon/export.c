@@ -47,9 +47,9 @@ static const char *passed(const struct sum *s, const struct export_request *q, u
 /* Of the policy's limits, which count everything of an owner; NULL: none is passed. */
 static const char *passed_policy(const VM *vm, const struct sum *s, const struct export_request *q) {
         Manager *m = vm->manager;
-        uint64_t memory = admission_limit(m, vm->owner, POLICY_LIMIT_SHARED_BYTES, UINT64_MAX);
+        uint64_t memory = admission_limit(m, vm->name, vm->platform->name, vm->owner, POLICY_LIMIT_SHARED_BYTES, UINT64_MAX);
 
-        if (s->n >= admission_limit(m, vm->owner, POLICY_LIMIT_EXPORTS, UINT64_MAX))
+        if (s->n >= admission_limit(m, vm->name, vm->platform->name, vm->owner, POLICY_LIMIT_EXPORTS, UINT64_MAX))
                 return "exports";
         if (!q->tdi && (s->memory > memory || q->size > memory - s->memory))
                 return policy_limit_to_string(POLICY_LIMIT_SHARED_BYTES);

@@ -272,6 +272,10 @@ bool ide_lets_bind(const Custody *c, char *why, size_t size) {
         struct json_object *bad = custody_requires_secure(c) ? find_insecure(streams_of(c)) : NULL;
         char words[256];
 
+        if (json_bool_or(c->values, "ide_required", false) && (!streams_of(c) || json_object_array_length(streams_of(c)) == 0)) {
+                snprintf(why, size, "%s: the policy requires a secure IDE stream (\"ide\"), and its DSM has none; connect that anew", c->name);
+                return false;
+        }
         if (!bad || streq(json_str_or(bad, "secure", ""), "unknown"))
                 return true;
         say(bad, words, sizeof(words));

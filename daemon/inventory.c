@@ -94,6 +94,8 @@ static void take_fixed(Device *d, struct json_object *o) {
         struct json_object *list;
         Manager *m = d->manager;
 
+        d->unreadable = json_bool_or(o, "unreadable", false);
+        d->tee &= DEVICE_DSM;
         if (json_get_array(o, "tee", &list) >= 0)
                 for (size_t i = 0; i < json_object_array_length(list); i++) {
                         const char *name = json_object_get_string(json_object_array_get_idx(list, i));
@@ -125,6 +127,7 @@ static Device *add(Manager *m, struct tdi_bdf bdf) {
         d->bdf = bdf;
         d->group = -1;
         d->phys_fn = d->upstream_above = UINT32_MAX;
+        device_renew(d);
         manager_append((void ***) &m->devices, &m->n_devices, &m->room_devices, d);
         /* They come in their order, so that this is mostly its place already. */
         for (size_t k = m->n_devices - 1; k > 0 && tdi_bdf_number(m->devices[k - 1]->bdf) > tdi_bdf_number(bdf); k--) {
@@ -165,6 +168,7 @@ static void take_function(Manager *m, struct json_object *o) {
         else if (d->gone) {
                 withdraw(d);
                 d->gone = false;
+                device_renew(d);
         }
         if (!d->announced) {
                 d->tsm_round = m->inventory->tsm_started + 1;
@@ -594,6 +598,8 @@ static int on_uevent(_unused_ sd_event_source *s, int fd, _unused_ uint32_t reve
                                 /* Another function may stand at this address now. */
                                 if (d && streq(ev.action, "add"))
                                         d->fixed = false;
+                                if (d && (streq(ev.action, "add") || streq(ev.action, "remove")))
+                                        device_renew(d);
                                 dirty(i, bdf);
                         }
                         if (streq(ev.action, "add") || streq(ev.action, "remove"))

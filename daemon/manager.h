@@ -74,7 +74,7 @@ struct Manager {
         unsigned n_workers;          /* processes, spare ones included */
         Worker **spares;             /* waiting for work, or about to */
         size_t n_spares, room_spares;
-        uint64_t next_vm, next_job, next_sequence;
+        uint64_t next_vm, next_job, next_sequence, next_generation;
 
         sd_event_source *settle;
         sd_event_source *retry;

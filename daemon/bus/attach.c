@@ -184,7 +184,7 @@ static int check_association(const VM *vm, sd_bus_error *e) {
 
 /* For polkit's rules: the addresses with spaces between. */
 static char *list_devices(const struct want *wants, size_t n) {
-        char *text = calloc(n, TDI_BDF_MAX);
+        char *text = calloc(n + !n, TDI_BDF_MAX);
 
         if (!text)
                 log_oom();
@@ -199,11 +199,15 @@ static char *list_devices(const struct want *wants, size_t n) {
 
 /* Which functions an owner may take for itself the policy says; to take what the host uses needs one permission more. Results of access_caller(). */
 static int may_attach(VM *vm, sd_bus_message *call, const struct want *wants, size_t n, uid_t *ret, sd_bus_error *e) {
-        _cleanup_free_ char *devices = list_devices(wants, n);
+        _cleanup_free_ char *devices = NULL;
         Manager *m = vm->manager;
         bool force = false;
         int r;
 
+        /* This very call has been authorised; since then its devices have been asked for evidence. */
+        if (admission_waits(m, call))
+                return access_caller(m, call, bus_method_attach, ret, e);
+        devices = list_devices(wants, n);
         for (size_t i = 0; i < n; i++)
                 force |= wants[i].force;
         r = access_vm(m, POLKIT_MANAGE_ANY_VM, vm, devices, call, bus_method_attach, ret, e);
@@ -213,16 +217,19 @@ static int may_attach(VM *vm, sd_bus_message *call, const struct want *wants, si
 }
 
 static int admit(Manager *m, sd_bus_message *call, VM *vm, const struct want *wants, size_t n, uid_t uid, sd_bus_error *e) {
-        _cleanup_free_ Device **devices = calloc(n, sizeof(Device *));
+        _cleanup_free_ Device **devices = calloc(n + !n, sizeof(Device *));
+        _cleanup_free_ bool *unconnected = calloc(n + !n, sizeof(bool));
 
-        if (!devices)
+        if (!devices || !unconnected)
                 return -ENOMEM;
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
                 devices[i] = wants[i].device;
-        return admission_check(m, call, bus_method_attach, vm, devices, n, uid, e);
+                unconnected[i] = streq(wants[i].connect ?: "auto", "no");
+        }
+        return admission_check(m, call, bus_method_attach, vm, devices, unconnected, n, uid, e);
 }
 
-static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants, size_t n) {
+static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants, size_t n, uid_t uid) {
         Manager *m = vm->manager;
 
         j->sequence = m->next_sequence++;
@@ -238,7 +245,7 @@ static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants
                         json_set_u64(c->values, "guest_rid", (uint64_t) w->guest_rid);
                 if (w->vf_token)
                         json_set_str(c->values, "vf_token", w->vf_token);
-                admission_apply(m, call, vm, w->device, c);
+                admission_apply(m, call, vm, w->device, uid, c);
                 custody_set_vm(c, vm);
                 t = tdi_new(vm, c);
                 t->guest_rid = (uint32_t) w->guest_rid;
@@ -291,7 +298,7 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         if (r < 0)
                 return r;
         j->reply_with_tdis = true;
-        begin(call, vm, j, wants, n);
+        begin(call, vm, j, wants, n, uid);
         admission_forget(m, call);
         return bus_job_started(j, call, a.async);
 }

@@ -48,6 +48,8 @@ static int read_text(int fd, char **ret) {
 
         if (fstat(fd, &st) < 0)
                 return -errno;
+        if (st.st_size > EVIDENCE_TEXT_MAX)
+                return -EFBIG;
         text = malloc((size_t) st.st_size + 1);
         if (!text)
                 return -ENOMEM;

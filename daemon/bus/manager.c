@@ -98,9 +98,9 @@ static void on_born(VM *vm, int r, void *userdata) {
  * What a VM may have mapped is promised to it when it is created: the sum for an owner is of promises, so that no VM that has been started
  * runs into what another one does.
  */
-static int check_limits(Manager *m, uid_t owner, unsigned pinned_mib, sd_bus_error *e) {
-        uint64_t promised = 0, vms = admission_limit(m, owner, POLICY_LIMIT_VMS, UINT64_MAX);
-        uint64_t pinned = admission_limit(m, owner, POLICY_LIMIT_PINNED_BYTES, UINT64_MAX) >> 20;
+static int check_limits(Manager *m, const char *name, const char *platform, uid_t owner, unsigned pinned_mib, sd_bus_error *e) {
+        uint64_t promised = 0, vms = admission_limit(m, name, platform, owner, POLICY_LIMIT_VMS, UINT64_MAX);
+        uint64_t pinned = admission_limit(m, name, platform, owner, POLICY_LIMIT_PINNED_BYTES, UINT64_MAX) >> 20;
         unsigned own = 0;
 
         for (size_t i = 0; i < m->n_vms; i++) {
@@ -214,7 +214,7 @@ static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *
         if (c.uuid && vm_find_uuid(m, c.uuid))
                 return bus_error(e, TDI_ERROR_EXISTS, "there is a VM with UUID %s already", c.uuid);
         pinned_mib = c.limits.pinned_mib < 0 ? m->config.pinned_mib : (unsigned) c.limits.pinned_mib;
-        r = check_limits(m, (uid_t) c.owner_uid, pinned_mib, e);
+        r = check_limits(m, name, platform->name, (uid_t) c.owner_uid, pinned_mib, e);
         if (r < 0)
                 return r;
 

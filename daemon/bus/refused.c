@@ -3,6 +3,7 @@
  * Every refusal of a method is audited. sd-bus sends a method's error itself, and tells nobody: so it is given copies of the vtables
  * whose methods all are on_call() here, which runs the real one and looks at what came of it.
  */
+#include "admission.h"
 #include "audit.h"
 #include "bus/bus.h"
 #include "device.h"
@@ -41,7 +42,10 @@ void bus_method_refused(Manager *m, sd_bus_message *call, const char *action, in
         struct audit_call a = { .method = sd_bus_message_get_member(call), .caller = access_known(m, call) };
         char bdf[TDI_BDF_MAX];
 
-        if ((r >= 0 && !sd_bus_error_is_set(e)) || !path || !a.method)
+        if (r >= 0 && !sd_bus_error_is_set(e))
+                return;
+        admission_forget(m, call);
+        if (!path || !a.method)
                 return;
         a.known = a.caller != (uid_t) -1;
         find_object(m, path, &a.vm, &a.bdf, bdf);

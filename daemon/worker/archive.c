@@ -192,6 +192,6 @@ int archive_store(const char *folder, const struct evidence *e, const char *bdf,
         if (r >= 0 && fsync(records) < 0)
                 r = -errno;
         if (r >= 0)
-                r = prune(records, limits->records, UINT64_MAX, 1);
+                r = prune(records, limits->records, limits->bytes, 1);
         return r < 0 ? r : prune(objects, UINT64_MAX, limits->bytes, n);
 }

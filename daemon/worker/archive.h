@@ -13,7 +13,7 @@
 #define ARCHIVE_DIGEST 65 /* SHA-256 in hexadecimal, terminated */
 
 struct archive_limits {
-        uint64_t bytes;   /* of all objects together; the last collection stays whatever it has */
+        uint64_t bytes;   /* of all objects together, and of all records; the last collection stays whatever it has */
         uint64_t records;
 };
 

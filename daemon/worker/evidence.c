@@ -18,7 +18,6 @@
 #include "evidence/doe.h"
 #include "evidence/netlink.h"
 #include "evidence/verify.h"
-#include "evidence/verify.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U

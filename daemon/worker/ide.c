@@ -289,6 +289,7 @@ int ide_admit(struct work *w, const char *dsm, uint64_t reserved, int *ret_lock)
 }
 
 int ide_must_be_secure(struct work *w, const char *dsm) {
+        bool needed = json_bool_or(w->args, "require_stream", false), found = false;
         _cleanup_(ide_links_free) struct ide_links l = {};
         int r;
 
@@ -298,6 +299,7 @@ int ide_must_be_secure(struct work *w, const char *dsm) {
 
                 if (!streq(l.links[i].function, dsm))
                         continue;
+                found = true;
                 o = ide_read_stream(w, l.links[i].name, dsm);
                 if (!streq(json_str_or(o, "secure", ""), "yes"))
                         r = work_fail(w, -EKEYREJECTED, "disconnect and connect it anew, or allow it in tdid.conf (ide.require_secure)",
@@ -305,5 +307,8 @@ int ide_must_be_secure(struct work *w, const char *dsm) {
                                       l.links[i].name, dsm, json_str_or(o, "function_state", ""), json_str_or(o, "port", ""),
                                       json_str_or(o, "port_state", ""));
         }
+        if (r >= 0 && needed && !found)
+                r = work_fail(w, -EKEYREJECTED, "connect its DSM to a TSM that makes one", "give %s to a VM: the policy requires a secure IDE stream, and %s has none", w->bdf,
+                              isempty(dsm) ? "it has no DSM, and so" : "its DSM");
         return r;
 }

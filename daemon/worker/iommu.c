@@ -3,7 +3,7 @@
  * The last of the prepare step: the function is attached to its I/O address space, or to the nest parent over it; and what closing a VM
  * does to its iommufd as a whole. Guest memory is free when vm.unmap has returned, however long a device takes to close.
  */
-#include "worker/work.h"
+#include "worker/ide.h"
 
 #include "host/abi/iommufd.h"
 #include "host/abi/vfio.h"
@@ -89,7 +89,10 @@ int prepare_attach_do(struct work *w) {
 
         if (w->fds.n < 2)
                 return work_fail(w, -EINVAL, NULL, "attach %s", w->bdf);
-        r = work_attach(w, w->fds.fd[0]);
+        /* Where the policy requires an encrypted link nothing goes over another one, bound or not. */
+        r = json_bool_or(w->args, "require_stream", false) ? ide_must_be_secure(w, json_str_or(w->args, "dsm", "")) : 0;
+        if (r >= 0)
+                r = work_attach(w, w->fds.fd[0]);
         if (r < 0)
                 return r;
         r = is_coherent(w);

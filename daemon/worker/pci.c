@@ -127,6 +127,7 @@ static void read_config(struct work *w, struct json_object *o, const char *bdf) 
         if (n > 0)
                 decode(config, (size_t) n, o, tee, &upstream);
         json_set_take(o, "tee", tee);
+        json_set_bool(o, "unreadable", n <= 0);
         json_set_bool(o, "upstream", upstream);
 }
 

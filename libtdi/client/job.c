@@ -13,6 +13,7 @@
 #include "client-internal.h"
 
 #define TICK_USEC UINT64_C(500000)
+#define START_USEC UINT64_C(600000000)
 
 struct job {
         const struct client_what *what;
@@ -131,7 +132,8 @@ static int job_start(struct tdi_client *c, struct job *j, sd_bus_message *call) 
         const char *path, *sender;
         int r;
 
-        r = client_call(c, call, j->what, &reply);
+        /* An attach may ask devices for evidence before there is a job. */
+        r = client_call_for(c, call, START_USEC, j->what, &reply);
         if (r < 0)
                 return r;
         sender = sd_bus_message_get_sender(reply);

@@ -341,7 +341,7 @@ static void judge_slot(struct verdict *v, const struct spdm_measurements *m, int
         if (first < 0)
                 (void) evidence_refuse(&v->why, EVIDENCE_NO_CHAIN, "there is no certificate chain in any slot");
         else if (v->chains[first]) {
-                char key[4];
+                char key[12];
                 struct json_object *slots, *slot;
 
                 snprintf(key, sizeof(key), "%d", first);

@@ -220,3 +220,23 @@ def ide_none(t):
         check(bridge["left"] in (None, 256), f"streams left: {bridge}")
     t.client.tdi(bdf).bind()
     equal(t.client.tdi(bdf).state(), "bound", "state")
+
+
+@scenario(needs=("machines",), start=False, tags=("quick",))
+def ide_policy(t):
+    """Where the policy requires an encrypted link, a function without one is not attached, whether or not it is ever bound."""
+    o = machine(t, require_secure=False)
+    os.makedirs(o.daemon.policy)
+    with open(os.path.join(o.daemon.policy, "50-ide.json"), "w", encoding="utf-8") as file:
+        json.dump({"schema": "tdid-policy/1", "rules": [{"name": "encrypted", "decision": "require", "require": {"ide": "secure"}}]}, file)
+    o.client.manager("Reload")
+    vm = o.vm()
+    vm.attach((FIRST, {"guest_rid": RID}))
+    contains(refused("Policy", lambda: vm.attach((PLAIN, {"guest_rid": RID + 1}))), "encrypted", "the rule")
+    contains(refused("Policy", lambda: vm.attach((SECOND, {"guest_rid": RID + 1, "connect": "no"}))), "secure IDE stream", "one that nobody connects")
+    o.host.client.control("fault", rule={"call": "tsm.ide", "device": SECOND, "errno": "ENXIO"})
+    text = refused(("Kernel", "InvalidState"), lambda: vm.attach((SECOND, {"guest_rid": RID + 1})))
+    contains(text, "is insecure", "one whose stream does not become secure")
+    eventually(lambda: o.device(SECOND).text("Custody") == "none", "it is given back")
+    vm.lease.close()
+    o.gone(vm)

@@ -140,6 +140,62 @@ def policy_explained(t):
     refused("NotFound", lambda: t.client.manager("ExplainPolicy", "a{sv}", {"device": "ffff:1f:1f.7"}))
 
 
+@scenario("edu:2", start=False, tags=("quick",))
+def policy_limits(t):
+    """A limit holds for whoever its rule matches: by the function, by the VM's name, by the owner; of several the smallest. A rule that asks for what tdid does not do refuses what it would decide."""
+    first, second = t.host.bdfs("edu", 2)
+    t.start()
+    ids = "{:04x}:{:04x}".format(*t.device(first).get("IDs")[:2])
+    for match in ({"bdf": [first, second]}, {"vm": "limited-*"}, {"owner": os.geteuid()}, {"id": ids, "vm": "limited-*"}):
+        path = policy(t, {"name": "one each", "match": match, "limits": {"devices": 1}}, {"name": "all", "decision": "allow"})
+        reload(t)
+        vm = t.vm("limited-" + t.vm_name())
+        vm.attach(first)
+        text = refused("Limit", lambda: vm.attach(second))  # noqa: B023 - called at once
+        contains(text, "one each", f"the rule for {match}")
+        contains(text, path, "where it stands")
+        vm.lease.close()
+        t.gone(vm)
+        t.free(first)
+        vm = t.vm("limited-" + t.vm_name())
+        contains(refused("Limit", lambda: vm.attach(first, second)), "one each", "two at once")  # noqa: B023
+        vm.lease.close()
+        t.gone(vm)
+    policy(t, {"name": "no VMs", "match": {"vm": "limited-*"}, "limits": {"vms": 0}})
+    reload(t)
+    contains(refused("Limit", lambda: t.vm("limited-three")), "policy", "a VM of that name")
+    vm = t.vm("another")
+    for key, value in (("on_illegal_config_write", "refuse"), ("limits", {"fds": 100})):
+        policy(t, {"name": "cannot", "match": {"bdf": first}, "decision": "allow", key: value})
+        reload(t)
+        contains(refused("NotSupported", lambda: vm.attach(first)), "cannot be kept", key)
+    t.unchanged(first, second)
+
+
+@scenario("edu", needs=("faults",), start=False, tags=("quick",))
+def policy_unknown_facts(t):
+    """What could not be read of a function is not taken for absent: it is not admitted before it is known."""
+    bdf = t.host.bdf("edu")
+    policy(t, {"name": "never this one", "match": {"serial": "00-00-00-00-00-00-00-01"}, "decision": "deny"}, {"name": "all", "decision": "allow"})
+    rule = t.host.client.control("fault", rule={"call": "read:config", "device": bdf, "errno": "EIO"})["id"]
+    t.start()
+    vm = t.vm()
+    contains(refused("Busy", lambda: vm.attach(bdf)), "config space could not be read", "why")
+    t.host.client.control("clear", id=rule)
+
+    def attaches():
+        try:
+            vm.attach(bdf)
+        except Refused as error:
+            equal(error.name, "Busy", str(error))
+            return False
+        return True
+    eventually(attaches, "it is attached when it is known")
+    vm.lease.close()
+    t.gone(vm)
+    t.unchanged(bdf)
+
+
 # ---- evidence ----
 
 def start_with_evidence(t, config=None, **options):
@@ -266,3 +322,54 @@ def evidence_reload(t):
     vm.lease.close()
     t.gone(vm)
     t.unchanged(bdf)
+
+
+@scenario("spdm", needs=("spdm", "root"), start=False, tags=("quick",))
+def evidence_refused_often(t):
+    """Refusals leave nothing behind that the next attach would be refused for; and a rule that only evidence kept from matching is named, with what is wrong."""
+    bdf, responder = start_with_evidence(t)
+    references = write_json(t, "references.json", responder.references())
+    policy(t, {"name": "good ones", "match": {"owner": ALICE, "evidence": {"anchor": responder.anchor, "references": references}}, "decision": "allow"})
+    reload(t)
+    responder.change(2, "6669726d776172652032")
+    vm = t.vm(owner_uid=ALICE)
+    for _ in range(10):
+        text = refused("Policy", lambda: attach_as(t, ALICE, vm, bdf))
+        contains(text, "good ones", "the rule that is near")
+        contains(text, "mismatch: index 2", "what is wrong")
+    responder.change(2, "6669726d776172652031")
+    attach_as(t, ALICE, vm, bdf)
+    eventually(lambda: t.client.tdi(bdf).state() == "prepared", "alice has it")
+    vm.lease.close()
+    t.gone(vm)
+    t.unchanged(bdf)
+
+
+@scenario("spdm", needs=("spdm", "machines"), start=False, tags=("quick",))
+def evidence_replaced(t):
+    """Another device in the place of the one that proved what it is: what counts is what that one proves."""
+    bdf, responder = start_with_evidence(t, portion=4, chain_length=4, fault="fine-not-ready")
+    references = write_json(t, "references.json", responder.references())
+    policy(t, wanting(responder, references, bdf))
+    reload(t)
+    vm = t.vm()
+    errors = []
+
+    def attach():
+        try:
+            attach_as(t, 0, vm, bdf)
+        except Refused as error:
+            errors.append(error)
+    thread = threading.Thread(target=attach)
+    thread.start()
+    time.sleep(0.5)
+    t.host.remove(bdf)
+    t.host.rescan()
+    responder.set(portion=None, fault=None)
+    responder.change(2, "6669726d776172652032")
+    t.host.client.control("spdm-port", device=bdf, port=responder.relay.port)
+    thread.join()
+    check(len(errors) == 1 and errors[0].name in ("Policy", "NotFound", "Busy"), f"what became of the attach: {errors}")
+    eventually(lambda: t.device(bdf).text("Custody") == "none", "nobody has it")
+    vm.lease.close()
+    t.gone(vm)
