@@ -74,6 +74,7 @@
 #define AER_CAP 24
 #define AER_ROOT_COMMAND 44
 #define AER_ROOT_STATUS 48
+#define EXT_DSN 0x0003
 #define EXT_ACS 0x000d
 #define ACS_CTRL 6
 #define ACS_ISOLATING 0x1d /* what the IOMMU core asks for: SV, RR, CR, UF (REQ_ACS_FLAGS) */

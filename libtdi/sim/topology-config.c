@@ -199,6 +199,13 @@ static void add_extended(struct build *b, const struct topology_function *f) {
                         cfg_put32(b->c + at + AER_CAP, 0xa0);
                 }
         }
+        if (f->serial) {
+                at = extended(b, EXT_DSN, 1, 12);
+                if (at) {
+                        cfg_put32(b->c + at + 4, (uint32_t) f->serial);
+                        cfg_put32(b->c + at + 8, (uint32_t) (f->serial >> 32));
+                }
+        }
         if (f->acs) {
                 at = extended(b, EXT_ACS, 1, 8);
                 if (at)

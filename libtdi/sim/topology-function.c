@@ -177,7 +177,7 @@ static int read_raw(const struct value *in, struct topology_function *f) {
         /* What the bytes say already. */
         static const char *const excluded[] = { "ids", "subsystem", "class", "revision", "type", "msi", "msix", "intx", "pm", "aer", "acs",
                                                "flr",
-                                                "tee_io", "ide", "doe", "sriov", "secondary" };
+                                                "tee_io", "ide", "doe", "serial", "sriov", "secondary" };
         struct value v, unused;
         const char *s;
         size_t n = 0;
@@ -501,6 +501,8 @@ static int read_function(const struct value *v, struct topology_function *f) {
                 r = read_raw(v, f);
         if (r >= 0)
                 r = read_spdm_port(v, f);
+        if (r >= 0)
+                r = member_number(v, "serial", 1, UINT64_MAX, &f->serial);
         if (r >= 0 && !f->vendor)
                 r = bad(v, "needs \"ids\" or \"config\"");
         if (r >= 0 && (f->vendor == 0xffff || f->vendor == 0))

@@ -27,7 +27,7 @@ const struct value_section value_sections[] = {
                      "count", "step" } },
         [SECTION_FUNCTION] = { "functions", { "bdf", "bus", "role", "type", "secondary", "ids", "subsystem", "class", "revision", "driver",
                                               "bars", "msi", "msix", "intx", "pm", "aer", "acs", "flr", "bus_reset", "tee_io", "ide", "doe",
-                                              "spdm_port", "sriov", "group", "reserved", "no_coherency", "model", "disk", "net", "config", "count", "step" } },
+                                              "spdm_port", "serial", "sriov", "group", "reserved", "no_coherency", "model", "disk", "net", "config", "count", "step" } },
         [SECTION_BAR] = { "bars", { "bar", "size", "kind", "address" } },
         [SECTION_SRIOV] = { "sriov", { "total", "enabled", "offset", "stride", "vf" } },
         [SECTION_VF] = { "vf", { "ids", "driver", "bars", "msix", "flr", "tee_io", "model", "disk", "net" } },

@@ -61,6 +61,7 @@ struct topology_function {
         unsigned msi, msix;
         bool intx, flr, bus_reset, pm, aer, acs, ari, tee_io, doe, hotplug;
         struct topology_ide ide;
+        uint64_t serial;               /* Device Serial Number; 0: it has no such capability */
         unsigned spdm_port;            /* 0: nobody answers */
         const char *role;              /* "" for none */
         const char *id, *behind;       /* of a port its name, of a function its port's, where they are given */
