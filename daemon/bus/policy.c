@@ -63,8 +63,8 @@ static int parse(Manager *m, const struct question *q, struct admission_question
         if (q->platform && !platform_find_alias(q->platform))
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "platform: \"%.64s\" is none that tdid knows", q->platform);
         ret->platform = q->platform ? platform_find_alias(q->platform)->name : NULL;
-        mode = find_name(q->mode ?: "early", mode_name, _POLICY_MODE_MAX);
-        access = find_name(q->access ?: "vpci", access_name, _POLICY_ACCESS_MAX);
+        mode = q->mode ? find_name(q->mode, mode_name, _POLICY_MODE_MAX) : POLICY_MODE_UNKNOWN;
+        access = q->access ? find_name(q->access, access_name, _POLICY_ACCESS_MAX) : POLICY_ACCESS_UNKNOWN;
         if (mode < 0 || access < 0)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "mode is \"early\" or \"late\", access is \"vpci\" or \"handoff\"");
         ret->mode = mode;

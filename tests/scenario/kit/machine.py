@@ -18,7 +18,7 @@ def machine(t, name, document, config=None):
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"schema": "tdi-sim/1", **document}, file)
     with open(roles, "w", encoding="utf-8") as file:
-        json.dump({"functions": [{"bdf": f["bdf"], "role": "edu", "driver": None} for f in document["functions"]]}, file)
+        json.dump({"functions": [{"bdf": f["bdf"], "role": "edu", "driver": f.get("driver")} for f in document["functions"]]}, file)
     simulation = Simulation(t.paths.sim, path, folder)
     simulation.start()
     t.defer(lambda: check(not (bad := simulation.stop()), "\n".join(bad)))
