@@ -361,6 +361,12 @@ def handoff_owner(t):
     path = t.client.tdi(bdf).path
     refused(("Denied", "org.freedesktop.DBus.Error.AccessDenied"), call_as, bob, t.bus.address, path, "org.tdid1.TDI", "Handoff")
     equal(handoff_of(vm, bdf), None, "handoff after Bob's attempt")
+    # The configuration lets it happen at all, the policy this owner.
+    contains(refused("Policy", call_as, alice, t.bus.address, path, "org.tdid1.TDI", "Handoff"), "default", "why Alice does not get it")
+    os.makedirs(t.daemon.policy, exist_ok=True)
+    with open(os.path.join(t.daemon.policy, "50-test.json"), "w", encoding="utf-8") as file:
+        json.dump({"schema": "tdid-policy/1", "rules": [{"name": "alice", "match": {"owner": alice}, "decision": "allow", "permit": ["handoff"]}]}, file)
+    t.client.manager("Reload")
     call_as(alice, t.bus.address, path, "org.tdid1.TDI", "Handoff")
     equal(handoff_of(vm, bdf)["uid"], alice, "who it was handed off to")
     # Alice's process has ended: nothing keeps the function.
