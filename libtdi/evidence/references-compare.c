@@ -285,7 +285,8 @@ static int compare_one_tcb(struct json_object *ref, size_t index, struct json_ob
                 struct json_object *info = json_object_array_get_idx(dice, i);
                 int one;
 
-                if (!is_selected(ref, info))
+                /* What somebody put above the anchor is nobody's word. */
+                if (!json_bool_or(info, "verified", false) || !is_selected(ref, info))
                         continue;
                 json_push_take(found, json_object_new_int64((int64_t) i));
                 one = compare_tcb(who, ref, info, why);
@@ -296,7 +297,7 @@ static int compare_one_tcb(struct json_object *ref, size_t index, struct json_ob
                 result = "mismatched";
         if (json_object_array_length(found) == 0) {
                 result = "missing";
-                e = evidence_refuse(why, EVIDENCE_MISSING, "no certificate has DiceTcbInfo of %s, the reference values want it", who);
+                e = evidence_refuse(why, EVIDENCE_MISSING, "no verified certificate has DiceTcbInfo of %s, the reference values want it", who);
         }
         if (json_object_deep_copy(ref, &o, NULL) < 0) {
                 json_object_put(found);

@@ -38,7 +38,7 @@ bool evidence_references_complete(const struct evidence_references *r);
  * @r:      NULL: there are none; then everything is listed as "unchecked"
  * @n:      what was negotiated
  * @m:      NULL: there are none
- * @dice:   array of dice.h's objects
+ * @dice:   array of dice.h's objects; those count that have "verified": true beside it, see verify-slots.c
  * @blocks: array to which the blocks are added, by index: {"index", "type", "hash" or "raw": true, "size", "value", "result", "expected"}; "result"
  *          is "matched", "mismatched", "missing", "unlisted" or "unchecked"
  * @tcb:    array to which each constraint on DiceTcbInfo is added, with its "result"

@@ -74,22 +74,43 @@ static int decode(const struct evidence_chain *c, struct json_object *slot, stru
         return result;
 }
 
+/*
+ * Above the anchor, and where there is none, anybody can put a certificate: its DiceTcbInfo is shown, and counts for nothing. Returns of how many
+ * that is so.
+ */
+static size_t mark(struct json_object *slot, size_t first) {
+        struct json_object *dice = NULL;
+        size_t n = 0;
+
+        for (size_t i = 0; json_get_array(slot, "dice", &dice) == 0 && i < json_object_array_length(dice); i++) {
+                struct json_object *info = json_object_array_get_idx(dice, i);
+                bool verified = json_u64_or(info, "certificate", 0) >= first;
+
+                json_set_bool(info, "verified", verified);
+                n += !verified;
+        }
+        return n;
+}
+
 static int judge_chain(struct verdict *v, unsigned slot, const struct evidence_chain *c, struct json_object *o, struct evidence_why *why) {
         struct evidence_chain_rules rules = { .time = v->time, .rsa_min = v->rules->rsa_min, .ec_min = v->rules->ec_min };
         struct evidence_trust trust = {};
         struct evidence_why later = {};
+        size_t unverified;
         int r, e;
 
         /* Before trust is looked for: what is decoded of it stands in the result anyway, but a foreign root is the graver thing to say. */
         e = decode(c, o, &later);
         if (e < 0 && e != -EBADMSG)
                 return e;
+        (void) mark(o, SIZE_MAX);
         json_set_take(o, "anchor", NULL);
         if (!v->rules->anchors || evidence_anchors_count(v->rules->anchors) == 0)
                 return evidence_refuse(why, EVIDENCE_FOREIGN_ROOT, "there are no anchors that the chain could lead to");
         r = evidence_anchors_verify(v->rules->anchors, c, &rules, &trust, why);
         if (r < 0)
                 return r;
+        unverified = mark(o, trust.first);
         r = evidence_leaf_check(c->certificates[c->n - 1], v->has_vca ? v->n.asym : NULL, v->has_vca ? v->n.version : 0, v->rules->need_responder_eku, why);
         if (r < 0)
                 return r;
@@ -101,6 +122,8 @@ static int judge_chain(struct verdict *v, unsigned slot, const struct evidence_c
         verdict_checked(v, "slot %u: the chain leads to the anchor \"%s\"", slot, trust.anchor);
         if (trust.first > 1)
                 verdict_not_checked(v, "slot %u: the first %zu certificates are above the anchor", slot, trust.first - 1);
+        if (unverified > 0)
+                verdict_not_checked(v, "slot %u: %zu DiceTcbInfo of certificates that are the anchor, or above it", slot, unverified);
         if (!trust.root_hash_checked)
                 verdict_not_checked(v, "slot %u: the root hash is of a certificate that is not here", slot);
         if (!v->has_vca)

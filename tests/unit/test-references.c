@@ -145,10 +145,15 @@ static const struct {
         { TCB("{\"vendor\": \"V\", \"flags-clear\": [\"recovery\", \"debug\"]}"), EVIDENCE_MISMATCH, 1, "unchecked", "flag debug" },
         { TCB("{\"type\": \"2A\"}"), EVIDENCE_OK, 1, "unchecked", NULL },
         { TCB("{\"type\": \"2b\"}"), EVIDENCE_MISSING, 1, "unchecked", NULL },
+        /* Of certificates that nobody verified, or of which nobody says so. */
+        { TCB("{\"model\": \"O\"}"), EVIDENCE_MISSING, 1, "unchecked", "no verified certificate" },
+        { TCB("{\"model\": \"P\"}"), EVIDENCE_MISSING, 1, "unchecked", "no verified certificate" },
 };
 
-static const char dice_text[] = "[{\"vendor\": \"V\", \"model\": \"M\", \"layer\": 1, \"svn\": 7, \"fwids\": [{\"hash\": \"sha256\", \"digest\": \"aa\"}], "
-                                "\"flags\": [\"debug\"], \"type\": \"2a\"}, {\"model\": \"N\"}, {\"model\": \"M\", \"svn\": \"0xffffffffffffffff\"}]";
+static const char dice_text[] = "[{\"verified\": true, \"vendor\": \"V\", \"model\": \"M\", \"layer\": 1, \"svn\": 7, \"fwids\": [{\"hash\": \"sha256\", \"digest\": \"aa\"}], "
+                                "\"flags\": [\"debug\"], \"type\": \"2a\"}, {\"verified\": true, \"model\": \"N\"}, "
+                                "{\"verified\": true, \"model\": \"M\", \"svn\": \"0xffffffffffffffff\"}, "
+                                "{\"verified\": false, \"model\": \"O\", \"svn\": 9}, {\"model\": \"P\", \"svn\": 9}, {\"verified\": false, \"vendor\": \"V\", \"layer\": 1}]";
 
 static void test_compare(void) {
         _cleanup_json_ struct json_object *dice = NULL;

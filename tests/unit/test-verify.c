@@ -274,6 +274,7 @@ static void test_result(void) {
         check_int(json_object_array_length(chain), 1);
         check_int(json_u64_or(json_object_array_get_idx(chain, 0), "svn", 0), 7);
         check_int(json_u64_or(json_object_array_get_idx(chain, 0), "certificate", 0), 2);
+        check(json_bool_or(json_object_array_get_idx(chain, 0), "verified", false));
         require(json_get_object(result, "measurements", &o) == 0);
         check(json_bool_or(o, "signed", false));
         check_str(json_str_or(o, "references", NULL), "fw");
@@ -295,6 +296,70 @@ static void test_result(void) {
         check(has_line(result, "not_checked", "they are not complete"));
         check(has_line(result, "not_checked", "challenge: its nonce"));
         check(has_line(result, "not_checked", "interface report"));
+}
+
+/* {vendor "ACME", svn 9}, in DER, as its extension's value. */
+#define DICE_ACME_9 "2.23.133.5.4.1=DER:30:09:80:04:41:43:4d:45:83:01:09"
+
+/* A chain with one DiceTcbInfo and nothing signed, held against reference values that want it. */
+static void check_dice(const struct test_chain *c, const struct evidence_anchors *a, enum evidence_reason reason, const char *tcb, bool verified) {
+        static const char refs_text[] = FILE_OF("false", "", "{\"vendor\":\"ACME\",\"svn-at-least\":9}");
+        _cleanup_evidence_references_ struct evidence_references *refs = NULL;
+        struct evidence_rules rules = { .anchors = a, .time = NOW, .slot = -1 };
+        _cleanup_json_ struct json_object *result = NULL;
+        _cleanup_evidence_ struct evidence e = {};
+        struct json_object *o, *slot, *dice, *list;
+        uint8_t *object;
+        size_t size;
+
+        object = test_chain_object(c, 0, c->certificates[0], "sha384", &size);
+        require(evidence_set(&e, EVIDENCE_SLOT0, object, size) == 0);
+        free(object);
+        require(evidence_references_parse(refs_text, strlen(refs_text), &refs, NULL) == 0);
+        rules.references = refs;
+        require(evidence_verify(&e, &rules, &result) == 0);
+        check_int(json_bool_or(result, "ok", !reason), reason == EVIDENCE_OK);
+        check_str(json_str_or(result, "reason", NULL), evidence_reason_to_string(reason));
+        /* Shown all the same, as what it is. */
+        require(json_get_object(result, "slots", &o) == 0 && json_get_object(o, "0", &slot) == 0 && json_get_array(slot, "dice", &dice) == 0);
+        check_int(json_object_array_length(dice), 1);
+        check_int(json_bool_or(json_object_array_get_idx(dice, 0), "verified", !verified), verified);
+        require(json_get_object(result, "measurements", &o) == 0 && json_get_array(o, "tcb", &list) == 0 && json_object_array_length(list) == 1);
+        check_str(json_str_or(json_object_array_get_idx(list, 0), "result", NULL), tcb);
+        require(json_get_array(json_object_array_get_idx(list, 0), "found", &list) == 0);
+        check_int(json_object_array_length(list), verified);
+        if (reason == EVIDENCE_MISSING)
+                check(strstr(json_str_or(result, "text", ""), "verified"));
+        check_int(has_line(result, "not_checked", "DiceTcbInfo"), reason == EVIDENCE_MISSING);
+}
+
+/* Above the anchor anybody can put a certificate: what it says of the device is nobody's word. */
+static void test_forged_dice(void) {
+        static const struct test_certificate impostor = { .name = "Root", .key = "P-384", .before = "20200101000000Z", .after = "20450101000000Z",
+                .extensions = { "basicConstraints=critical,CA:TRUE", TEST_CA_EXTENSIONS, DICE_ACME_9 } };
+        struct test_certificate plan[4];
+        struct test_chain good, forged;
+        EVP_PKEY *key = test_key("P-384", 20);
+
+        test_about("DiceTcbInfo above the anchor");
+        test_make_chain(test_good, 4, NULL, NULL, &good);
+        forged = (struct test_chain){ .n = 5, .certificates = { test_make_certificate(&impostor, 20, key, NULL, key) } };
+        memcpy(forged.certificates + 1, good.certificates, 4 * sizeof(good.certificates[0]));
+        check_dice(&forged, others, EVIDENCE_MISSING, "missing", false);
+        check_dice(&forged, anchors, EVIDENCE_CHAIN_SIGNATURE, "missing", false);
+        X509_free(forged.certificates[0]);
+        test_free_chain(&good);
+
+        for (unsigned i = 0; i < 4; i++) {
+                test_about("DiceTcbInfo of certificate %u", i);
+                memcpy(plan, test_good, sizeof(plan));
+                plan[i].extensions[TEST_EXTENSIONS - 1] = DICE_ACME_9;
+                test_make_chain(plan, 4, NULL, NULL, &good);
+                /* The first one has the anchor's name and key, and is not the anchor. */
+                check_dice(&good, others, i == 0 ? EVIDENCE_MISSING : EVIDENCE_OK, i == 0 ? "missing" : "matched", i > 0);
+                check_dice(&good, anchors, EVIDENCE_FOREIGN_ROOT, "missing", false);
+                test_free_chain(&good);
+        }
 }
 
 /* Nothing at all, and nothing asked. */
@@ -398,6 +463,7 @@ int main(int argc, char **argv) {
         }
         test_result();
         test_empty();
+        test_forged_dice();
         test_flips();
         test_threads();
         evidence_anchors_free(anchors);
