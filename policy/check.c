@@ -136,6 +136,8 @@ static void check_file(struct findings *f, const struct pair *pair, const char *
                 find(f, false, "missing-file", pair->file, at, "%s: %s", path, strerror(errno));
         else if (!S_ISREG(st.st_mode))
                 find(f, false, "missing-file", pair->file, at, "%s: it is not a file", path);
+        else if (st.st_mode & S_IWOTH)
+                find(f, false, "writable-file", pair->file, at, "%s: everybody may write to it, so that it proves nothing", path);
 }
 
 static int read_paths(struct reader *r, const char *const paths[], size_t n) {

@@ -7,9 +7,9 @@
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include "evidence/chain-der.h"
+#include "evidence/file.h"
 
 #define RSA_MIN 2048u
 #define RSA_MAX 8192u /* verifying larger ones takes as long as whoever made them wants */
@@ -145,34 +145,14 @@ int evidence_anchors_add_pem(struct evidence_anchors *a, const char *name, const
 }
 
 int evidence_anchors_add_file(struct evidence_anchors *a, const char *name, const char *path, struct evidence_why *why) {
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         _cleanup_free_ char *text = NULL;
-        struct stat st;
-        size_t used = 0;
+        size_t size;
+        int r;
 
-        if (fd < 0)
-                return -errno;
-        if (fstat(fd, &st) < 0)
-                return -errno;
-        if (!S_ISREG(st.st_mode))
-                return -EINVAL;
-        text = malloc(EVIDENCE_ANCHOR_FILE_MAX + 1);
-        if (!text)
-                return -ENOMEM;
-        for (;;) {
-                ssize_t n = read(fd, text + used, EVIDENCE_ANCHOR_FILE_MAX + 1 - used);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -errno;
-                if (n == 0)
-                        break;
-                used += (size_t) n;
-                if (used > EVIDENCE_ANCHOR_FILE_MAX)
-                        return -EFBIG;
-        }
-        return evidence_anchors_add_pem(a, name, text, used, why);
+        r = evidence_file_read(path, EVIDENCE_ANCHOR_FILE_MAX, &text, &size);
+        if (r == -EBADMSG)
+                return evidence_refuse(why, EVIDENCE_WRITABLE_FILE, "%s: everybody may write to it: whose anchors would they be?", name);
+        return r < 0 ? r : evidence_anchors_add_pem(a, name, text, size, why);
 }
 
 /* ---- what one certificate must be, before any path ---- */

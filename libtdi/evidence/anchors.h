@@ -32,7 +32,7 @@ DEFINE_CLEANUP(struct evidence_anchors *, evidence_anchors_free);
  * Return: 0; -EBADMSG with @why (certificate-form, not-a-ca, too-many-certificates); -ENOMEM.
  */
 int evidence_anchors_add_pem(struct evidence_anchors *a, const char *name, const char *pem, size_t size, struct evidence_why *why);
-/* The same from a regular file. Also -errno of opening and reading; -EFBIG. */
+/* The same from a regular file that not everybody may write to (writable-file). Also -EINVAL, it is no file; -EFBIG; -errno of opening and reading. */
 int evidence_anchors_add_file(struct evidence_anchors *a, const char *name, const char *path, struct evidence_why *why);
 size_t evidence_anchors_count(const struct evidence_anchors *a);
 

@@ -63,6 +63,7 @@ static const char *const names[_EVIDENCE_REASON_MAX] = {
         [EVIDENCE_UNLISTED] = "unlisted",
         [EVIDENCE_NO_MEASUREMENTS] = "no-measurements",
         [EVIDENCE_TOO_OLD] = "too-old",
+        [EVIDENCE_WRITABLE_FILE] = "writable-file",
 };
 
 const char *evidence_reason_to_string(enum evidence_reason reason) {

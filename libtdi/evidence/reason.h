@@ -76,6 +76,7 @@ enum evidence_reason {
         EVIDENCE_UNLISTED,             /* a measurement that they do not list, though they are complete */
         EVIDENCE_NO_MEASUREMENTS,
         EVIDENCE_TOO_OLD,              /* older than the policy takes */
+        EVIDENCE_WRITABLE_FILE,        /* anchors or reference values that everybody may write to */
 
         _EVIDENCE_REASON_MAX,
         _EVIDENCE_REASON_INVALID = -EINVAL,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "evidence/dice.h"
+#include "evidence/file.h"
 
 static const char *const types[] = {
         "immutable-rom", "mutable-firmware", "hardware-configuration", "firmware-configuration", "measurement-manifest", "device-mode",
@@ -320,6 +321,27 @@ int evidence_references_parse(const char *text, size_t size, struct evidence_ref
         }
         if (e == 0)
                 *ret = TAKE_PTR(refs);
+        if (e == -EBADMSG && ret_error)
+                *ret_error = TAKE_PTR(r.error);
+        free(r.error);
+        return e;
+}
+
+int evidence_references_load(const char *path, struct evidence_references **ret, char **ret_error) {
+        _cleanup_free_ char *text = NULL;
+        struct reader r = {};
+        size_t size;
+        int e;
+
+        e = evidence_file_read(path, EVIDENCE_REFERENCES_FILE_MAX, &text, &size);
+        if (e == 0)
+                return evidence_references_parse(text, size, ret, ret_error);
+        if (e == -EINVAL)
+                e = refuse(&r, "it is not a file");
+        else if (e == -EBADMSG)
+                e = refuse(&r, "everybody may write to it: whose reference values would they be?");
+        else if (e == -EFBIG)
+                e = refuse(&r, "more than %u bytes", EVIDENCE_REFERENCES_FILE_MAX);
         if (e == -EBADMSG && ret_error)
                 *ret_error = TAKE_PTR(r.error);
         free(r.error);

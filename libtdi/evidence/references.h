@@ -26,6 +26,13 @@ struct evidence_references;
  * Return: 0; -EBADMSG with @ret_error; -ENOMEM.
  */
 int evidence_references_parse(const char *text, size_t size, struct evidence_references **ret, char **ret_error);
+/**
+ * evidence_references_load() - read reference values from a file
+ * @ret_error: as above; also that it is no regular file, that everybody may write to it or that it is too long. Does not name the file
+ *
+ * Return: 0; -EBADMSG with @ret_error; -errno of opening and reading; -ENOMEM.
+ */
+int evidence_references_load(const char *path, struct evidence_references **ret, char **ret_error);
 struct evidence_references *evidence_references_free(struct evidence_references *r);
 DEFINE_CLEANUP(struct evidence_references *, evidence_references_free);
 #define _cleanup_evidence_references_ _cleanup_(evidence_references_freep)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Reference values: which files are taken, what is said of the others, and what measurements compare to. */
+#include <sys/stat.h>
+
 #include "evidence/references.h"
 #include "test.h"
 
@@ -82,6 +84,50 @@ static void test_files(void) {
         }
         check_int(evidence_references_parse("", EVIDENCE_REFERENCES_FILE_MAX + 1, &(struct evidence_references *){ NULL }, NULL), -EBADMSG);
         check(evidence_references_free(NULL) == NULL);
+}
+
+static void check_load(const char *path, int expected, const char *words) {
+        struct evidence_references *r = NULL;
+        char *error = NULL;
+
+        check_int(evidence_references_load(path, &r, &error), expected);
+        check(expected == 0 ? r && !error : !r);
+        if (words && !check(error && strstr(error, words)))
+                fprintf(stderr, "%s\n", error ? error : "(no error)");
+        check(words || !error);
+        evidence_references_free(r);
+        free(error);
+}
+
+static void test_load(void) {
+        char top[64], path[128], *text = calloc(1, EVIDENCE_REFERENCES_FILE_MAX + 1);
+
+        test_make_dir(top);
+        snprintf(path, sizeof(path), "%s/fw.json", top);
+        test_about("a file of reference values");
+        check_load(path, -ENOENT, NULL);
+        check_load(top, -EBADMSG, "not a file");
+        require(mkfifo(path, 0600) == 0);
+        check_load(path, -EBADMSG, "not a file");
+        require(unlink(path) == 0);
+        test_write_file(path, files[0].text, strlen(files[0].text));
+        check_load(path, 0, NULL);
+        check_int(evidence_references_load(top, &(struct evidence_references *){ NULL }, NULL), -EBADMSG);
+        require(chmod(path, 0646) == 0);
+        check_load(path, -EBADMSG, "everybody may write to it");
+        require(chmod(path, 0664) == 0);
+        check_load(path, 0, NULL);
+        test_write_file(path, "{}", 2);
+        check_load(path, -EBADMSG, "\"schema\" is missing");
+        require(text);
+        memset(text, ' ', EVIDENCE_REFERENCES_FILE_MAX + 1);
+        memcpy(text, files[0].text, strlen(files[0].text));
+        test_write_file(path, text, EVIDENCE_REFERENCES_FILE_MAX);
+        check_load(path, 0, NULL);
+        test_write_file(path, text, EVIDENCE_REFERENCES_FILE_MAX + 1);
+        check_load(path, -EBADMSG, "more than 4194304 bytes");
+        free(text);
+        test_remove_dir(top);
 }
 
 /* ---- comparing ---- */
@@ -265,6 +311,7 @@ static void test_document(const char *path) {
 int main(int argc, char **argv) {
         require(argc == 2);
         test_files();
+        test_load();
         test_compare();
         test_without();
         test_document(argv[1]);

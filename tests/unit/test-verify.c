@@ -4,6 +4,7 @@
  * change. Times are given, so that no certificate runs out.
  */
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "certificates.h"
 #include "evidence/verify.h"
@@ -362,6 +363,32 @@ static void test_forged_dice(void) {
         }
 }
 
+/* Anchors that everybody may write to are nobody's. */
+static void test_writable(void) {
+        struct evidence_anchors *a = NULL;
+        struct evidence_why why = {};
+        char top[64], path[128], *pem;
+        size_t size;
+
+        test_about("files of anchors");
+        test_make_dir(top);
+        snprintf(path, sizeof(path), "%s/anchors.pem", top);
+        pem = load("anchors.pem", &size);
+        test_write_file(path, pem, size);
+        free(pem);
+        require(evidence_anchors_new(&a) == 0);
+        require(chmod(path, 0646) == 0);
+        check_int(evidence_anchors_add_file(a, "acme", path, &why), -EBADMSG);
+        check_str(evidence_reason_to_string(why.reason), "writable-file");
+        check(strstr(why.text, "acme: everybody may write to it"));
+        check_int(evidence_anchors_count(a), 0);
+        require(chmod(path, 0664) == 0);
+        check_int(evidence_anchors_add_file(a, "acme", path, NULL), 0);
+        check(evidence_anchors_count(a) > 0);
+        evidence_anchors_free(a);
+        test_remove_dir(top);
+}
+
 /* Nothing at all, and nothing asked. */
 static void test_empty(void) {
         struct evidence e = {};
@@ -464,6 +491,7 @@ int main(int argc, char **argv) {
         test_result();
         test_empty();
         test_forged_dice();
+        test_writable();
         test_flips();
         test_threads();
         evidence_anchors_free(anchors);

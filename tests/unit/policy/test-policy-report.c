@@ -77,7 +77,7 @@ static void test_findings(void) {
                 { "{\"name\": \"a\" 1}", 1, "invalid 2:14" },
         };
         const char *const paths[] = { folder };
-        char path[128];
+        char path[128], anchor[128], rules[512];
         const char *const files[] = { path, "/nonexistent/file.json" };
 
         snprintf(path, sizeof(path), "%s/a.json", folder);
@@ -87,6 +87,15 @@ static void test_findings(void) {
                 check_findings(paths, 1, cases[i].errors, cases[i].findings);
                 check_findings(files, 1, cases[i].errors, cases[i].findings);
         }
+        test_about("anchors that everybody may write to");
+        snprintf(anchor, sizeof(anchor), "%s/anchor.pem", folder);
+        test_write_file(anchor, "", 0);
+        snprintf(rules, sizeof(rules), ALLOW("a", "\"evidence\": {\"anchor\": \"%s\", \"references\": \"%s\"}"), anchor, anchor);
+        put("a.json", rules);
+        require(chmod(anchor, 0664) == 0);
+        check_findings(paths, 1, 0, "");
+        require(chmod(anchor, 0646) == 0);
+        check_findings(paths, 1, 0, "writable-file 2:69; writable-file 2:119");
         test_about("files");
         put("a.json", ALLOW("a", "\"owner\": 1"));
         check_findings(files, 2, 1, "invalid 0:0");
