@@ -162,7 +162,7 @@ int policy_check(const char *const paths[], size_t n_paths, struct json_object *
         _cleanup_policy_ struct policy *p = policy_new();
         _cleanup_json_ struct json_object *list = json_new_array();
         struct findings f = { .list = list };
-        struct reader r = { .policy = p, .tell = take_error, .userdata = &f, .more = true };
+        _cleanup_(reader_done) struct reader r = { .policy = p, .tell = take_error, .userdata = &f, .more = true };
 
         if (!p || read_paths(&r, paths, n_paths) < 0 || policy_sort(p) < 0)
                 return -ENOMEM;

@@ -197,18 +197,20 @@ static int finish(struct policy **p, int e, struct policy **ret, struct policy_e
 
 int policy_load(const char *const dirs[], size_t n_dirs, struct policy **ret, struct policy_error *why) {
         _cleanup_policy_ struct policy *p = policy_new();
-        struct reader r = { .policy = p, .tell = keep_error, .userdata = why };
+        _cleanup_(reader_done) struct reader r = { .policy = p, .tell = keep_error, .userdata = why };
 
         return finish(&p, p ? policy_read_dirs(dirs, n_dirs, &r) : -ENOMEM, ret, why);
 }
 
 int policy_load_texts(const struct policy_text *texts, size_t n_texts, struct policy **ret, struct policy_error *why) {
         _cleanup_policy_ struct policy *p = policy_new();
+        _cleanup_(reader_done) struct reader r = { .policy = p, .tell = keep_error, .userdata = why };
         int e = p ? 0 : -ENOMEM;
 
         for (size_t i = 0; i < n_texts && e >= 0; i++) {
-                struct reader r = { .policy = p, .path = texts[i].path, .text = texts[i].text, .size = texts[i].size, .tell = keep_error, .userdata = why };
-
+                r.path = texts[i].path;
+                r.text = texts[i].text;
+                r.size = texts[i].size;
                 e = policy_parse(&r);
         }
         return finish(&p, e, ret, why);

@@ -98,12 +98,15 @@ struct reader {
         struct json_step steps[READER_DEPTH]; /* the way to what is being read */
         size_t n_steps;
         struct json_object *anchors, *references; /* the file's own names; NULL: none */
+        void *owners;                             /* tsearch(3): names of users that were looked up, for as long as one load takes */
 
         /* Where errors go. With @more reading goes on behind one, with the next rule. */
         void (*tell)(const struct policy_error *e, void *userdata);
         void *userdata;
         bool more;
 };
+
+void reader_done(struct reader *r);
 
 /* Says what is wrong with what the steps lead to. -EBADMSG */
 int reader_complain(struct reader *r, bool at_key, const char *format, ...) _printf_(3, 4);

@@ -4,10 +4,13 @@
 
 #include <ctype.h>
 #include <pwd.h>
+#include <search.h>
+#include <stdio.h>
 #include <tdi/bdf.h>
 
 #define VM_PATTERN_MAX 128
 #define PATH_MAX_BYTES 1024
+#define USER_MAX 64
 
 /* tdid's own platforms, by their first names. */
 static const char *const platforms[] = { "tdx", "sev-snp", "cca", "pkvm", "plain" };
@@ -106,10 +109,50 @@ static bool is_pattern(const char *text) {
         return true;
 }
 
-static int parse_owner(struct reader *r, struct json_object *o, struct value *ret) {
+/* A user's name, and what the user database says of it. */
+struct owner {
+        char name[USER_MAX + 1];
+        bool found;
+        int error;
+        uid_t uid;
+};
+
+static int compare_owners(const void *a, const void *b) {
+        return strcmp(((const struct owner *) a)->name, ((const struct owner *) b)->name);
+}
+
+void reader_done(struct reader *r) {
+        tdestroy(r->owners, free);
+        r->owners = NULL;
+}
+
+/* Each name once: there may be a million of them in rules, and a server far away behind the database. -ENOMEM */
+static int find_owner(struct reader *r, const char *name, const struct owner **ret) {
         struct passwd pw, *found = NULL;
-        const char *name;
+        struct owner *o = calloc(1, sizeof(*o));
+        struct owner *const *node;
         char buf[8192];
+
+        if (!o)
+                return -ENOMEM;
+        snprintf(o->name, sizeof(o->name), "%s", name);
+        node = tsearch(o, &r->owners, compare_owners);
+        if (!node || *node != o)
+                free(o);
+        if (!node)
+                return -ENOMEM;
+        if (*node == o) {
+                o->error = getpwnam_r(name, &pw, buf, sizeof(buf), &found);
+                o->found = found != NULL;
+                o->uid = found ? pw.pw_uid : 0;
+        }
+        *ret = *node;
+        return 0;
+}
+
+static int parse_owner(struct reader *r, struct json_object *o, struct value *ret) {
+        const struct owner *found;
+        const char *name;
         int e;
 
         if (json_object_is_type(o, json_type_int)) {
@@ -123,12 +166,14 @@ static int parse_owner(struct reader *r, struct json_object *o, struct value *re
         if (!json_object_is_type(o, json_type_string))
                 return reader_complain(r, false, "an owner is a uid or a user's name");
         name = json_object_get_string(o);
-        if (isempty(name) || strlen(name) > 64)
+        if (isempty(name) || strlen(name) > USER_MAX)
                 return reader_complain(r, false, "\"%.64s\" is not a user's name", name);
-        e = getpwnam_r(name, &pw, buf, sizeof(buf), &found);
-        if (!found)
-                return reader_complain(r, false, "there is no user \"%s\"%s%s", name, e ? ": " : "", e ? strerror(e) : "");
-        *ret = (struct value){ .number = pw.pw_uid, .mask = UINT64_MAX };
+        e = find_owner(r, name, &found);
+        if (e < 0)
+                return e;
+        if (!found->found)
+                return reader_complain(r, false, "there is no user \"%s\"%s%s", name, found->error ? ": " : "", found->error ? strerror(found->error) : "");
+        *ret = (struct value){ .number = found->uid, .mask = UINT64_MAX };
         return 0;
 }
 

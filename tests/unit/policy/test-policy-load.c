@@ -1,9 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Reading policies: what is refused, where and with which words; folders, files that override and mask, and the limits. */
+#include <pwd.h>
 #include <sys/stat.h>
 
+#include "model/json.h"
 #include "policy/policy.h"
+#include "policy/report.h"
 #include "test.h"
+
+/* The user database: root, and users named user-UID. In the place of libc's, which may ask a server far away. */
+static unsigned asked;
+
+int getpwnam_r(const char *restrict name, struct passwd *restrict pw, _unused_ char *restrict buf, _unused_ size_t size, struct passwd **restrict ret) {
+        bool known = streq(name, "root") || startswith(name, "user-");
+
+        asked++;
+        if (known)
+                *pw = (struct passwd){ .pw_uid = streq(name, "root") ? 0 : (uid_t) atoi(name + 5) };
+        *ret = known ? pw : NULL;
+        return 0;
+}
 
 static int load_text(const char *text, size_t size, struct policy **ret, struct policy_error *why) {
         char *copy = test_copy(text, size);
@@ -319,6 +335,57 @@ static void test_folders(void) {
         test_remove_dir(top);
 }
 
+/* ---- names of users ---- */
+
+#define OWNERS(name, owners) "{\"name\": \"" name "\", \"decision\": \"allow\", \"match\": {\"owner\": [" owners "]}}"
+
+/* Each load asks for a user once, in however many rules and files it stands, whether there is one or not. */
+static void test_owners(void) {
+        static const char text[] = RULES(OWNERS("a", "\"user-7\", \"user-8\", \"user-7\"") "," OWNERS("b", "\"user-8\", \"root\"") "," OWNERS("c", "\"user-7\""));
+        const struct policy_text two[] = { { "a.json", text, sizeof(text) - 1 }, { "b.json", text, sizeof(text) - 1 } };
+        struct policy_facts facts = { .vm = "vm", .platform = "plain" };
+        struct policy *p = NULL;
+        struct policy_error why;
+        char top[64], path[192];
+        const char *const dirs_of[] = { top };
+        _cleanup_json_ struct json_object *list = NULL;
+        static struct policy_decision d;
+
+        test_about("users");
+        asked = 0;
+        check_int(policy_load_texts(two, 2, &p, &why), 0);
+        check_int(asked, 3);
+        for (unsigned i = 0; i < 10; i++) {
+                facts.owner = i;
+                policy_decide(p, &facts, &d);
+                check_int(!d.is_default, i == 0 || i == 7 || i == 8);
+        }
+        p = policy_unref(p);
+        test_make_dir(top);
+        for (unsigned i = 0; i < 2; i++) {
+                snprintf(path, sizeof(path), "%s/%u.json", top, i);
+                test_write_file(path, text, sizeof(text) - 1);
+        }
+        /* Another load asks again: users come and go. */
+        for (unsigned i = 0; i < 2; i++) {
+                asked = 0;
+                check_int(policy_load(dirs_of, 1, &p, &why), 0);
+                check_int(asked, 3);
+                p = policy_unref(p);
+        }
+        test_about("users that there are not");
+        for (unsigned i = 0; i < 2; i++) {
+                static const char bad[] = RULES(OWNERS("a", "\"user-7\", \"nobody-here\"") "," OWNERS("b", "\"nobody-here\"") "," OWNERS("c", "\"nobody-there\""));
+
+                snprintf(path, sizeof(path), "%s/%u.json", top, i);
+                test_write_file(path, bad, sizeof(bad) - 1);
+        }
+        asked = 0;
+        check_int(policy_check(dirs_of, 1, &list), 6);
+        check_int(asked, 3);
+        test_remove_dir(top);
+}
+
 /* ---- limits ---- */
 
 static char *many_rules(unsigned first, unsigned n, size_t *ret_size) {
@@ -440,6 +507,7 @@ int main(void) {
         test_refused();
         test_taken();
         test_folders();
+        test_owners();
         test_limits();
         return test_end();
 }
