@@ -129,6 +129,38 @@ static void check_rule(struct findings *f, const struct rule *r) {
         }
 }
 
+static bool is_handoff(const struct rule *r) {
+        for (unsigned i = 0; i < r->n_conditions; i++)
+                if (r->conditions[i].key == POLICY_KEY_ACCESS)
+                        return r->conditions[i].bits == 1u << POLICY_ACCESS_HANDOFF;
+        return false;
+}
+
+/* Evidence is collected when a function is attached, for the rules that could decide then: @collected has their pairs. */
+static void note_collected(const struct rule *r, bool collected[static POLICY_PAIRS_MAX]) {
+        if (is_handoff(r))
+                return;
+        for (size_t i = 0; i < r->n_needs; i++)
+                collected[r->needs[i].pair] = true;
+        for (unsigned i = 0; i < r->n_conditions; i++)
+                for (unsigned k = 0; r->conditions[i].key == POLICY_KEY_EVIDENCE && k < r->conditions[i].n; k++)
+                        collected[values_of(&r->conditions[i])[k].pair] = true;
+}
+
+static void check_evidence(struct findings *f, const struct rule *r, const bool collected[static POLICY_PAIRS_MAX]) {
+        for (unsigned i = 0; i < r->n_conditions; i++)
+                if (r->conditions[i].key == POLICY_KEY_EVIDENCE && r->public.decides == POLICY_RULE_DENIES)
+                        find(f, false, "evidence-denies", r->public.file, place_of(&r->public),
+                             "rule '%s' denies what proves something: a device that gives no evidence is not denied by it", r->public.name);
+        for (size_t i = 0; is_handoff(r) && i < r->n_needs; i++)
+                if (!collected[r->needs[i].pair]) {
+                        find(f, false, "never-met", r->public.file, place_of(&r->public),
+                             "rule '%s' requires evidence, and matches handoff only: no rule has it collected when a function is attached, so it never allows anything",
+                             r->public.name);
+                        return;
+                }
+}
+
 static void check_file(struct findings *f, const struct pair *pair, const char *path, struct json_place at) {
         struct stat st;
 
@@ -162,6 +194,7 @@ int policy_check(const char *const paths[], size_t n_paths, struct json_object *
         _cleanup_policy_ struct policy *p = policy_new();
         _cleanup_json_ struct json_object *list = json_new_array();
         struct findings f = { .list = list };
+        bool collected[POLICY_PAIRS_MAX] = {};
         _cleanup_(reader_done) struct reader r = { .policy = p, .tell = take_error, .userdata = &f, .more = true };
 
         if (!p || read_paths(&r, paths, n_paths) < 0 || policy_sort(p) < 0)
@@ -172,7 +205,11 @@ int policy_check(const char *const paths[], size_t n_paths, struct json_object *
                 check_rank(&f, p->rules + i, k - i);
         }
         for (size_t i = 0; i < p->n_rules; i++)
+                note_collected(&p->rules[i], collected);
+        for (size_t i = 0; i < p->n_rules; i++) {
                 check_rule(&f, &p->rules[i]);
+                check_evidence(&f, &p->rules[i], collected);
+        }
         for (size_t i = 0; i < p->n_pairs; i++) {
                 check_file(&f, &p->pairs[i], p->pairs[i].anchor, p->pairs[i].anchor_place);
                 if (p->pairs[i].references)

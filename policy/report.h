@@ -24,8 +24,8 @@ struct json_object *policy_to_json(const struct policy *p);
  * policy_check() - read policies as far as they can be read, and look what is wrong with them
  * @paths:      files, and folders in ascending precedence
  * @ret:        a list of {"severity", "kind", "file", "line", "column", "text"}: severity "error" means that tdid would not take it, "warning" that
- *              it hardly says what was meant; kind "invalid", "contradiction", "unreachable", "duplicate", "never-met", "missing-file" or
- *              "writable-file"
+ *              it hardly says what was meant; kind "invalid", "contradiction", "unreachable", "duplicate", "never-met", "evidence-denies",
+ *              "missing-file" or "writable-file"
  *
  * Return: how many errors; -ENOMEM.
  */

@@ -36,6 +36,9 @@ static void check_findings(const char *const paths[], size_t n, int errors, cons
 #define DENY(name, match) "{\"name\": \"" name "\", \"decision\": \"deny\", \"match\": {" match "}}"
 #define ALLOW(name, match) "{\"name\": \"" name "\", \"decision\": \"allow\", \"match\": {" match "}}"
 
+#define HANDOFF(name, access, anchor) "{\"name\": \"" name "\", \"decision\": \"require\", \"match\": {\"access\": " access "}, " \
+        "\"require\": {\"evidence\": {\"anchor\": \"" anchor "\"}}}"
+
 static void test_findings(void) {
         static const struct {
                 const char *rules;
@@ -64,12 +67,19 @@ static void test_findings(void) {
                 { "{\"name\": \"a\", \"limits\": {\"vms\": 1}},\n{\"name\": \"b\", \"limits\": {\"fds\": 1}},\n" DENY("c", ""), 0, "" },
                 /* evidence */
                 { DENY("a", "\"evidence\": {\"anchor\": \"/dev/null/x\"}") ",\n" ALLOW("b", "\"evidence\": {\"anchor\": \"/dev/null/x\", \"signed\": true}"), 0,
-                  "unreachable 3:1; missing-file 2:68" },
-                { DENY("a", "\"evidence\": {\"anchor\": \"/etc\"}"), 0, "missing-file 2:68" },
+                  "unreachable 3:1; evidence-denies 2:1; missing-file 2:68" },
+                { DENY("a", "\"evidence\": {\"anchor\": \"/etc\"}"), 0, "evidence-denies 2:1; missing-file 2:68" },
                 /* requirements */
                 { "{\"name\": \"a\", \"decision\": \"require\", \"match\": {\"mode\": \"late\"}, \"require\": {\"mode\": \"early\"}}", 0, "never-met 2:1" },
                 { "{\"name\": \"a\", \"decision\": \"require\", \"match\": {\"access\": \"handoff\"}, \"require\": {\"access\": \"vpci\"}}", 0, "never-met 2:1" },
                 { "{\"name\": \"a\", \"decision\": \"require\", \"match\": {\"mode\": [\"late\", \"early\"]}, \"require\": {\"mode\": \"early\"}}", 0, "" },
+                /* evidence is collected for rules that could decide when a function is attached, and for no others */
+                { HANDOFF("a", "\"handoff\"", "/etc/group"), 0, "never-met 2:1" },
+                { HANDOFF("a", "[\"handoff\", \"vpci\"]", "/etc/group"), 0, "" },
+                { HANDOFF("a", "\"handoff\"", "/etc/group") ",\n" HANDOFF("b", "\"vpci\"", "/etc/group"), 0, "" },
+                { HANDOFF("a", "\"handoff\"", "/etc/group") ",\n" HANDOFF("b", "\"vpci\"", "/etc/passwd"), 0, "never-met 2:1" },
+                { HANDOFF("a", "\"handoff\"", "/etc/group") ",\n" ALLOW("b", "\"evidence\": {\"anchor\": \"/etc/group\"}"), 0, "" },
+                { HANDOFF("a", "\"handoff\"", "/etc/group") ",\n" HANDOFF("b", "\"handoff\"", "/etc/group"), 0, "never-met 2:1; never-met 3:1" },
                 /* every rule that is wrong, and those that are right as well */
                 { "{\"name\": \"a\", \"decison\": \"deny\"},\n" ALLOW("b", "\"owner\": 1") ",\n7,\n" ALLOW("c", "\"bdf\": [\"x\"]") ",\n" DENY("d", "\"owner\": 1"), 3,
                   "invalid 2:15; invalid 4:1; invalid 5:54; contradiction 6:1" },
