@@ -110,25 +110,10 @@ static bool ask_mailbox(struct work *w, const uint8_t *nonce, struct evidence *e
 
 /* ---- what it proves ---- */
 
-static int load_references(const char *path, struct evidence_references **ret, struct evidence_why *why) {
-        _cleanup_(tdi_host_freep) TdiHost *files = NULL;
-        _cleanup_free_ char *text = NULL, *error = NULL;
-        size_t size;
-        int r;
-
-        /* A file of this machine, whatever host the devices are on. */
-        r = tdi_host_linux_new(&files);
-        if (r >= 0)
-                r = host_read_file(files, path, EVIDENCE_REFERENCES_FILE_MAX, &text, &size);
-        if (r < 0)
-                return r == -ENOMEM ? r : evidence_refuse(why, EVIDENCE_MISSING, "could not read the reference values %s: %s", path, strerror(-r));
-        r = evidence_references_parse(text, size, ret, &error);
-        return r == -EBADMSG ? evidence_refuse(why, EVIDENCE_MISSING, "%s: %s", path, strempty(error)) : r;
-}
-
 /* -EBADMSG with @why, as of everything that cannot be verified; -ENOMEM. */
 static int load(const char *anchor, const char *references, struct evidence_anchors **ret_anchors, struct evidence_references **ret_references,
                 struct evidence_why *why) {
+        _cleanup_free_ char *error = NULL;
         int r;
 
         r = evidence_anchors_new(ret_anchors);
@@ -137,9 +122,10 @@ static int load(const char *anchor, const char *references, struct evidence_anch
                 if (r < 0 && r != -ENOMEM)
                         return evidence_refuse(why, EVIDENCE_FOREIGN_ROOT, "could not read the anchor %s: %s", anchor, strerror(-r));
         }
-        if (r >= 0 && !isempty(references))
-                r = load_references(references, ret_references, why);
-        return r;
+        if (r < 0 || isempty(references))
+                return r;
+        r = evidence_references_load(references, ret_references, &error);
+        return r < 0 && r != -ENOMEM ? evidence_refuse(why, EVIDENCE_MISSING, "could not read the reference values %s: %s", references, error ? error : strerror(-r)) : r;
 }
 
 /* One pair of anchor and reference values. 0, also where it proves nothing; *ret has the whole result. */
