@@ -409,7 +409,7 @@ static size_t proofs_of(const struct proven *p, struct policy_proof ret[static P
 /* What the policy can say and this tdid cannot do. */
 static const char *not_done(const struct policy_decision *d) {
         if (d->on_illegal_config_write != POLICY_CONFIG_UNSAID)
-                return "it says what becomes of a guest's illegal writes (\"on_illegal_config_write\"), which this tdid always does as tdid(8) describes";
+                return "it says what becomes of a guest's illegal writes (\"on_illegal_config_write\"), which this tdid always does as docs/vfio-user.md describes";
         if (d->limits.max[POLICY_LIMIT_FDS] != UINT64_MAX)
                 return "it limits descriptors (\"fds\"), which this tdid does not count";
         return NULL;
