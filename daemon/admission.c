@@ -41,7 +41,7 @@ struct subject {
 struct proven {
         struct tdi_bdf bdf;
         uint64_t generation, speaker; /* of the function and of who speaks for it: another device has proved nothing */
-        uint64_t asked;               /* CLOCK_MONOTONIC */
+        uint64_t asked;               /* CLOCK_MONOTONIC, when all were */
         struct json_object *wanted, *proofs; /* as evidence.h has them; proofs NULL: not asked yet */
         char *why;                           /* it gives none; NULL */
         uint64_t time_usec;
@@ -260,6 +260,20 @@ static int on_again(sd_event_source *s, _unused_ uint64_t usec, void *userdata) 
         return 0;
 }
 
+/* Functions of one device have one that speaks for them all: what it has said once is enough for a call that asks the same. */
+static bool take_from_another(struct admission *a, struct proven *p) {
+        for (const struct proven *o = a->proven; o < a->proven + a->n_proven; o++) {
+                if (o == p || !o->proofs || o->speaker != p->speaker || !json_object_equal(o->wanted, p->wanted))
+                        continue;
+                p->proofs = json_object_get(o->proofs);
+                p->time_usec = o->time_usec;
+                if (free_and_strdup(&p->why, o->why) < 0)
+                        log_oom();
+                return true;
+        }
+        return false;
+}
+
 /* The next device that has not been asked; the method when there is none. */
 static void ask_next(struct admission *a) {
         for (size_t i = 0; i < a->n_proven; i++) {
@@ -273,7 +287,8 @@ static void ask_next(struct admission *a) {
                 if (d) {
                         p->generation = d->generation;
                         p->speaker = evidence_speaker(d)->generation;
-                        p->asked = now_monotonic();
+                        if (take_from_another(a, p))
+                                continue;
                 }
                 r = d ? evidence_ask(a->manager, d, p->wanted, NULL, on_evidence, a, &a->asking) : -ENODEV;
                 if (r >= 0)
@@ -287,6 +302,8 @@ static void ask_next(struct admission *a) {
                 if (free_and_strdup(&p->why, r == -EBUSY ? "others have been asking the device all the time" : strerror(-r)) < 0)
                         log_oom();
         }
+        for (size_t i = 0; i < a->n_proven; i++)
+                a->proven[i].asked = now_monotonic();
         run(a);
 }
 
@@ -318,7 +335,7 @@ static const struct proven *find_proven(const struct admission *a, const Device 
 
 /* Has every pair been asked for that the policy wants now, of the device that is there now? */
 static bool covers(const struct proven *p, Device *d, const struct policy_wanted *wanted, size_t n) {
-        if (n > 0 && p && (p->generation != d->generation || p->speaker != evidence_speaker(d)->generation || now_monotonic() - p->asked > PROOF_USEC))
+        if (n > 0 && p && (p->generation != d->generation || p->speaker != evidence_speaker(d)->generation || (p->asked != 0 && now_monotonic() - p->asked > PROOF_USEC)))
                 return false;
         for (size_t i = 0; i < n; i++) {
                 bool there = false;
@@ -448,7 +465,7 @@ static void audit_rule_of(const VM *vm, const struct subject *f, uid_t caller, c
 /* 0: it is admitted. Root is refused by rules only. @more: how many functions the owner is to have besides those it has. */
 static int judge(const VM *vm, const struct subject *f, uid_t caller, size_t more, const char *what, sd_bus_error *e) {
         struct policy_decision *d = malloc(sizeof(*d));
-        char text[2048], close[900];
+        char text[sizeof(d->text) + 900], close[900];
         const char *cannot;
         int r = 0;
 

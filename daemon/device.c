@@ -89,7 +89,7 @@ Device *device_dsm(Device *d) {
 }
 
 void device_renew(Device *d) {
-        d->generation = d->manager->next_generation++;
+        d->generation = ++d->manager->next_generation;
 }
 
 char *device_path(struct tdi_bdf bdf, char buf[static 64]) {

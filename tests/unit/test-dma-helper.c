@@ -132,7 +132,7 @@ static void test_gone(void) {
         check_int(map_pages(&x, 32, 16, &m, 0), 0);
         check_int(described(&x, "pending"), 2);
         close_fd(pair[1]);
-        check_int(told(&x, &x.failed, 2), 3);
+        check_int(told(&x, &x.failed, 3), 3);
         check(text_has(&x, "Broken pipe"));
         check_int(described(&x, "pending") + described(&x, "maps"), 0);
         check_int(map_pages(&x, 64, 1, &m, 0), -EPIPE);
