@@ -25,7 +25,7 @@ static uint64_t now(void) {
 }
 
 static struct policy *make(unsigned n) {
-        struct policy_text texts[MANY / FEW];
+        struct policy_text texts[MANY / FEW] = {};
         struct policy *p = NULL;
         struct policy_error why;
         char message[1024];

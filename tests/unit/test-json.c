@@ -273,7 +273,7 @@ static void check_refused_at(const char *text, unsigned line, unsigned column) {
         struct json_place at = {};
         const char *why = NULL;
 
-        test_about("%s", text);
+        test_about("%s", strempty(text));
         check_int(json_parse_strict_at(copy, strlen(text), &o, &at, &why), -EBADMSG);
         check(!o && !isempty(why));
         check_int(at.line, line);
@@ -299,7 +299,7 @@ static void check_located(const char *text, const struct json_step *steps, size_
         char *copy = test_copy(text, strlen(text));
         struct json_place at = {};
 
-        test_about("%s, %zu steps", text, n);
+        test_about("%s, %zu steps", strempty(text), n);
         check_int(json_locate(copy, strlen(text), steps, n, at_key, &at), expected);
         check_int(at.line, line);
         check_int(at.column, column);
