@@ -223,17 +223,20 @@ static int on_answer(sd_bus_message *reply, void *userdata, _unused_ sd_bus_erro
         sd_bus_error error = SD_BUS_ERROR_NULL;
         struct check *c = userdata;
         struct polkit *p = c->polkit;
+        enum polkit_action action;
         int r;
 
         unlink_check(c);
         read_answer(c, reply);
+        /* The method may ask on, and its questions then go with the next check. */
+        action = last(c)->action;
         r = sd_bus_message_rewind(c->call, 1);
         if (r >= 0) {
                 p->running = c;
                 r = c->method(c->call, p->manager, &error);
                 p->running = NULL;
         }
-        bus_method_refused(p->manager, c->call, polkit_action_to_string(last(c)->action), r, &error);
+        bus_method_refused(p->manager, c->call, polkit_action_to_string(action), r, &error);
         if (r < 0 || sd_bus_error_is_set(&error))
                 (void) sd_bus_reply_method_errno(c->call, r, &error);
         sd_bus_error_free(&error);
