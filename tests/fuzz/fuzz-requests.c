@@ -120,9 +120,10 @@ static bool try_packet(int fd, const uint8_t *packet, size_t size, unsigned kind
         struct tdi_answer_header a;
         ssize_t n;
 
-        if (send(fd, packet, size, MSG_NOSIGNAL) != (ssize_t) size)
+        /* libFuzzer's timer interrupts what waits. */
+        if (TEMP_FAILURE_RETRY(send(fd, packet, size, MSG_NOSIGNAL)) != (ssize_t) size)
                 return false;
-        n = recv(fd, answer, sizeof(answer), 0);
+        n = TEMP_FAILURE_RETRY(recv(fd, answer, sizeof(answer), 0));
         if (size < sizeof(q)) {
                 must(n <= 0);
                 return false;
