@@ -211,6 +211,19 @@ static int rebind_default(struct work *w, const char *driver) {
 }
 
 /*
+ * Somebody else takes it from vfio-pci: the link to its driver goes at once (driver_sysfs_remove), while the driver's remove may sleep until nobody has
+ * the node open. The function is not given back before that has ended; this write waits for the same lock (device_driver_detach).
+ */
+static int wait_unbound(struct work *w) {
+        char path[PATH_MAX];
+        int r;
+
+        snprintf(path, sizeof(path), "/sys/bus/pci/drivers/" VFIO_PCI "/unbind");
+        r = host_write_text(w->host, path, w->bdf);
+        return r == -ENODEV || r == -ENOENT ? 0 : r < 0 ? work_fail(w, r, NULL, "wait until %s is off vfio-pci", w->bdf) : 0;
+}
+
+/*
  * Undo runs before that of claim.override, but the old driver cannot match while the override still says vfio-pci. So the
  * override goes back here, and claim.override's own undo then finds its work done.
  *
@@ -229,6 +242,11 @@ int claim_rebind_undo(struct work *w) {
         r = write_override(w, json_str_or(w->args, "override", ""));
         if (r < 0)
                 return is_going(w, r) ? 0 : r;
+        if (!driver[0]) {
+                r = wait_unbound(w);
+                if (r < 0)
+                        return r;
+        }
         if (json_bool_or(w->args, "unknown", false))
                 return rebind_default(w, driver);
         if (streq(driver, before))

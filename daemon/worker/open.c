@@ -84,6 +84,18 @@ static void uuid_bytes(const char *text, uint8_t ret[16]) {
 }
 
 /*
+ * Whoever wanted it back before there was an interrupt to ring rings again only after 10 s. But it has taken the node away by then
+ * (vfio_unregister_group_dev: cdev_device_del, then the rings).
+ */
+static bool is_wanted_back(struct work *w) {
+        _cleanup_(host_names_freep) char **names = NULL;
+        char path[PATH_MAX];
+        int r = host_list(w->host, work_path(w, path, sizeof(path), "vfio-dev"), &names);
+
+        return r == -ENOENT || (r >= 0 && !names[0]);
+}
+
+/*
  * When the host wants a function back (unplug, VFs switched off), vfio-pci rings the request interrupt and waits until the
  * device is closed (vfio_pci_core_request), and all PCI hotplug with it. The eventfd goes to tdid, and outlives it in the holder.
  */
@@ -108,6 +120,8 @@ static int listen_for_requests(struct work *w) {
         r = host_ioctl(w->host, w->fds.fd[0], TDI_VFIO_DEVICE_SET_IRQS, &irq);
         if (r < 0)
                 return work_fail(w, r, NULL, "VFIO_DEVICE_SET_IRQS of the request interrupt of %s", w->bdf);
+        if (is_wanted_back(w))
+                return work_fail(w, -ENODEV, "the host wants it back: it is being unplugged, or unbound from vfio-pci", "keep %s", w->bdf);
         w->out.fd[w->out.n++] = TAKE_FD(event);
         return 0;
 }

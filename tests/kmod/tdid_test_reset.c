@@ -15,8 +15,8 @@
 static DEFINE_MUTEX(lock);
 static struct pci_dev *victim;
 static struct pci_dev *bridge;
-/* Of every bus (pci_root_ops); stays when nobody is held any more, for who is still in one of ours. */
-static struct pci_ops *real;
+/* Of the buses (pci_root_ops); they stay when nobody is held any more, for who is still in one of ours. */
+static struct pci_ops *real, *real_above;
 static unsigned int d3cold_delay;
 static bool dead;
 static unsigned int resets;
@@ -24,6 +24,12 @@ static unsigned int resets;
 static bool is(struct pci_dev *pdev, struct pci_bus *bus, unsigned int devfn)
 {
 	return pdev && pdev->bus == bus && pdev->devfn == devfn;
+}
+
+/* They differ where errors were injected: aer_inject leaves its own with the buses of those functions. */
+static struct pci_ops *below(struct pci_bus *bus)
+{
+	return bridge && bus == bridge->bus ? real_above : real;
 }
 
 static int hang_read(struct pci_bus *bus, unsigned int devfn, int where, int size, u32 *val)
@@ -35,7 +41,7 @@ static int hang_read(struct pci_bus *bus, unsigned int devfn, int where, int siz
 		*val = where == PCI_VENDOR_ID && size == 4 ? 0xffff0001 : GENMASK(8 * size - 1, 0);
 		return PCIBIOS_SUCCESSFUL;
 	}
-	rc = real->read(bus, devfn, where, size, val);
+	rc = below(bus)->read(bus, devfn, where, size, val);
 	/* QEMU's edu is no PCI Express device, and makes no link: without one the kernel does not wait. */
 	if (READ_ONCE(dead) && is(bridge, bus, devfn) && bridge->pcie_cap &&
 	    where == bridge->pcie_cap + PCI_EXP_LNKSTA)
@@ -56,7 +62,7 @@ static int hang_write(struct pci_bus *bus, unsigned int devfn, int where, int si
 
 	if (READ_ONCE(dead) && is(victim, bus, devfn))
 		return PCIBIOS_SUCCESSFUL;
-	rc = real->write(bus, devfn, where, size, val);
+	rc = below(bus)->write(bus, devfn, where, size, val);
 	if (is(bridge, bus, devfn) && where == PCI_BRIDGE_CONTROL && (val & PCI_BRIDGE_CTL_BUS_RESET))
 		fall();
 	if (is(victim, bus, devfn) && victim->pcie_cap && where == victim->pcie_cap + PCI_EXP_DEVCTL &&
@@ -74,7 +80,7 @@ static void let_go(void)
 	WRITE_ONCE(dead, false);
 	pci_bus_set_ops(victim->bus, real);
 	if (bridge)
-		pci_bus_set_ops(bridge->bus, real);
+		pci_bus_set_ops(bridge->bus, real_above);
 	victim->d3cold_delay = d3cold_delay;
 	/* Config space is read without a lock here (PCI_LOCKLESS_CONFIG): who is in one of ours leaves it. */
 	msleep(200);
@@ -87,11 +93,8 @@ static int hold(struct pci_dev *pdev)
 {
 	let_go();
 	bridge = pci_upstream_bridge(pdev);
-	if (bridge && bridge->bus->ops != pdev->bus->ops) {
-		pci_dev_put(pdev);
-		return -EOPNOTSUPP;
-	}
 	real = pdev->bus->ops;
+	real_above = bridge ? bridge->bus->ops : NULL;
 	victim = pdev;
 	/* The firmware of QEMU's machines says that nothing has to be waited for after a bus reset; so nothing is. */
 	d3cold_delay = pdev->d3cold_delay;
