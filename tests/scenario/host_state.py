@@ -51,6 +51,7 @@ VOLATILE = re.compile("|".join((
     r"^pools$",                                          # DMA pools of the driver: how many blocks are in use just now
     r"(^|/)(temp\d+_input|temp\d+_alarm)$",              # temperature
     r"(^|/)cmd_counts?$|(^|/)reset_time$",               # NVMe's own statistics
+    r"^aer_(dev|rootport_total_err)_[a-z]+$",            # how many errors there ever were
     r"^irq$",                                            # number of the interrupt line or first vector
     r"^msi_irqs/",                                       # each vector's number (how many there are is kept)
     r"(^|/)cpu\d+/cpu_list$|(^|/)mq/\d+/cpu_list$",      # the kernel spreads queues as vectors come

@@ -425,6 +425,8 @@ class LinuxHost(Host):
             return os.path.exists(os.path.join(self.modules, "tdid-bind.ko"))
         if feature == "evidence_module":
             return os.path.exists(os.path.join(self.modules, "tdid_test_evidence.ko"))
+        if feature == "aer":
+            return os.path.exists("/dev/aer_inject")
         if feature == "programs":
             return os.path.exists(os.path.join(self.programs, "edu_dma"))
         if feature == "dm":
@@ -438,6 +440,13 @@ class LinuxHost(Host):
         if feature == "linux":
             return True
         return False
+
+    def device_error(self, bdf):
+        """The device reports an error, which is not fatal: a completion that did not come in time (struct aer_error_inj, drivers/pci/pcie/aer_inject.c)."""
+        domain, bus, rest = bdf.split(":")
+        device, function = rest.split(".")
+        with open("/dev/aer_inject", "wb", buffering=0) as file:
+            file.write(struct.pack("=BBBxIIIIIII", int(bus, 16), int(device, 16), int(function), 0x4000, 0, 0, 0, 0, 0, int(domain, 16)))
 
     def dma(self, pid, bdf, ioas):
         """edu copies memory through the address space of the VM; raises when what comes back is not what went out."""

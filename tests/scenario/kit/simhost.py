@@ -120,7 +120,7 @@ class SimHost(Host):
 
     def has(self, feature):
         if feature in ("tsm", "stick", "importer", "sources", "programs", "dm", "md", "trace", "iommufd_tsm", "faults", "slow_reset",
-                       "bind_module", "machines", "spdm"):
+                       "bind_module", "machines", "spdm", "aer"):
             return True
         if feature == "kvm":
             return self.files.exists("/dev/kvm")
