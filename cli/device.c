@@ -86,7 +86,7 @@ static int disconnect_one(struct tdictl *t, struct tdi_bdf bdf) {
 }
 
 static int restore_one(struct tdictl *t, struct tdi_bdf bdf) {
-        return tdi_client_restore_device(t->client, bdf);
+        return tdi_client_restore_device(t->client, bdf, arguments_has(&t->arguments, "force"));
 }
 
 static int act_and_show(struct tdictl *t, int (*one)(struct tdictl *t, struct tdi_bdf bdf)) {

@@ -36,6 +36,11 @@ static const struct option_spec destroy_options[] = {
         {},
 };
 
+static const struct option_spec restore_options[] = {
+        { .name = "force", .help = "also what cannot be reset, or does not answer" },
+        {},
+};
+
 static const struct option_spec connect_options[] = {
         { .name = "tsm", .type = OPTION_TEXT, .value = "TSM", .help = "the TSM to connect to, where there are several" },
         {},
@@ -133,7 +138,7 @@ const struct verb verbs[] = {
         { "device show", "BDF…", "show all about PCI functions", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_show },
         { "device connect", "BDF…", "connect functions to a TSM", BDF_HELP, 1, ANY_NUMBER, false, connect_options, verb_device_connect },
         { "device disconnect", "BDF…", "disconnect functions from their TSM", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_disconnect },
-        { "device restore", "BDF…", "try again to give back quarantined functions", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_restore },
+        { "device restore", "BDF…", "try again to give back quarantined functions", BDF_HELP, 1, ANY_NUMBER, false, restore_options, verb_device_restore },
         { "device evidence", "BDF", "ask a device for what it says of itself, and what that proves",
           BDF_HELP "\nExits with 4 where --verify finds something wrong with all that the policy knows of.", 1, 1, false, evidence_options, verb_device_evidence },
         { "vm create", "NAME", "create a VM",

@@ -64,6 +64,8 @@ void custody_unbind_went_well(Custody *c) {
         if (!c->trying_again)
                 return;
         c->trying_again = false;
+        /* Nothing was wrong with the function. */
+        json_set_bool(c->values, "doubted", false);
         custody_set_quarantine(c, NULL);
 }
 

@@ -136,6 +136,9 @@ void custody_set_quarantine(Custody *c, const char *reason) {
                 return;
         if (free_and_strdup(&c->quarantine, reason) < 0)
                 log_oom();
+        /* Whatever is done about it: it is given back when it is sure what state it is in (claim.rebind). */
+        if (reason)
+                json_set_bool(c->values, "doubted", true);
         /* Somebody has looked at it, and it is not for us to end a connection that may be another's. */
         if (!reason && streq(json_str_or(c->values, "connected_by", ""), "unknown"))
                 json_set_str(c->values, "connected_by", "other");

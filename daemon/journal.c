@@ -243,6 +243,7 @@ static void load_one(Manager *m, TdiHost *files, struct tdi_bdf bdf) {
                 /* What was there before is lost: Restore goes by the kernel's defaults, and only when somebody asks. */
                 c->done = (1u << ACTION_CLAIM_REBIND) | (1u << ACTION_CLAIM_OVERRIDE);
                 json_set_bool(c->values, "unknown", true);
+                json_set_bool(c->values, "doubted", true);
                 c->damaged = true;
                 snprintf(reason, sizeof(reason),
                          "its journal %s is damaged (%s): what the function had before is not known; look at it, then: tdictl device restore",

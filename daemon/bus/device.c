@@ -11,17 +11,34 @@
 #include "tsm.h"
 #include "vm.h"
 
+struct restore {
+        bool async, force;
+};
+
+static const struct option restore_options[] = {
+        { "async", 'b', offsetof(struct restore, async), NULL },
+        { "force", 'b', offsetof(struct restore, force), NULL },
+        {},
+};
+
 struct act {
         struct bus_act options;
+        bool force;
         Device *device;
         char bdf[TDI_BDF_MAX];
 };
 
 /* What the methods that act have in common: 0 when they may; anything else is what the method has to return. */
 static int open_device(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, enum polkit_action action, struct act *a, sd_bus_error *e) {
+        struct restore restore = {};
         int r;
 
-        r = options_read(call, bus_act_options, &a->options, e);
+        if (action == POLKIT_RESTORE) {
+                r = options_read(call, restore_options, &restore, e);
+                a->options.async = restore.async;
+                a->force = restore.force;
+        } else
+                r = options_read(call, bus_act_options, &a->options, e);
         if (r < 0)
                 return r;
         a->device = bus_device(m, sd_bus_message_get_path(call));
@@ -29,6 +46,8 @@ static int open_device(Manager *m, sd_bus_message *call, sd_bus_message_handler_
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function is gone");
         tdi_bdf_format(a->device->bdf, a->bdf);
         r = access_host(m, action, a->bdf, call, method, e);
+        if (r > 0 && a->force)
+                r = access_host(m, POLKIT_FORCE, a->bdf, call, method, e);
         if (r <= 0)
                 return r < 0 ? r : 1;
         if (m->stopping)
@@ -130,6 +149,7 @@ static int method_restore(sd_bus_message *call, void *userdata, sd_bus_error *e)
         if (custody_unbind_is_refused(c))
                 custody_unbind_again(c, c->again_goal);
         else {
+                json_set_bool(c->values, "forced", a.force);
                 custody_set_quarantine(c, NULL);
                 custody_set_goal(c, GOAL_DOWN);
         }

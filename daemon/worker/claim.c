@@ -223,6 +223,43 @@ static int wait_unbound(struct work *w) {
         return r == -ENODEV || r == -ENOENT ? 0 : r < 0 ? work_fail(w, r, NULL, "wait until %s is off vfio-pci", w->bdf) : 0;
 }
 
+/* A function that answers says who made it. */
+static int answers(struct work *w) {
+        uint8_t id[4];
+        char path[PATH_MAX];
+        ssize_t n;
+        int fd;
+
+        fd = host_open(w->host, work_path(w, path, sizeof(path), "config"), O_RDONLY);
+        if (fd < 0)
+                return fd;
+        n = host_pread(w->host, fd, id, sizeof(id), 0);
+        (void) host_close(w->host, fd);
+        if (n < 0)
+                return (int) n;
+        return n == (ssize_t) sizeof(id) && memcmp(id, "\xff\xff\xff\xff", sizeof(id)) != 0 ? 0 : -EIO;
+}
+
+/*
+ * What was quarantined is given to nobody who does not know what state it is in: it is reset once more, where it has a reset (the one of the last close tells
+ * nobody how it went), and has to answer. With a driver of the host's on it, it is not for us to reset.
+ */
+static int make_sure(struct work *w) {
+        static const char hint[] = "it stays quarantined; look at it, then: tdictl device restore, with --force to give it back as it is";
+        char path[PATH_MAX];
+        int r;
+
+        if (!json_bool_or(w->args, "doubted", false) || json_bool_or(w->args, "forced", false))
+                return 0;
+        r = host_write_text(w->host, work_path(w, path, sizeof(path), "reset"), "1");
+        if (r < 0 && r != -ENOENT)
+                return work_fail(w, r, hint, "reset %s", w->bdf);
+        r = answers(w);
+        if (r < 0)
+                return work_fail(w, r, hint, "read the vendor of %s from it: it does not answer", w->bdf);
+        return 0;
+}
+
 /*
  * Undo runs before that of claim.override, but the old driver cannot match while the override still says vfio-pci. So the
  * override goes back here, and claim.override's own undo then finds its work done.
@@ -239,14 +276,19 @@ int claim_rebind_undo(struct work *w) {
                 return 0;
         if (r < 0)
                 return work_fail(w, r, NULL, "read the driver of %s", w->bdf);
-        r = write_override(w, json_str_or(w->args, "override", ""));
-        if (r < 0)
-                return is_going(w, r) ? 0 : r;
         if (!driver[0]) {
                 r = wait_unbound(w);
                 if (r < 0)
                         return r;
         }
+        if (!driver[0] || streq(driver, VFIO_PCI)) {
+                r = make_sure(w);
+                if (r < 0)
+                        return is_going(w, r) || is_gone(w) ? 0 : r;
+        }
+        r = write_override(w, json_str_or(w->args, "override", ""));
+        if (r < 0)
+                return is_going(w, r) ? 0 : r;
         if (json_bool_or(w->args, "unknown", false))
                 return rebind_default(w, driver);
         if (streq(driver, before))

@@ -161,10 +161,18 @@ int tdi_client_disconnect_device(struct tdi_client *c, struct tdi_bdf bdf) {
         return act(c, &a, bdf, NULL);
 }
 
-int tdi_client_restore_device(struct tdi_client *c, struct tdi_bdf bdf) {
+int tdi_client_restore_device(struct tdi_client *c, struct tdi_bdf bdf, bool force) {
         static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Restore", "restore", "PCI function" };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        struct function_what w;
+        int r;
 
-        return act(c, &a, bdf, NULL);
+        if (!force)
+                return act(c, &a, bdf, NULL);
+        r = function_call(c, &a, bdf, &w, &m);
+        if (r >= 0)
+                r = sd_bus_message_append(m, "a{sv}", 2, "async", "b", 1, "force", "b", 1);
+        return r < 0 ? r : client_run_job(c, m, &w.what);
 }
 
 int tdi_client_describe_device(struct tdi_client *c, struct tdi_bdf bdf, char **ret_json) {

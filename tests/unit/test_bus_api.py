@@ -173,6 +173,10 @@ class BusApi(unittest.TestCase):
         text = sections()["VM"].split("`CreateSharedBuffer(", 1)[1].split("\n- ", 1)[0]
         self.assertEqual(options_of_text(text), options_of_code("export.c")["buffer_options"])
 
+    def test_options_of_restore(self):
+        self.assertEqual(options_of_code("device.c"), {"restore_options": {"async": "b", "force": "b"}})
+        self.assertIn("`Restore(a{sv} {async, force})", sections()["Device"])
+
     def test_options_of_jobs(self):
         self.assertEqual(options_of_code("vm.c"), {"bus_act_options": {"async": "b"}, "destroy_options": {"async": "b", "abandon": "b"}})
         self.assertIn("`Destroy(a{sv} {async, abandon})", sections()["VM"])

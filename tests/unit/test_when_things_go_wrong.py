@@ -13,7 +13,7 @@ ROOT = sys.argv.pop(1)
 sys.path.insert(0, os.path.join(ROOT, "tests/scenario"))
 sys.dont_write_bytecode = True
 # What only the simulation has: see LinuxHost.lacking in tests/scenario/kit/host.py.
-SIMULATION = {"faults", "machines"}
+SIMULATION = {"faults", "machines", "trace"}
 # Rows whose outcome is that nothing can be done: they have no scenario.
 WITHOUT = ("A storm of IOMMU faults of any other function",)
 

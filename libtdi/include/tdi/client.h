@@ -415,12 +415,13 @@ int tdi_client_disconnect_device(struct tdi_client *client, struct tdi_bdf bdf);
 
 /**
  * tdi_client_restore_device() - try again to give back a quarantined function; a job
+ * @force: also one that cannot be reset, or that does not answer
  *
  * One that has gone from the host is forgotten.
  *
  * Return: 0 or a negative errno.
  */
-int tdi_client_restore_device(struct tdi_client *client, struct tdi_bdf bdf);
+int tdi_client_restore_device(struct tdi_client *client, struct tdi_bdf bdf, bool force);
 
 /**
  * tdi_client_describe_device() - what only root, and the owner of the VM that has it, may know of a function

@@ -55,6 +55,7 @@ TABLE = (
     ("Device", "Connect", "sa{sv}", ("", {}), ("connect",), ("connect",)),
     ("Device", "Disconnect", "a{sv}", ({},), ("connect",), ("connect",)),
     ("Device", "Restore", "a{sv}", ({},), ("restore",), ("restore",)),
+    ("Device", "Restore", "a{sv}", ({"force": ("b", 1)},), ("restore",) + FORCE, ("restore",) + FORCE),
     ("Device", "Describe", "", (), INSPECT, INSPECT),
     ("Device", "Evidence", "a{sv}", ({},), ("evidence",), ("evidence",)),
     ("Job", "Cancel", "", (), OWN, ANY),

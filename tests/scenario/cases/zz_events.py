@@ -7,6 +7,7 @@ import time
 
 import dbus
 
+from cases.x_bind import Bound
 from kit import vfio_user
 from kit.checks import check, contains, equal, eventually
 from kit.client import Refused, refused
@@ -216,6 +217,24 @@ def event_error(t):
     equal(told.wait(0.2), 0, "error interrupts of a VMM that has switched them off")
     client.reset()
     t.attached(t.adopt(t.client.find_vm("web")), bdf, state="prepared")
+
+
+@scenario("igb-vf", tsm=("igb",), needs=("aer", "bind_module", "kvm"), tags=("quick",), kernel_ok=("AER", "pcieport"))
+def event_error_bound(t):
+    """The same of a TDI: it is unbound at once, says why, and can be bound again when it has been reset."""
+    bdf = t.host.bdf("igb-vf")
+    bound = Bound(t, bdf)
+    client = connect(t, bound.vm, bdf)
+    told = listening(t, client, ERR)
+    bound.bind()
+    t.host.device_error(bdf)
+    check(told.wait() == 1, "the VMM's error interrupt")
+    eventually(lambda: t.client.tdi(bdf).state() == "prepared", "it is unbound")
+    equal(t.tsm.count("unbind", bdf), 1, "unbinds")
+    contains(next(x for x in bound.vm.describe()["tdis"] if x["bdf"] == bdf)["bind_error"], "ERROR", "why it is not bound")
+    client.reset()
+    bound.bind()
+    equal(t.client.tdi(bdf).state(), "bound", "state after a reset and a bind")
 
 
 @scenario("edu:2", start=False, needs=("slow_reset",), tags=("quick",))

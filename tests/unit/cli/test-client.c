@@ -474,7 +474,7 @@ static void test_jobs(void) {
         check(tdi_client_connect_device(c, bdf(0x20), "") == -ENOENT);
         check_error(c, TDI_ERROR_NOT_FOUND, "no PCI function 0000:20:00.0");
         check(tdi_client_disconnect_device(c, bdf(1)) == 0);
-        check(tdi_client_restore_device(c, bdf(1)) == -EACCES);
+        check(tdi_client_restore_device(c, bdf(1), false) == -EACCES);
         check_error(c, TDI_ERROR_DENIED, "restore 0000:01:00.0");
 
         check(tdi_client_destroy(c, id, 0) == 0);
