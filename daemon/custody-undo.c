@@ -220,6 +220,11 @@ static void write_down(Custody *c) {
                 log_warning("%s: could not write its journal: %s", c->name, strerror(-r));
 }
 
+/* Of descriptors, processes, memory, room: nothing is wrong with the function, and it is given back when there is some again. */
+static bool is_shortage(int r) {
+        return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS || r == -ENOSPC;
+}
+
 /* This sub-action, and those before it that are undone in the same command. */
 static uint32_t command_from(Custody *c, enum custody_action a) {
         uint32_t command = BIT(a);
@@ -257,6 +262,14 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
         r = local || custody_table[a].undo == RUNS_HOLDER ? 0 : custody_need_worker(c);
         if (r == -EWOULDBLOCK)
                 return false;
+        if (is_shortage(r)) {
+                if (!c->starved)
+                        log_warning("%s: could not start a worker to give it back: %s; trying again until one can be", c->name, strerror(-r));
+                c->starved = true;
+                custody_later(c);
+                return false;
+        }
+        c->starved = false;
         if (r < 0) {
                 custody_failed(c, a, true, r, "could not start a worker");
                 return true;

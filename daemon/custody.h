@@ -48,6 +48,7 @@ struct Custody {
         uint32_t verify;             /* bits of sub-actions to probe, after a restart */
         enum custody_action probing;
         bool retried;                /* an undo whose worker died is tried once more */
+        bool starved;                /* there was no worker to give it back; it is tried again */
         bool group_kept;             /* its old driver was refused: somebody else may have its group's DMA for a while */
         bool journalled;
         uint64_t locked_since;       /* CLOCK_MONOTONIC since when an earlier worker is in the way, 0: it is not */
