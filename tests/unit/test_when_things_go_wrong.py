@@ -40,7 +40,7 @@ class Test(unittest.TestCase):
                 self.assertTrue(names, f"no scenario: {cells[0]}")
             for name, star in names:
                 count += 1
-                self.assertIn(name, there, cells[0])
+                self.assertTrue(name in there, f"no scenario {name}: {cells[0]}")
                 only = bool(SIMULATION & there[name].needs or "sim" in there[name].tags)
                 self.assertEqual(bool(star), only, f"{name}: the * of what runs on the simulation only")
         self.assertGreater(count, 20)

@@ -25,6 +25,7 @@ BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
   <type>system</type>
   <listen>unix:path={socket}</listen>
   <auth>EXTERNAL</auth>
+  <limit name="max_connections_per_user">2000</limit>
   <!-- As the system bus: nothing is allowed but what a service's own policy file allows. -->
   <policy context="default">
     <allow user="*"/>
@@ -232,12 +233,13 @@ class Daemon:
     def environment(self, extra):
         return {**sanitizer_environment(self.sanitizer), **(extra or {})}
 
-    def start(self, env=None, wait=True, arguments=()):
-        """Starts tdid; returns the seconds until it owned its name (None when not waited for)."""
+    def start(self, env=None, wait=True, arguments=(), log=None):
+        """Starts tdid; returns the seconds until it owned its name (None when not waited for). log: a descriptor that its log goes to instead."""
         if self.process and self.process.poll() is None:
             raise Failure("tdid is running already")
         begin = time.monotonic()
-        with open(self.log_path, "ab") as log:
+        with open(self.log_path, "ab") as file:
+            log = file if log is None else log
             self.process = subprocess.Popen([self.binary, "--host=" + self.host, "--bus=" + self.address,
                                              "--state=" + self.state, "--policy=" + self.policy, "--archive=" + self.archive,
                                              "--audit=" + self.audit, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
