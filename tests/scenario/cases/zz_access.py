@@ -85,6 +85,8 @@ class Fixture:
         self.bdf, self.other = t.host.bdfs("edu", 2)
         self.vm = t.vm(owner_uid=ALICE)
         self.spare = t.vm(owner_uid=ALICE)
+        # Who else calls is the owner of a VM too, of another one.
+        self.bobs = t.vm(owner_uid=BOB)
         _, self.job = self.vm.attach(self.bdf, async_=True)
         self.job.wait()
         self.paths = {"Manager": ROOT, "VM": self.vm.path, "TDI": t.client.tdi(self.bdf).path, "Device": t.device(self.other).path, "Job": self.job.path}
@@ -113,7 +115,7 @@ class Fixture:
         return None
 
     def end(self):
-        for vm in (self.spare, self.vm):
+        for vm in (self.spare, self.bobs, self.vm):
             if vm.alive():
                 vm.destroy()
             vm.lease.close()

@@ -219,10 +219,10 @@ def event_error(t):
     t.attached(t.adopt(t.client.find_vm("web")), bdf, state="prepared")
 
 
-@scenario("igb-vf", tsm=("igb",), needs=("aer", "bind_module", "kvm"), tags=("quick",), kernel_ok=("AER", "pcieport"))
+@scenario("e1000e", tsm=("e1000e",), needs=("aer", "bind_module", "kvm"), tags=("quick",), kernel_ok=("AER", "pcieport"))
 def event_error_bound(t):
     """The same of a TDI: it is unbound at once, says why, and can be bound again when it has been reset."""
-    bdf = t.host.bdf("igb-vf")
+    bdf = t.host.bdf("e1000e")
     bound = Bound(t, bdf)
     client = connect(t, bound.vm, bdf)
     told = listening(t, client, ERR)
