@@ -325,6 +325,32 @@ static int do_ide_fail(struct command *x) {
         return r == -ENOTCONN ? say(x, r, "the function has no IDE stream") : r;
 }
 
+/* Digits, two for a byte. */
+static int do_tsm_object(struct command *x) {
+        _cleanup_free_ uint8_t *data = NULL;
+        struct sim_machine *m;
+        uint64_t number;
+        const char *hex;
+        size_t n;
+        int r;
+
+        r = get_machine(x, &m);
+        if (r >= 0)
+                r = get_str(x, "data", &hex);
+        if (r < 0)
+                return r;
+        n = strlen(hex);
+        data = malloc(n / 2 + 1);
+        if (!data)
+                return -ENOMEM;
+        for (size_t i = 0; i + 1 < n; i += 2)
+                if (sscanf(hex + i, "%2hhx", &data[i / 2]) != 1)
+                        return say(x, -EINVAL, "\"data\" has other than digits");
+        if (n % 2 || json_get_u64(x->in, "object", &number) < 0)
+                return say(x, -EINVAL, "\"object\" is missing or no number, or \"data\" has half a byte");
+        return sim_tsm_set_object(m, number, data, n / 2);
+}
+
 static int do_tsm_unload(struct command *x) {
         const char *name;
         int r = get_str(x, "name", &name);
@@ -432,6 +458,7 @@ static const struct {
         { "plug", do_plug, true, " device " },
         { "aer", do_aer, true, " device fatal " },
         { "ide-fail", do_ide_fail, true, " device " },
+        { "tsm-object", do_tsm_object, true, " object data " },
         { "spdm-port", do_spdm_port, true, " device port " },
         { "iommu-event", do_iommu_event, true, " device event address " },
         { "tsm-load", do_tsm_load, true, " name options " },

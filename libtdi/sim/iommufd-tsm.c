@@ -116,6 +116,7 @@ static int req_v7(struct sim_call *c, struct iommufd_ctx *x, struct sim_ioctl *i
         default:
                 return -EINVAL;
         }
+        request.op = q->op;
         q->tsm_code = 0;
         r = pass_on(c, x, q->vdevice_id, io, 2, &request);
         q->tsm_code = request.code;

@@ -143,6 +143,10 @@ struct sim_machine {
         unsigned next_vfio, next_tsm;
         unsigned bind_files;             /* of bind.c: open files of its device */
         bool fake_viommu;                /* of tsm.c: a TSM has grafted one onto the IOMMU */
+        struct sim_tsm_object {
+                uint8_t *data; /* owned; NULL: there is none */
+                size_t size;
+        } tsm_objects[4];                /* of tsm-request.c: what the TSM has collected, by their numbers less one */
         unsigned iommufd_tsm;            /* the same: which form of iommufd's calls for TSMs this kernel has; 0: none */
         bool unsafe_interrupts;       /* no interrupt remapping: BIND is -EPERM */
 };
@@ -211,9 +215,13 @@ int sim_tsm_bind(struct sim_call *c, struct sim_function *fn, const void *kvm, u
 int sim_tsm_unbind(struct sim_call *c, struct sim_function *fn); /* -ENXIO when it is not bound */
 int sim_tsm_ide_fail(struct sim_call *c, struct sim_function *fn); /* -ENOTCONN when it has no IDE stream */
 int sim_tsm_can_bind(const struct sim_function *fn); /* -ENOTCONN, -EOPNOTSUPP, -EBUSY */
-/* tsm-request.c: pci_tsm_guest_req(). The code is set on failure too, by the TSM; -ENXIO when it is not bound. */
+/* tsm-request.c: what TSMs have collected of every device, by TDI_TEST_TSM_OBJECT_…; copied. Gone when one is unloaded. -EINVAL: no such object; -EFBIG. */
+int sim_tsm_set_object(struct sim_machine *m, uint64_t number, const void *data, size_t size);
+void sim_tsm_forget_objects(struct sim_machine *m);
+/* pci_tsm_guest_req(). The code is set on failure too, by the TSM; -ENXIO when it is not bound. */
 struct sim_tsm_request {
         uint32_t scope;
+        uint32_t op;      /* of IOMMU_VDEVICE_TSM_REQ; 0: it has none */
         const uint8_t *in;
         size_t in_len;
         uint8_t *out;     /* room for out_len bytes, of which `used` were written */

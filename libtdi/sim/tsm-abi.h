@@ -29,6 +29,17 @@
 #define TDI_TEST_TSM_REPORT_BEYOND 4u /* the first range is longer than its BAR */
 #define TDI_TEST_TSM_REPORT_SHORT 8u  /* it ends in the middle */
 
+/*
+ * Objects, while the test has given it any: as Arm CCA's host driver has them in the patches of 2026. As information, of exactly these lengths: u32 1 and
+ * u32 object, the answer is its size, a u32; u32 2, u32 object and u64 offset, the answer is all of it, from the offset 0 only. By iommufd's operations
+ * OBJECT_INFO and READ_OBJECT: u32 object; u32 object, u32 0 and u64 offset. The interface report is made where it was not given. -EINVAL: there is none.
+ */
+#define TDI_TEST_TSM_OBJECT_CERTIFICATE 1u
+#define TDI_TEST_TSM_OBJECT_MEASUREMENTS 2u
+#define TDI_TEST_TSM_OBJECT_REPORT 3u
+#define TDI_TEST_TSM_OBJECT_VCA 4u
+#define TDI_TEST_TSM_OBJECT_MAX 65536u
+
 /* TDISP states, by the numbers of the PCIe specification. */
 #define TDI_TEST_TSM_UNLOCKED 0u
 #define TDI_TEST_TSM_LOCKED 1u

@@ -3,6 +3,7 @@
  * Requests of a guest to the TSM that its TDI is bound with: pci_tsm_guest_req() (drivers/pci/tsm.c), and under it the operations of
  * the test module's TSM (tests/kmod/tsm_ops.c).
  */
+#include "host/iommufd_tsm.h"
 #include "sim/tsm-abi.h"
 #include "sim/tsm.h"
 
@@ -45,6 +46,94 @@ static ssize_t make_report(const struct sim_function *fn, uint32_t flags, uint8_
         p = put_le(p, 4, 4);
         p = put_le(p, 0x74736574, 4);
         return (p - buf) - (flags & TDI_TEST_TSM_REPORT_SHORT ? 8 : 0);
+}
+
+/* ---- objects: tests/kmod/tsm_objects.c ---- */
+
+int sim_tsm_set_object(struct sim_machine *m, uint64_t number, const void *data, size_t size) {
+        struct sim_tsm_object *o;
+
+        if (number < 1 || number > ARRAY_SIZE(m->tsm_objects))
+                return -EINVAL;
+        if (size > TDI_TEST_TSM_OBJECT_MAX)
+                return -EFBIG;
+        o = &m->tsm_objects[number - 1];
+        free(o->data);
+        o->data = machine_alloc(size + 1);
+        memcpy(o->data, data, size);
+        o->size = size;
+        return 0;
+}
+
+void sim_tsm_forget_objects(struct sim_machine *m) {
+        for (size_t i = 0; i < ARRAY_SIZE(m->tsm_objects); i++) {
+                free(m->tsm_objects[i].data);
+                m->tsm_objects[i] = (struct sim_tsm_object){};
+        }
+}
+
+static uint64_t get_le(const uint8_t *p, size_t size) {
+        uint64_t v = 0;
+
+        for (size_t i = 0; i < size; i++)
+                v |= (uint64_t) p[i] << 8 * i;
+        return v;
+}
+
+/* Is it about an object, and about which? 0: it is not. */
+static uint32_t object_of(const struct sim_machine *m, const struct sim_tsm_request *q, bool *ret_read, uint64_t *ret_offset) {
+        size_t at = q->op ? 0 : 4;
+        uint32_t what;
+        bool any = false;
+
+        for (size_t i = 0; i < ARRAY_SIZE(m->tsm_objects); i++)
+                any |= m->tsm_objects[i].data != NULL;
+        if (!any || q->scope != TDI_TEST_TSM_SCOPE_INFO || q->in_len < 4)
+                return 0;
+        what = q->op == TDI_IOMMU_TSM_REQ_OBJECT_INFO ? 1 : q->op == TDI_IOMMU_TSM_REQ_READ_OBJECT ? 2 : q->op ? 0 : (uint32_t) get_le(q->in, 4);
+        if ((what != 1 || q->in_len != at + 4) && (what != 2 || q->in_len != 16))
+                return 0;
+        *ret_read = what == 2;
+        *ret_offset = what == 2 ? get_le(q->in + 8, 8) : 0;
+        return (uint32_t) get_le(q->in + at, 4);
+}
+
+/* -ENOTTY: the request is another one. */
+static int object_request(const struct sim_tsm_context *x, struct sim_tsm_request *q) {
+        const struct sim_machine *m = sim_machine(x->fn->sim);
+        const struct sim_tsm_object *o = NULL;
+        uint8_t report[REPORT_ROOM], size[4];
+        const uint8_t *data = size;
+        uint64_t offset = 0;
+        uint32_t number;
+        bool reads = false;
+        size_t n;
+
+        number = object_of(m, q, &reads, &offset);
+        if (number == 0)
+                return -ENOTTY;
+        q->code = TDI_TEST_TSM_CODE_OK;
+        if (number <= ARRAY_SIZE(m->tsm_objects))
+                o = &m->tsm_objects[number - 1];
+        if (!o || (!o->data && number != TDI_TEST_TSM_OBJECT_REPORT))
+                return -EINVAL;
+        n = o->data ? o->size : (size_t) make_report(x->fn, 0, report);
+        if (reads) {
+                if (offset > 0)
+                        return -EINVAL;
+                data = o->data ? o->data : report;
+        } else {
+                (void) put_le(size, n, sizeof(size));
+                n = sizeof(size);
+        }
+        if (n > q->out_len)
+                return -EMSGSIZE;
+        if (n > 0 && !q->out)
+                return -EFAULT;
+        if (n > 0)
+                memcpy(q->out, data, n);
+        q->used = n;
+        return 0;
 }
 
 /* run_request(): the answer to where the request is; its length, or a negative errno. */
@@ -108,6 +197,10 @@ static int guest_req(struct sim_call *c, struct sim_tsm_context *x, struct sim_t
         q->code = TDI_TEST_TSM_CODE_INVALID;
         if (q->in_len > TDI_TEST_TSM_REQ_MAX)
                 return -EMSGSIZE;
+        r = q->in ? object_request(x, q) : -ENOTTY;
+        if (r != -ENOTTY)
+                return r;
+        q->code = TDI_TEST_TSM_CODE_INVALID;
         /* Whatever there is to ask, the answer may be a report. */
         buf = machine_alloc(q->in_len + REPORT_ROOM);
         if (q->in_len > 0 && !q->in)

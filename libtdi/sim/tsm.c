@@ -731,6 +731,7 @@ int sim_tsm_unload(struct sim_call *c, const char *name) {
         unmark(c, m, tsm);
         m->fake_viommu = false;
         m->iommufd_tsm = 0;
+        sim_tsm_forget_objects(m);
         return 0;
 }
 
@@ -752,6 +753,7 @@ void sim_tsm_init(struct sim_call *c, struct sim_machine *m) {
 void sim_tsm_free(struct sim_machine *m) {
         struct sim_tsms *t = tsms(m);
 
+        sim_tsm_forget_objects(m);
         if (!t)
                 return;
         for (struct sim_function *fn = m->functions; fn; fn = fn->next)

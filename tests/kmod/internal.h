@@ -69,6 +69,16 @@ void tt_state_show(struct seq_file *m);
 bool tt_is_bound(struct pci_dev *pdev);
 void tt_ops_exit(void);
 
+/* PCIe 6, 11.3.11. Fits into TT_REPORT_ROOM. */
+#define TT_REPORT_ROOM (16 + PCI_STD_NUM_BARS * 16 + 4 + 4)
+ssize_t tt_make_report(struct pci_dev *pdev, u32 flags, u8 *buf);
+
+/* tsm_objects.c */
+void tt_objects_init(struct dentry *dir);
+void tt_objects_exit(void);
+ssize_t tt_object_request(struct pci_dev *pdev, enum pci_tsm_req_scope scope, const u8 *in, size_t len,
+			  u8 **answer);
+
 /* tsm_chardev.c */
 int tt_chardev_init(void);
 void tt_chardev_exit(void);

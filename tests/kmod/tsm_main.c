@@ -13,8 +13,8 @@
  *	no_guest_req=1	no operation guest_req
  *	bind_locks=0	a TDI is CONFIG_UNLOCKED after bind, and the guest asks for the lock
  *
- * Files in debugfs, folder tdid_test_tsm: `log` (tsm_log.c), `rules` (tsm_rules.c), and `state`,
- * what there is now. It says nothing about real hardware: no SPDM, no IDE, no TDISP message is
+ * Files in debugfs, folder tdid_test_tsm: `log` (tsm_log.c), `rules` (tsm_rules.c), `object1` and on
+ * (tsm_objects.c), and `state`, what there is now. It says nothing about real hardware: no SPDM, no IDE, no TDISP message is
  * sent. The mark is in the kernel's copy of the capability, not in configuration space.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -304,6 +304,7 @@ static int __init tt_init(void)
 		goto err_dir;
 	tt_rules_init(debug_dir);
 	tt_viommu_init_events(debug_dir);
+	tt_objects_init(debug_dir);
 	debugfs_create_file("state", 0400, debug_dir, NULL, &state_fops);
 
 	rc = parse_devs();
@@ -331,6 +332,7 @@ err_notifier:
 err_marks:
 	unmark_all();
 	debugfs_remove(debug_dir);
+	tt_objects_exit();
 	tt_rules_exit();
 	tt_log_exit();
 	return rc;
@@ -347,6 +349,7 @@ static void __exit tt_exit(void)
 	bus_unregister_notifier(&pci_bus_type, &bus_nb);
 	unmark_all();
 	debugfs_remove(debug_dir);
+	tt_objects_exit();
 	tt_rules_exit();
 	tt_log_exit();
 }

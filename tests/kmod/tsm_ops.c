@@ -213,9 +213,7 @@ static u8 *put_le(u8 *p, u64 v, size_t size)
 	return p + size;
 }
 
-/* PCIe 6, 11.3.11. Fits into REPORT_ROOM. */
-#define REPORT_ROOM (16 + PCI_STD_NUM_BARS * 16 + 4 + 4)
-static ssize_t make_report(struct pci_dev *pdev, u32 flags, u8 *buf)
+ssize_t tt_make_report(struct pci_dev *pdev, u32 flags, u8 *buf)
 {
 	u64 shift = flags & TDID_TEST_TSM_REPORT_SHIFT ? 0x100000 : 0;
 	u8 *p = buf, *count;
@@ -278,7 +276,7 @@ static ssize_t run_request(struct tt_tdi *tdi, enum pci_tsm_req_scope scope, u8 
 		if (op == TDID_TEST_TSM_OP_REPORT) {
 			if (len >= sizeof(op) + sizeof(flags))
 				memcpy(&flags, buf + sizeof(op), sizeof(flags));
-			return make_report(tdi->base.pdev, flags, buf);
+			return tt_make_report(tdi->base.pdev, flags, buf);
 		}
 		for (i = sizeof(op); i < len; i++)
 			buf[i - sizeof(op)] = ~buf[i];
@@ -309,6 +307,7 @@ static ssize_t tt_guest_req(struct pci_tdi *base, enum pci_tsm_req_scope scope, 
 			    size_t in_len, sockptr_t out, size_t out_len, u64 *tsm_code)
 {
 	u64 code = TDID_TEST_TSM_CODE_INJECTED;
+	u8 *object __free(kvfree) = NULL;
 	u8 *buf __free(kvfree) = NULL;
 	struct tt_call call;
 	s64 bare;
@@ -325,7 +324,7 @@ static ssize_t tt_guest_req(struct pci_tdi *base, enum pci_tsm_req_scope scope, 
 	if (in_len > TDID_TEST_TSM_REQ_MAX)
 		goto out;
 	rc = -ENOMEM;
-	buf = kvzalloc(in_len + REPORT_ROOM, GFP_KERNEL);
+	buf = kvzalloc(in_len + TT_REPORT_ROOM, GFP_KERNEL);
 	if (!buf)
 		goto out;
 	rc = -EFAULT;
@@ -340,7 +339,11 @@ static ssize_t tt_guest_req(struct pci_tdi *base, enum pci_tsm_req_scope scope, 
 			return bare;
 		}
 	}
-	n = run_request(to_tdi(base), scope, buf, in_len, &code);
+	n = tt_object_request(base->pdev, scope, buf, in_len, &object);
+	if (n == -ENOTTY)
+		n = run_request(to_tdi(base), scope, buf, in_len, &code);
+	else
+		code = TDID_TEST_TSM_CODE_OK;
 	rc = n < 0 ? n : 0;
 	if (rc)
 		goto out;
@@ -348,7 +351,7 @@ static ssize_t tt_guest_req(struct pci_tdi *base, enum pci_tsm_req_scope scope, 
 	if (n > out_len)
 		goto out;
 	rc = -EFAULT;
-	if (n && copy_to_sockptr(out, buf, n))
+	if (n && copy_to_sockptr(out, object ?: buf, n))
 		goto out;
 	rc = 0;
 out:

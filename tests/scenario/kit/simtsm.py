@@ -86,6 +86,9 @@ class SimTsm:
     def iommu_event(self, bdf, number, address):
         self.client.control("iommu-event", device=bdf, event=number, address=address)
 
+    def set_object(self, number, data):
+        self.client.control("tsm-object", object=number, data=data.hex())
+
     def release(self):
         self.rules.release()
 

@@ -86,6 +86,14 @@ class TestTsm:
         """The vIOMMU of a function reports an event of it, by its number in Arm's SMMUv3."""
         _write(TSM_FOLDER + "/event", f"{bdf} {number} {address}")
 
+    def set_object(self, number, data):
+        """What it has collected of every device, by RHI's numbers; from then on it is asked for that as Arm CCA's host driver is."""
+        fd = os.open(f"{TSM_FOLDER}/object{number}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+
     def release(self):
         """Ends every delay that is going on."""
         _write(TSM_FOLDER + "/rules", "release")
