@@ -7,6 +7,7 @@
 #include "audit.h"
 #include "custody-rules.h"
 #include "device.h"
+#include "evidence-tsm.h"
 #include "job.h"
 #include "worker.h"
 
@@ -133,6 +134,7 @@ int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *
         _cleanup_json_ struct json_object *args = json_new();
         Device *speaker = evidence_speaker(d);
         char bdf[TDI_BDF_MAX], why[300];
+        _cleanup_close_ int tsm = -EBADF;
         unsigned n = 0;
         Evidence *x;
         int r;
@@ -157,9 +159,10 @@ int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *
                 log_oom();
         *x = (Evidence){ .manager = m, .done = done, .userdata = userdata };
         strcpy(x->bdf, bdf);
+        tsm = evidence_tsm_way(m, d, speaker, args);
         r = worker_new(m, -EBADF, &x->worker);
         if (r >= 0)
-                r = worker_call(x->worker, "read.evidence", "do", args, NULL, 0, on_answer, x);
+                r = worker_call(x->worker, "read.evidence", "do", args, &tsm, tsm >= 0, on_answer, x);
         if (r >= 0)
                 r = sd_event_add_time_relative(m->event, &x->deadline, CLOCK_MONOTONIC, (uint64_t) m->config.evidence * 1000000, 0, on_deadline, x);
         if (r < 0) {

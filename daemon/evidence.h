@@ -11,7 +11,7 @@
 #define EVIDENCE_TEXT_MAX (4 << 20) /* bytes of a result */
 
 struct evidence_answer {
-        const char *source;          /* "kernel", "doe" */
+        const char *source;          /* "kernel", "tsm", "doe" */
         uint64_t time_usec;          /* CLOCK_REALTIME */
         struct json_object *proofs;  /* of the pairs that were asked for, as worker/evidence.c has them */
         int raw, text;               /* sealed memfds: the objects, and the whole result as JSON; of the callback to take */

@@ -169,6 +169,9 @@ static void on_report(int r, struct json_object *answer, _unused_ struct ipc_fds
                 end(x);
                 return;
         }
+        if (free_and_strdup(&x->tdi->raw_report, json_str_or(answer, "report", "")) < 0)
+                log_oom();
+        x->tdi->report_read = now_realtime();
         json_set_str(args, "bdf", x->tdi->custody->name);
         json_set_str(args, "report", json_str_or(answer, "report", ""));
         r = worker_new(x->manager, -EBADF, &x->worker);
@@ -216,6 +219,7 @@ void tdi_forget_report(TDI *t) {
                 check_free(x);
         json_putp(&t->report);
         t->report = NULL;
+        free(TAKE_PTR(t->raw_report));
 }
 
 struct json_object *tdi_describe_report(const TDI *t) {

@@ -34,6 +34,8 @@ struct TDI {
         enum tdi_tdisp tdisp; /* as its holder says; TDI_TDISP_INVALID: nothing yet. See tdi_tdisp() */
         enum tdi_tdisp shown_tdisp; /* what listeners on the bus know */
         struct json_object *report; /* what its interface report says (docs/dbus-api.md); NULL: there is none */
+        char *raw_report;           /* the same as it came, in hex; NULL */
+        uint64_t report_read;       /* CLOCK_REALTIME of that, µs */
         struct report_check *report_check; /* which is being looked at; NULL: none */
         unsigned openings;  /* of sockets for such requests that the holder has not answered yet */
         struct guest_requests *guest_requests; /* tdid's own (bus/requests.c); NULL before the first */

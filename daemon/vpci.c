@@ -153,17 +153,26 @@ unsigned vpci_allowed_requests(const Manager *m) {
         return kinds;
 }
 
-int vpci_open_requests(Custody *c, int socket, holder_done done, void *userdata) {
+static int open_requests(Custody *c, int socket, unsigned kinds, bool own, holder_done done, void *userdata) {
         const Manager *m = c->manager;
         struct json_object *q;
 
         if (!c->vm || !vpci_takes_requests(c->vm))
                 return -EOPNOTSUPP;
         q = request("vpci.open_requests", c);
-        json_set_u64(q, "kinds", vpci_allowed_requests(m));
+        json_set_u64(q, "kinds", kinds);
+        json_set_bool(q, "own", own);
         json_set_u64(q, "per_second", m->config.guest_requests_per_second);
         json_set_str(q, "vm", c->vm->name);
         return holder_call(c->vm->holder, q, &socket, 1, done, userdata);
+}
+
+int vpci_open_requests(Custody *c, int socket, holder_done done, void *userdata) {
+        return open_requests(c, socket, vpci_allowed_requests(c->manager), false, done, userdata);
+}
+
+int vpci_open_own_requests(Custody *c, int socket, unsigned kinds) {
+        return open_requests(c, socket, kinds, true, NULL, NULL);
 }
 
 void vpci_ring(Custody *c) {

@@ -37,6 +37,8 @@ int vpci_lock(Custody *c, bool lock, holder_done done);
 int vpci_pass_requests(Custody *c, bool on, holder_done done);
 /* Gives the function's server one more socket for them, which stays the caller's. @done has @userdata. */
 int vpci_open_requests(Custody *c, int socket, holder_done done, void *userdata);
+/* The same for tdid's own ends, whatever the VM's owner may ask for: @kinds, a bit for each. What becomes of it, the other end of the socket tells. */
+int vpci_open_own_requests(Custody *c, int socket, unsigned kinds);
 /* Asks for its interface report; @done has @userdata. */
 int vpci_report(Custody *c, holder_done done, void *userdata);
 /* Which of its MMIO is trusted memory: nobody reaches that through the vPCI socket while it runs. @ranges is taken. */

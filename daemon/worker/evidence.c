@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Collects what a device says of itself, and finds out what it proves. Sources are asked in their order until one has something: the kernel, which
- * has it from whoever owns the device's mailbox; then, where that is allowed and nobody owns it, the mailbox itself. Everything here is a stranger's
- * bytes, which no process parses that lives longer than its question.
+ * has it from whoever owns the device's mailbox; the TSM with which the device is bound; then, where that is allowed and nobody owns it, the mailbox
+ * itself. Everything here is a stranger's bytes, which no process parses that lives longer than its question.
  */
 #include "worker/archive.h"
-#include "worker/work.h"
+#include "worker/evidence-tsm.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -73,6 +73,24 @@ static bool ask_kernel(struct work *w, const uint8_t *nonce, struct evidence *e,
         tell(tried, "kernel", r == -EBADMSG ? evidence_reason_to_string(why.reason) : r == -EOPNOTSUPP ? "not-supported" : r == -ENODEV ? "no-evidence" : "error",
              why.text[0] ? why.text : r == -EOPNOTSUPP ? "this kernel has no device-evidence family" : strerror(-r));
         return false;
+}
+
+/*
+ * The report is of one interface, which the kernel's family may not have; what is signed belongs together, and is of one source. Returns how many objects
+ * there are of it; -ENOMEM.
+ */
+static int ask_tsm(struct work *w, bool kernel, struct evidence *e, struct json_object *tried) {
+        unsigned types = kernel ? 1u << EVIDENCE_REPORT : EVIDENCE_NETLINK_TYPES;
+        char text[512];
+        const char *reason;
+        int r;
+
+        if (kernel && e->objects[EVIDENCE_REPORT].data)
+                return 0;
+        r = evidence_tsm_collect(w, types, e, &reason, text, sizeof(text));
+        if (r >= 0)
+                tell(tried, "tsm", reason, text);
+        return r;
 }
 
 /* Is it written down in the kernel that user space has touched what the kernel claims? Linux 7.3 does not mind; a kernel that has the mailbox as its own does. */
@@ -293,6 +311,8 @@ static int put_objects(struct work *w, const struct evidence *e, struct json_obj
                         return work_fail(w, r, NULL, "make a digest");
                 r = fill(w, fd, object->data, object->size);
                 o = place(evidence_type_to_string(i), "raw", &at, object->size);
+                json_set_str(o, "source", object->source);
+                json_set_u64(o, "time", object->time_usec);
                 json_set_str(o, "sha256", digest);
                 strcat(all, digest);
                 json_push_take(list, o);
@@ -335,8 +355,20 @@ static void archive(struct work *w, const struct evidence *e, struct json_object
         json_set_str(w->values, "not_archived", text);
 }
 
+/* Its reason is that of the source that was asked last, which is the one that could have. */
+static int nobody_has_any(struct work *w, struct json_object *tried) {
+        struct json_object *kernel = json_object_array_get_idx(tried, 0), *tsm = json_object_array_get_idx(tried, 1);
+        struct json_object *last = json_object_array_get_idx(tried, json_object_array_length(tried) - 1);
+
+        snprintf(w->text, sizeof(w->text), "%s gives no evidence: from the kernel: %s; from a TSM: %s; from its DOE mailbox: %s: %s", w->bdf,
+                 json_str_or(kernel, "text", ""), json_str_or(tsm, "text", ""), json_str_or(last, "reason", ""), json_str_or(last, "text", ""));
+        json_set_str(w->values, "reason", json_str_or(last, "reason", ""));
+        return -ENODATA;
+}
+
 /*
- * args: "bdf"; "nonce": in hexadecimal, else a random one; "why_not_doe": the mailbox must not be used, else "timeout_usec" for it; "verify": [{"anchor", "references"}], files;
+ * args: "bdf"; "nonce": in hexadecimal, else a random one; "why_not_doe": the mailbox must not be used; "timeout_usec" for it, and for a TSM; "tsm", and a
+ * socket: see evidence-tsm.h; "verify": [{"anchor", "references"}], files;
  * "archive": a folder, with "archive_bytes", "archive_records". values: "source", "proofs": [{"anchor", "references", "ok", "signed", "text"}], "time", "nonce",
  * "digest", "not_archived". Out: the raw objects, and the whole result as JSON text, both sealed memfds.
  */
@@ -346,7 +378,7 @@ int read_evidence_do(struct work *w) {
         char nonce_text[2 * EVIDENCE_NONCE + 1];
         _cleanup_evidence_ struct evidence e = {};
         uint8_t nonce[EVIDENCE_NONCE];
-        const char *source;
+        const char *source = NULL;
         int r;
 
         json_set_str(evidence, "schema", "tdid-evidence-record/1");
@@ -355,18 +387,20 @@ int read_evidence_do(struct work *w) {
         r = read_nonce(w, nonce);
         if (r < 0)
                 return r;
-        source = ask_kernel(w, nonce, &e, tried) ? "kernel" : ask_mailbox(w, nonce, &e, tried) ? "doe" : NULL;
-        if (!source) {
-                /* The last one that was asked, which is the one that could have. */
-                struct json_object *last = json_object_array_get_idx(tried, json_object_array_length(tried) - 1);
-                struct json_object *first = json_object_array_get_idx(tried, 0);
-
-                snprintf(w->text, sizeof(w->text), "%s gives no evidence: from the kernel: %s; from its DOE mailbox: %s: %s", w->bdf, json_str_or(first, "text", ""),
-                         json_str_or(last, "reason", ""), json_str_or(last, "text", ""));
-                json_set_str(w->values, "reason", json_str_or(last, "reason", ""));
-                return -ENODATA;
-        }
+        if (ask_kernel(w, nonce, &e, tried))
+                source = "kernel";
+        evidence_mark(&e, "kernel", now());
+        r = ask_tsm(w, source != NULL, &e, tried);
+        if (r < 0)
+                return work_fail(w, r, NULL, "take the evidence of %s", w->bdf);
+        if (!source && r > 0)
+                source = "tsm";
+        if (!source && ask_mailbox(w, nonce, &e, tried))
+                source = "doe";
+        if (!source)
+                return nobody_has_any(w, tried);
         e.time_usec = now();
+        evidence_mark(&e, source, e.time_usec);
         hex(nonce, sizeof(nonce), nonce_text);
         json_set_str(evidence, "source", source);
         json_set_u64(evidence, "time", e.time_usec);

@@ -18,23 +18,6 @@
 #define CONFIG_MAX 4096
 #define EXT_CHAIN_MAX ((CONFIG_MAX - PCI_CFG_SPACE_SIZE) / 8)
 
-static int decode_hex(const char *text, uint8_t *buf, size_t *ret_size) {
-        static const char digits[] = "0123456789abcdef";
-        size_t n = strlen(text);
-
-        if (n % 2 || n / 2 > REPORT_MAX)
-                return -EBADMSG;
-        for (size_t i = 0; i < n; i++) {
-                const char *digit = strchr(digits, text[i]);
-
-                if (!digit)
-                        return -EBADMSG;
-                buf[i / 2] = (uint8_t) (buf[i / 2] << 4 | (digit - digits));
-        }
-        *ret_size = n / 2;
-        return 0;
-}
-
 static int read_bars(struct work *w, struct tdisp_bar bars[static TDISP_BARS]) {
         char path[PATH_MAX], text[4096], *line = text;
         ssize_t r;
@@ -179,7 +162,7 @@ int check_report_do(struct work *w) {
         size_t size = 0;
         int r;
 
-        r = decode_hex(json_str_or(w->args, "report", ""), bytes, &size);
+        r = work_decode_hex(json_str_or(w->args, "report", ""), bytes, sizeof(bytes), &size);
         if (r < 0)
                 return work_fail(w, r, NULL, "read a report of %s", w->bdf);
         r = read_bars(w, bars);

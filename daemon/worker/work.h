@@ -45,6 +45,9 @@ int work_fail(struct work *w, int r, const char *hint, const char *format, ...) 
 /* /sys/bus/pci/devices/BDF/attribute */
 const char *work_path(struct work *w, char *buf, size_t size, const char *attribute);
 
+/* Digits, two for a byte. -EBADMSG: they are none, or too many. */
+int work_decode_hex(const char *text, uint8_t *buf, size_t room, size_t *ret_size);
+
 int claim_note_do(struct work *w);
 int claim_pm_do(struct work *w);
 int claim_pm_undo(struct work *w);

@@ -69,6 +69,23 @@ const char *work_path(struct work *w, char *buf, size_t size, const char *attrib
         return buf;
 }
 
+int work_decode_hex(const char *text, uint8_t *buf, size_t room, size_t *ret_size) {
+        static const char digits[] = "0123456789abcdef";
+        size_t n = strlen(text);
+
+        if (n % 2 || n / 2 > room)
+                return -EBADMSG;
+        for (size_t i = 0; i < n; i++) {
+                const char *digit = strchr(digits, text[i]);
+
+                if (!digit)
+                        return -EBADMSG;
+                buf[i / 2] = (uint8_t) (buf[i / 2] << 4 | (digit - digits));
+        }
+        *ret_size = n / 2;
+        return 0;
+}
+
 static int run_one(struct work *w, const char *name, const char *verb) {
         for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
                 work_func f;

@@ -18,7 +18,7 @@ int evidence_set(struct evidence *e, enum evidence_type type, const void *data, 
         if (size)
                 memcpy(copy, data, size);
         free(e->objects[type].data);
-        e->objects[type] = (struct evidence_object){ copy, size };
+        e->objects[type] = (struct evidence_object){ .data = copy, .size = size };
         return 0;
 }
 

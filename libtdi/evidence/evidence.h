@@ -30,6 +30,8 @@ struct evidence {
         struct evidence_object {
                 uint8_t *data; /* malloc()ed, owned; NULL: there is none */
                 size_t size;   /* bytes */
+                const char *source; /* static text, and CLOCK_REALTIME; of whoever collects from several; NULL, 0: nobody has said */
+                uint64_t time_usec;
         } objects[_EVIDENCE_TYPE_MAX];
         uint64_t time_usec;           /* when it was collected, CLOCK_REALTIME; 0: not known */
         uint8_t nonce[EVIDENCE_NONCE]; /* the one that was sent for the measurements */

@@ -107,7 +107,7 @@ static int add(struct function *f, unsigned kinds) {
 
         must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
         /* One that was given up may not be gone yet. */
-        while ((r = requests_add(f->requests, pair[1], kinds, "fuzz")) == -ENOSPC)
+        while ((r = requests_add(f->requests, pair[1], kinds, kinds & 1, "fuzz")) == -ENOSPC)
                 usleep(100);
         must(r == 0);
         return pair[0];

@@ -17,6 +17,7 @@
 #define LINES_PER_SECOND 50
 #define SECOND 1000000000ULL
 #define LABEL_MAX 80
+#define CLIENTS_MAX (REQUEST_SOCKETS_MAX + REQUEST_SOCKETS_OWN)
 
 struct asked {
         struct tdi_request_header header;
@@ -31,6 +32,7 @@ struct answered {
 struct client {
         int fd;
         unsigned kinds;
+        bool own; /* tdid's, not a guest's */
         /* An answer that its socket has no room for: it is not read from before that is gone. */
         void *answer;
         size_t answer_size;
@@ -48,7 +50,7 @@ struct requests {
         pthread_mutex_t lock; /* of what follows; nothing that sleeps is called with it held */
         bool running, stopping, changed;
         char label[LABEL_MAX];
-        struct client clients[REQUEST_SOCKETS_MAX];
+        struct client clients[CLIENTS_MAX];
         size_t n;
         struct request_path path; /* binding -EBADF: not bound */
         bool in_kernel; /* the thread uses the binding */
@@ -98,7 +100,7 @@ static bool may_log(struct request_rate *rate, unsigned *ret_missed) {
         return may;
 }
 
-static void write_log(struct requests *r, enum tdi_request_kind kind, size_t in, size_t out, int error, uint64_t code) {
+static void write_log(struct requests *r, bool own, enum tdi_request_kind kind, size_t in, size_t out, int error, uint64_t code) {
         enum tdi_tdisp target = tdi_request_target(kind);
         unsigned missed;
 
@@ -106,8 +108,8 @@ static void write_log(struct requests *r, enum tdi_request_kind kind, size_t in,
                 return;
         if (missed > 0)
                 log_info("VM %s: %u more requests of the guest were not logged one by one", r->label, missed);
-        log_info("VM %s: %s: request of the guest, %s (scope %s, %zu bytes): %s, TSM code %#llx, %zu bytes", r->label, r->function->bdf,
-                 tdi_request_kind_to_string(kind), target == TDI_TDISP_INVALID ? "info" : "state-change", in,
+        log_info("VM %s: %s: request of %s, %s (scope %s, %zu bytes): %s, TSM code %#llx, %zu bytes", r->label, r->function->bdf,
+                 own ? "tdid" : "the guest", tdi_request_kind_to_string(kind), target == TDI_TDISP_INVALID ? "info" : "state-change", in,
                  error < 0 ? strerror(-error) : "done", (unsigned long long) code, out);
 }
 
@@ -287,12 +289,12 @@ static int serve_one(struct requests *r, struct client *c) {
         if (e == -EAGAIN)
                 e = answer_later(c, r->answered, n);
         /* After the answer: nobody waits for the log. */
-        write_log(r, r->last_kind, size - sizeof(r->asked->header), n - sizeof(r->answered->header), r->answered->header.error,
+        write_log(r, c->own, r->last_kind, size - sizeof(r->asked->header), n - sizeof(r->answered->header), r->answered->header.error,
                   r->answered->header.tsm_code);
         return e;
 }
 
-static size_t fill_in(struct requests *r, struct pollfd p[1 + REQUEST_SOCKETS_MAX], struct client clients[REQUEST_SOCKETS_MAX]) {
+static size_t fill_in(struct requests *r, struct pollfd p[1 + CLIENTS_MAX], struct client clients[CLIENTS_MAX]) {
         size_t n;
 
         pthread_mutex_lock(&r->lock);
@@ -328,8 +330,8 @@ static void serve_all(struct requests *r, struct pollfd p[], struct client clien
 }
 
 static void *run(void *userdata) {
-        struct client clients[REQUEST_SOCKETS_MAX];
-        struct pollfd p[1 + REQUEST_SOCKETS_MAX];
+        struct client clients[CLIENTS_MAX];
+        struct pollfd p[1 + CLIENTS_MAX];
         struct requests *r = userdata;
         bool changed = true;
         size_t n = 0;
@@ -366,11 +368,20 @@ static int start(struct requests *r) {
         return e;
 }
 
-int requests_add(struct requests *r, int socket, unsigned kinds, const char *label) {
+/* With the lock. */
+static size_t count(const struct requests *r, bool own) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < r->n; i++)
+                n += r->clients[i].own == own;
+        return n;
+}
+
+int requests_add(struct requests *r, int socket, unsigned kinds, bool own, const char *label) {
         int e;
 
         pthread_mutex_lock(&r->lock);
-        e = r->n >= REQUEST_SOCKETS_MAX ? -ENOSPC : 0;
+        e = count(r, own) >= (own ? REQUEST_SOCKETS_OWN : REQUEST_SOCKETS_MAX) ? -ENOSPC : 0;
         if (e >= 0) {
                 /* Before the thread is there; it does not change. */
                 if (!r->running)
@@ -378,7 +389,7 @@ int requests_add(struct requests *r, int socket, unsigned kinds, const char *lab
                 e = start(r);
         }
         if (e >= 0) {
-                r->clients[r->n++] = (struct client){ .fd = socket, .kinds = kinds };
+                r->clients[r->n++] = (struct client){ .fd = socket, .kinds = kinds, .own = own };
                 r->changed = true;
         }
         pthread_mutex_unlock(&r->lock);
@@ -416,7 +427,7 @@ struct json_object *requests_describe(struct requests *r) {
         struct json_object *o = json_new(), *last = NULL;
 
         pthread_mutex_lock(&r->lock);
-        json_set_u64(o, "sockets", r->n);
+        json_set_u64(o, "sockets", count(r, false));
         json_set_u64(o, "passed", r->passed);
         json_set_u64(o, "refused", r->refused);
         json_set_u64(o, "failed", r->failed);

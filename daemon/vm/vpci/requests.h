@@ -28,11 +28,12 @@ int requests_new(struct function *f, TdiHost *host, struct request_rate *rate, s
 struct requests *requests_free(struct requests *r);
 
 /*
- * One more socket, taken on success. @kinds: a bit for each enum tdi_request_kind that may come there; @label: what the log calls its VM.
- * -ENOSPC: there are REQUEST_SOCKETS_MAX. Quick.
+ * One more socket, taken on success. @kinds: a bit for each enum tdi_request_kind that may come there; @own: tdid asks, for itself; @label: what the log
+ * calls its VM. -ENOSPC: there are REQUEST_SOCKETS_MAX, or as many of tdid's own as there can be, which the others leave room for. Quick.
  */
 #define REQUEST_SOCKETS_MAX 8
-int requests_add(struct requests *r, int socket, unsigned kinds, const char *label);
+#define REQUEST_SOCKETS_OWN 2
+int requests_add(struct requests *r, int socket, unsigned kinds, bool own, const char *label);
 /* Which way they go: the provider's binding, the function's virtual device where it has one, and the name that its operations have for the platform. */
 struct request_path {
         const struct provider *provider;

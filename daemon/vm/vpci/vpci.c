@@ -639,7 +639,8 @@ static int do_open_requests(struct vpci *v, struct json_object *request, struct 
         pthread_mutex_unlock(&v->rate.lock);
         pthread_mutex_lock(&f->lock);
         if (f->requests)
-                r = requests_add(f->requests, fds->fd[0], (unsigned) json_u64_or(request, "kinds", 0), json_str_or(request, "vm", ""));
+                r = requests_add(f->requests, fds->fd[0], (unsigned) json_u64_or(request, "kinds", 0), json_bool_or(request, "own", false),
+                                 json_str_or(request, "vm", ""));
         pthread_mutex_unlock(&f->lock);
         if (r >= 0)
                 (void) ipc_fds_take(fds, 0);

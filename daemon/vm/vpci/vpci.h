@@ -49,7 +49,7 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  *                                                      again, or for "unlocked", which gives its BARs back to its peers
  *   vpci.requests {bdf, on, provider, vdevice, tvm_arch} → {}   requests of the guest go by way of the holder's "bind:BDF", as this provider takes
  *                                                      them, or nowhere. EAGAIN: one is under way, ask again
- *   vpci.open_requests {bdf, kinds, per_second, vm} +socket → {}   one more socket for them: requests_add(); per_second is the VM's
+ *   vpci.open_requests {bdf, kinds, per_second, vm, own} +socket → {}   one more socket for them: requests_add(); per_second is the VM's
  *   vpci.report {bdf}                      → {report}  its interface report in hex; ENOENT: there is none, or not any more
  *   vpci.tee {bdf, ranges}                 → {}        which of its MMIO is trusted memory by that: tdisp_set_tee()
  *   vpci.state {from?}                     → {functions: […], next?, viommus}   those from that place; as many as fit

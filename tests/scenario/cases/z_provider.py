@@ -11,6 +11,7 @@ import signal
 from cases.x_bind import check_log, kill_holder
 from cases.z_association import Associating
 from cases.z_requests import CCA, check_tdisp, opened
+from cases.zz_evidence_tsm import conversation, give, good
 from kit.checks import Failure, check, contains, equal, eventually
 from kit.client import Lost, Refused, refused
 from kit.logind import Logind
@@ -342,3 +343,20 @@ def provider_bound_by_device(t):
     t.free(first, second)
     logind.wait(0)
     check_log(t)
+
+
+@scenario("igb-vf", "spdm", needs=(*NEEDS, "spdm"), start=False, tags=("quick",))
+def provider_objects(t):
+    """A TSM's objects, by both forms of iommufd's calls."""
+    bdf = t.host.bdf("igb-vf")
+    _, said = conversation(t)
+    for form in (5, 7):
+        start(t, bdf, form)
+        r = Realm(t, bdf)
+        t.client.tdi(bdf).bind()
+        give(t, said)
+        good(t, bdf, f"iommufd v{form}", said)
+        r.vm.destroy()
+        t.gone(r.vm)
+        t.daemon.stop()
+        t.unload_tsm()

@@ -297,7 +297,8 @@ def evidence_shown(t):
     folder = os.path.join(t.folder, "raw")
     nonce = "ab" * 32
     e = t.tdictl.json("device", "evidence", bdf, "--verify", "--raw=" + folder, "--nonce=" + nonce)["evidence"]
-    equal((e["source"], e["nonce"], [x["source"] for x in e["tried"]]), ("doe", nonce, ["kernel", "doe"]), "where it is from")
+    equal((e["source"], e["nonce"], [x["source"] for x in e["tried"]]), ("doe", nonce, ["kernel", "tsm", "doe"]), "where it is from")
+    equal([x["reason"] for x in e["tried"]], ["not-supported", "not-bound", "ok"], "what became of each")
     (verdict,) = e["verified"]
     equal((verdict["ok"], verdict["reason"], verdict["measurements"]["signed"]), (True, "ok", True), "the verdict")
     equal({b["index"]: b["result"] for b in verdict["measurements"]["blocks"]}, dict.fromkeys(responder.measurements, "matched"), "measurements")

@@ -239,3 +239,51 @@ class Mailbox:
         words = self.take()
         check(not words or (words[0] == 1 | 1 << 16 and words[1] == len(words)), f"the answer is {words}")
         return struct.pack(f"<{len(words[2:])}I", *words[2:])
+
+
+class Transcript:
+    """What a device says in one conversation over its mailbox, as whoever owns that would have it: SPDM 1.2, no more than collecting. Nothing is checked."""
+
+    CAPABILITIES = bytes.fromhex("12e1000000000000000000000010000000100000")
+    ALGORITHMS = bytes.fromhex("12e3000020000102ff01000007000000") + bytes(16)
+    HASHES = {1: 32, 2: 48, 4: 64}
+    # Bytes, by the bit that the device selects: ECDSA on P-256, P-384 and P-521.
+    SIGNATURES = {0x10: 64, 0x80: 96, 0x100: 132}
+
+    def __init__(self, t, bdf):
+        self.mailbox = Mailbox(t.host, bdf)
+        t.defer(self.mailbox.close)
+        self.mailbox.abort()
+        self.vca = b""
+        for request, length in ((bytes.fromhex("10840000"), lambda m: 6 + 2 * m[5]), (self.CAPABILITIES, lambda m: 20),
+                                (self.ALGORITHMS, lambda m: int.from_bytes(m[4:6], "little"))):
+            self.vca += request + self._ask(request, length)
+        algorithms = self.vca[-36:]
+        self.signature = self.SIGNATURES[int.from_bytes(algorithms[12:16], "little")]
+        self.hash = self.HASHES[int.from_bytes(algorithms[16:20], "little")]
+        # The chain as SPDM has it, and the certificates alone.
+        self.chain = self._chain()
+        self.certificates = self.chain[4 + self.hash:]
+
+    def _ask(self, request, length):
+        answer = self.mailbox.spdm(request)
+        check(len(answer) > 4 and answer[1] != 0x7F, f"answer to {request[:4].hex()}: {answer.hex()}")
+        return answer[:length(answer)]
+
+    def _chain(self):
+        chain, left = b"", None
+        while left != 0:
+            request = bytes([0x12, 0x82, 0, 0]) + struct.pack("<HH", len(chain), 1024)
+            answer = self._ask(request, lambda m: 8 + int.from_bytes(m[4:6], "little"))
+            chain += answer[8:]
+            left = int.from_bytes(answer[6:8], "little")
+        return chain
+
+    def measurements(self, nonce):
+        """All of them, signed for a nonce: request and answer."""
+        request = bytes([0x12, 0xE0, 1, 0xFF]) + nonce + b"\0"
+
+        def length(m):
+            end = 8 + int.from_bytes(m[5:8], "little") + 32
+            return end + 2 + int.from_bytes(m[end:end + 2], "little") + self.signature
+        return request + self._ask(request, length)
