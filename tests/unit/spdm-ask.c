@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Asks a responder on a port of this machine, or a function by its config file in sysfs, for its evidence, checks the signatures with the
+ * Asks a responder on a port of this machine, or a function of a host by its config file in sysfs, for its evidence, checks the signatures with the
  * leaves as they come, and prints one line of JSON: the reason ("ok"), the text, and what was negotiated. Chains are not verified. For
  * test_spdm.py and for trying out responders.
  */
@@ -14,13 +14,13 @@
 #include "model/json.h"
 
 static const char usage[] =
-        "usage: spdm-ask --port N | --config FILE [--out FOLDER] [--slots MASK] [--slot N] [--challenge] [--summary N] [--all | --each] [--sign] [--raw]\n"
+        "usage: spdm-ask --port N | --config FILE [--host HOST] [--out FOLDER] [--slots MASK] [--slot N] [--challenge] [--summary N] [--all | --each] [--sign] [--raw]\n"
         "                [--nonce BYTE] [--version-min 0x11] [--version-max 0x13] [--hash NAME] [--asym NAME] [--timeout MS] [--messages N]\n";
 
 struct options {
         struct spdm_wanted wanted;
         uint16_t port;
-        const char *config, *out;
+        const char *config, *host, *out;
         uint8_t nonce[EVIDENCE_NONCE];
 };
 
@@ -36,15 +36,15 @@ static uint32_t bits_of(const char *name) {
 }
 
 static struct options parse(int argc, char *argv[]) {
-        enum { PORT = 1, CONFIG, OUT, SLOTS, SLOT, CHALLENGE, SUMMARY, ALL, EACH, SIGN, RAW, NONCE, MIN, MAX, HASH, ASYM, TIMEOUT, MESSAGES };
+        enum { PORT = 1, CONFIG, OUT, SLOTS, SLOT, CHALLENGE, SUMMARY, ALL, EACH, SIGN, RAW, NONCE, MIN, MAX, HASH, ASYM, TIMEOUT, MESSAGES, HOST };
         static const struct option longs[] = {
                 { "port", 1, NULL, PORT },       { "out", 1, NULL, OUT },         { "slots", 1, NULL, SLOTS }, { "slot", 1, NULL, SLOT },
                 { "challenge", 0, NULL, CHALLENGE }, { "summary", 1, NULL, SUMMARY }, { "all", 0, NULL, ALL }, { "each", 0, NULL, EACH },
                 { "sign", 0, NULL, SIGN },       { "raw", 0, NULL, RAW },         { "nonce", 1, NULL, NONCE }, { "version-min", 1, NULL, MIN },
                 { "version-max", 1, NULL, MAX }, { "hash", 1, NULL, HASH },       { "asym", 1, NULL, ASYM },   { "timeout", 1, NULL, TIMEOUT },
-                { "messages", 1, NULL, MESSAGES }, { "config", 1, NULL, CONFIG }, { NULL, 0, NULL, 0 },
+                { "messages", 1, NULL, MESSAGES }, { "config", 1, NULL, CONFIG }, { "host", 1, NULL, HOST }, { NULL, 0, NULL, 0 },
         };
-        struct options o = {};
+        struct options o = { .host = "linux" };
         int c;
 
         while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -53,6 +53,7 @@ static struct options parse(int argc, char *argv[]) {
                 switch (c) {
                 case PORT: o.port = (uint16_t) n; break;
                 case CONFIG: o.config = optarg; break;
+                case HOST: o.host = optarg; break;
                 case OUT: o.out = optarg; break;
                 case SLOTS: o.wanted.slots = (uint8_t) n; break;
                 case SLOT: o.wanted.slot = (uint8_t) n; break;
@@ -195,9 +196,9 @@ static void write_objects(const char *folder, const struct evidence *e, struct j
 
 int main(int argc, char *argv[]) {
         struct options o = parse(argc, argv);
+        _cleanup_(tdi_host_freep) TdiHost *host = NULL;
         _cleanup_(spdm_tcp_closep) struct spdm_transport *tcp = NULL;
         _cleanup_(spdm_doe_closep) struct spdm_transport *doe = NULL;
-        _cleanup_(tdi_host_freep) TdiHost *host = NULL;
         _cleanup_json_ struct json_object *result = json_new();
         _cleanup_evidence_ struct evidence e = {};
         struct evidence_why why = {};
@@ -206,7 +207,7 @@ int main(int argc, char *argv[]) {
         if (!o.config)
                 r = spdm_tcp_open(o.port, &tcp, &why);
         else {
-                r = tdi_host_new("linux", &host);
+                r = tdi_host_new(o.host, &host);
                 if (r == 0)
                         r = spdm_doe_open(host, o.config, &doe, &why);
         }

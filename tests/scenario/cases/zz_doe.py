@@ -2,7 +2,13 @@
 #
 # The DOE mailbox that evidence can come from, without tdid: the same registers, the same responder, on every host.
 
+import json
+import os
+import shutil
+import subprocess
+
 from kit.checks import check, equal
+from kit.paths import TESTS
 from kit.registry import scenario
 from kit.spdm import Mailbox
 
@@ -58,3 +64,66 @@ def evidence_doe_raw(t):
     responder.fault(None)
     equal(sorted(versions(mailbox)), [0x1100, 0x1300], "versions in the end")
     equal(tainted(t), before, "whether the kernel says that user space did what it should not")
+
+
+# ---- the requester by itself, over the mailbox: the rows of the test over TCP ----
+
+# Of each kind some, in every run; all of them in the whole one.
+SAMPLE, ALWAYS = 6, ("ct-exponent", "bad-signature", "wrong-nonce", "expired")
+
+
+def faults(t):
+    """(kind, fault, reason, arguments of spdm-ask), all of them or some; how many there are."""
+    with open(os.path.join(TESTS, "unit/data/spdm/faults.json"), encoding="utf-8") as file:
+        table = json.load(file)
+    rows = [("asked", name, table["doe"].get(name, reason), arguments) for name, reason, *arguments in table["faults"]]
+    rows += [("judged", name, reason, []) for name, reason in table["judged"]]
+    if t.full:
+        return rows
+    chosen = [row for row in rows if row[1] in ALWAYS] + t.rng.sample(rows, SAMPLE)
+    return [row for row in rows if row in chosen]
+
+
+def told(t, bdf, out, *arguments):
+    """What spdm-ask says of the function, and finds in it."""
+    shutil.rmtree(out, ignore_errors=True)
+    os.mkdir(out)
+    done = subprocess.run([os.path.join(t.paths.unit, "spdm-ask"), "--host", t.host.spec, "--config", t.host.path(bdf, "config"), "--out", out, "--challenge",
+                           "--all", "--sign", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
+    equal(done.returncode, 0, f"exit code of spdm-ask: {done.stdout}")
+    return json.loads(done.stdout)
+
+
+def judged(t, out, anchor):
+    done = subprocess.run([os.path.join(t.paths.unit, "evidence-judge"), out, anchor], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+                          check=False)
+    equal(done.returncode, 0, f"exit code of evidence-judge: {done.stdout}")
+    return json.loads(done.stdout)
+
+
+@scenario("spdm", needs=("spdm", "programs"), start=False, timeout=1200)
+def evidence_doe_faults(t):
+    """Every fault of the responder is refused over the mailbox too, each with its own reason; and one without is believed before, after and between them."""
+    bdf = t.host.bdf("spdm")
+    responder = t.spdm(bdf, chain_length=4)
+    out, anchor = os.path.join(t.folder, "out"), os.path.join(t.folder, "good.pem")
+    shutil.copy(responder.anchor, anchor)
+    rows, texts, wrong = faults(t), set(), []
+    for i, (kind, name, reason, arguments) in enumerate(rows):
+        if i % 20 == 0:
+            responder.fault(None)
+            equal(told(t, bdf, out)["reason"], "ok", f"a device without a fault, before {name}")
+            equal(judged(t, out, anchor)["reason"], "ok", "its evidence")
+        responder.fault(name)
+        answer = told(t, bdf, out, *arguments)
+        if kind == "judged" and answer["reason"] == "ok":
+            # Where the root itself is wrong it is one that is trusted.
+            answer = judged(t, out, responder.anchor if name == "name-constraint" else anchor)
+        if answer["reason"] != reason or len(answer["text"]) < 16:
+            wrong.append(f"{name} {' '.join(arguments)}: {answer['reason']}: {answer['text']}, expected {reason}")
+        texts.add(answer["text"])
+    responder.fault(None)
+    equal(told(t, bdf, out)["reason"], "ok", "a device without a fault, after all of them")
+    t.value("faults", f"{len(rows)}, {len({row[1] for row in rows})} of them different, {len({row[2] for row in rows})} reasons, {len(texts)} texts")
+    equal(wrong, [], "faults that are refused otherwise, or not at all")
+    check(not t.full or len({row[1] for row in rows}) >= 100, f"only {len(rows)} faults")

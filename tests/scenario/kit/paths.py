@@ -15,6 +15,7 @@ class Paths:
     policy: str
     actions: str
     programs: str
+    unit: str
     modules: str
     topology: str
     sim: str
@@ -39,6 +40,7 @@ def find_paths(build=None):
                       "/usr/share/polkit-1/actions/org.tdid1.policy", "/usr/local/share/polkit-1/actions/org.tdid1.policy",
                       os.path.join(TESTS, "../policy/polkit/org.tdid1.policy")),
         programs=first(*built("tests/vm/programs"), os.path.join(TESTS, "vm/programs"), os.path.join(TESTS, "bin")),
+        unit=first(*built("tests/unit"), os.path.join(TESTS, "unit")),
         modules="/opt/tdid/modules",
         topology=os.path.join(TESTS, "vm/topology.json"),
         sim=first(*built("libtdi/sim/tdi-sim"), "/usr/bin/tdi-sim", "/usr/local/bin/tdi-sim"),
