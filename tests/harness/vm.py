@@ -39,7 +39,7 @@ SAMPLED_SCENARIOS = ("main_job_pidfd", "main_job_stop", "main_job_holder_*", "cy
 # But these always: what only the kernel can say of functions that are served.
 ALWAYS = ("vu_edu", "vu_irqs", "vu_stuck_close", "p2p_edu", "peer_memory", "dmabuf_decode", "guest_drives_edu", "bind_late", "bind_end_both",
           "bind_module_errors", "bind_matrix", "viommu_prepared", "viommu_events", "tdisp_states", "association_made", "policy_reload", "evidence_gate",
-          "evidence_netlink_objects", "event_wanted", "event_error", "evidence_tsm", "evidence_doe_faults")
+          "evidence_netlink_objects", "event_wanted", "event_error", "evidence_kernel", "evidence_doe_faults")
 
 
 class Lines:

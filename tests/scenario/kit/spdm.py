@@ -10,6 +10,7 @@ import json
 import os
 import struct
 import subprocess
+import threading
 
 from kit.checks import Failure, check, eventually
 from kit.daemon import die_with_us
@@ -287,3 +288,41 @@ class Transcript:
             end = 8 + int.from_bytes(m[5:8], "little") + 32
             return end + 2 + int.from_bytes(m[end:end + 2], "little") + self.signature
         return request + self._ask(request, length)
+
+
+class KernelEvidence:
+    """What a kernel with the device-evidence family would have of a device: it owns the mailbox of the function at `mailbox`, and speaks SPDM there for
+    the device at `bdf`; each nonce is one for new measurements."""
+
+    def __init__(self, t, module, bdf, mailbox):
+        self.t, self.module, self.bdf, self.mailbox = t, module, bdf, mailbox
+        self.replay = None
+        self.count, self.error = 0, None
+        self.ended = threading.Event()
+        module.add(bdf)
+        module.refresh(bdf, "wait")
+        self.renew()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        t.defer(self.close)
+
+    def renew(self):
+        """After the responder has become another one."""
+        self.said = Transcript(self.t, self.mailbox)
+        self.module.set_object(self.bdf, "vca", self.said.vca)
+        self.module.set_object(self.bdf, "slot0", self.said.chain)
+
+    def close(self):
+        self.ended.set()
+        self.thread.join()
+
+    def _run(self):
+        while not self.ended.wait(0.02):
+            try:
+                count, nonce = self.module.nonce(self.bdf)
+                if count != self.count:
+                    self.count = count
+                    self.module.set_object(self.bdf, "measurements", self.said.measurements(self.replay or nonce))
+            except Exception as error:  # noqa: BLE001 - told by whoever waits for the answer
+                self.error = error
+                return

@@ -143,6 +143,25 @@ class EvidenceModule:
         if loaded(self.module):
             _run("rmmod", self.module)
 
+    def add(self, bdf):
+        """A device of which there is nothing yet."""
+        _write(self.folder + "/devices", bdf)
+
+    def set_object(self, bdf, name, data):
+        """vca, slot0, …: all of it."""
+        with open(f"{self.folder}/{bdf}/{name}", "wb") as file:
+            file.write(data)
+
+    def refresh(self, bdf, how):
+        """What a nonce does: "none", "wait"."""
+        _write(f"{self.folder}/{bdf}/refresh", how)
+
+    def nonce(self, bdf):
+        """How many there have been, and the last."""
+        with open(f"{self.folder}/{bdf}/nonce", encoding="ascii") as file:
+            count, _, digits = file.read().strip().partition(" ")
+        return int(count), bytes.fromhex(digits)
+
 
 class StickDriver:
     """The module tdid_test_stick: a host driver whose unbinding and binding hang or fail on demand."""
