@@ -18,6 +18,7 @@
 #include "evidence/doe.h"
 #include "evidence/netlink.h"
 #include "evidence/verify.h"
+#include "fault.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -240,8 +241,9 @@ static int fill(struct work *w, int fd, const void *data, size_t size) {
         return 0;
 }
 
-static int seal(struct work *w, int *fd) {
-        if (fcntl(*fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+/* A test may have one without: whoever gets it has to notice. */
+static int seal(struct work *w, const char *what, int *fd) {
+        if (fault_fails("evidence.seal", what, w->bdf) == 0 && fcntl(*fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
                 return work_fail(w, -errno, NULL, "seal a memfd");
         w->out.fd[w->out.n++] = TAKE_FD(*fd);
         return 0;
@@ -322,7 +324,7 @@ static int put_objects(struct work *w, const struct evidence *e, struct json_obj
         /* One digest for all of it: of the digests in their order. */
         if (r >= 0 && archive_digest(all, strlen(all), digest) >= 0)
                 json_set_str(w->values, "digest", digest);
-        return r < 0 ? r : seal(w, &fd);
+        return r < 0 ? r : seal(w, "raw", &fd);
 }
 
 static int put_text(struct work *w, const char *text) {
@@ -334,7 +336,7 @@ static int put_text(struct work *w, const char *text) {
         r = make_memfd(w, &fd);
         if (r >= 0)
                 r = fill(w, fd, text, strlen(text));
-        return r < 0 ? r : seal(w, &fd);
+        return r < 0 ? r : seal(w, "text", &fd);
 }
 
 static void archive(struct work *w, const struct evidence *e, struct json_object *evidence) {

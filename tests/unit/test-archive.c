@@ -34,15 +34,19 @@ static unsigned count(const char *name, uint64_t *ret_bytes) {
         return n;
 }
 
-static int store(const char *chain, const char *measurements, uint64_t time, const struct archive_limits *limits, char name[static 64]) {
+static int store_record(const char *chain, const char *measurements, const char *record, uint64_t time, const struct archive_limits *limits, char name[static 64]) {
         struct evidence e = { .time_usec = time };
         int r;
 
         check_int(evidence_set(&e, EVIDENCE_SLOT0, chain, strlen(chain)), 0);
         check_int(evidence_set(&e, EVIDENCE_MEASUREMENTS, measurements, strlen(measurements)), 0);
-        r = archive_store(folder, &e, "0000:01:00.0", "{}", limits, name);
+        r = archive_store(folder, &e, "0000:01:00.0", record, limits, name);
         evidence_done(&e);
         return r;
+}
+
+static int store(const char *chain, const char *measurements, uint64_t time, const struct archive_limits *limits, char name[static 64]) {
+        return store_record(chain, measurements, "{}", time, limits, name);
 }
 
 static void test_digest(void) {
@@ -94,6 +98,29 @@ static void test_limits(void) {
         check_int(count("records", &bytes), 1);
 }
 
+/* Records are not of one size: a device with much to say has long ones. */
+static void test_record_bytes(void) {
+        const struct archive_limits limits = { 2500, 100 };
+        char name[64], first[64], path[600], record[1001];
+        uint64_t bytes;
+
+        test_about("%s", "bytes of records");
+        memset(record, ' ', 1000);
+        record[1000] = '\0';
+        for (uint64_t i = 31; i < 37; i++) {
+                check_int(store_record("chain", "x", record, i, &limits, i == 35 ? first : name), 0);
+                check(count("records", &bytes) >= 1);
+                check(bytes <= 2500);
+        }
+        check_int(count("records", &bytes), 2);
+        check_int(bytes, 2000);
+        /* The oldest have gone. */
+        snprintf(path, sizeof(path), "%s/records/%s", folder, first);
+        check_int(access(path, F_OK), 0);
+        snprintf(path, sizeof(path), "%s/records/%s", folder, name);
+        check_int(access(path, F_OK), 0);
+}
+
 static void test_strangers(void) {
         const struct archive_limits limits = { 1 << 20, 100 };
         char path[600], digest[ARCHIVE_DIGEST], name[64], target[600];
@@ -127,6 +154,7 @@ int main(void) {
         test_digest();
         test_once();
         test_limits();
+        test_record_bytes();
         test_strangers();
         (void) nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
         return test_end();

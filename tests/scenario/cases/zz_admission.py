@@ -325,6 +325,19 @@ def evidence_shown(t):
 
 
 @scenario("spdm", needs=("spdm",), start=False, tags=("quick",))
+def evidence_unsealed(t):
+    """What a worker hands out, and could change later, is handed on to nobody: it has parsed a stranger's bytes."""
+    bdf = t.host.bdf("spdm")
+    t.spdm(bdf, hash="sha384")
+    for what in ("raw", "text"):
+        t.daemon.start({"TDID_TEST_FAIL": f"evidence.seal:{what}:1"}, arguments=t.configured(DOE))
+        contains(t.tdictl("device", "evidence", bdf, code=11).err, "not complete", f"an answer whose {what} is not sealed")
+        t.daemon.stop()
+    t.daemon.start(arguments=t.configured(DOE))
+    t.tdictl("device", "evidence", bdf)
+
+
+@scenario("spdm", needs=("spdm",), start=False, tags=("quick",))
 def evidence_gate(t):
     """A device is admitted by what it proves: a measurement that differs is named, with both values; a chain to another root is refused; nothing of a refused attach is left."""
     bdf, responder = start_with_evidence(t)
