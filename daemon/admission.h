@@ -30,12 +30,8 @@ void admission_free(Manager *m);
  */
 int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, Device *const *devices, const bool *unconnected, size_t n,
                     uid_t caller, sd_bus_error *e);
-/* It has been authorised before, and runs again with what was collected for it. */
-bool admission_waits(Manager *m, sd_bus_message *call);
 /* What the decision asks for beyond admission, and what it rests on, for the custody of a function that was admitted for this call. That it was is audited. */
 void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, uid_t caller, Custody *c);
-/* The call that it was for has begun, or ends. */
-void admission_forget(Manager *m, sd_bus_message *call);
 
 /* May the function's descriptors be handed to the VM's owner? 0; negative with @e. */
 int admission_check_handoff(const TDI *t, uid_t caller, sd_bus_error *e);

@@ -175,6 +175,9 @@ unsigned job_count(Manager *m, const VM *vm) {
 }
 
 static bool concerns(const Job *j, const Custody *c) {
+        /* What it names is nobody's yet, or another's. */
+        if (j->waits_for)
+                return false;
         if (j->kind == JOB_DESTROY)
                 return j->vm && c->vm == j->vm;
         for (size_t i = 0; i < j->n_bdfs; i++)
@@ -201,6 +204,8 @@ void job_refresh(Job *j) {
 
         if (job_is_finished(j))
                 return;
+        if (j->waits_for)
+                step = j->waits_for;
         for (size_t i = 0; i < j->manager->n_custodies; i++) {
                 Custody *c = j->manager->custodies[i];
 

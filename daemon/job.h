@@ -33,6 +33,7 @@ struct Job {
         enum tdi_error error;
         char *text;
         const char *step; /* of the function furthest behind; "" */
+        const char *waits_for; /* a step before any function is touched; NULL */
 
         VM *vm;            /* NULL once it is gone */
         uid_t owner;       /* of the VM; who may know all about the job */
@@ -78,6 +79,7 @@ unsigned job_count(Manager *m, const VM *vm);
 
 /* The kinds (transaction.c, tdi-bind.c, connect.c) */
 bool attach_settle(Job *j);
+bool attach_evidence_settle(Job *j); /* before it has begun: devices are being asked for what the policy wants */
 bool seal_settle(Job *j);
 bool destroy_settle(Job *j);
 bool release_settle(Job *j); /* of detach */

@@ -6,6 +6,7 @@
 #include "custody.h"
 #include "device.h"
 #include "job.h"
+#include "proofs.h"
 #include "vm.h"
 
 /* The functions of an attach job that still are in custody. */
@@ -51,6 +52,18 @@ static bool attach_failed(Job *j) {
                 return true;
         }
         return false;
+}
+
+bool attach_evidence_settle(Job *j) {
+        if (j->cancel)
+                job_fail(j, TDI_ERROR_CANCELLED, "the attach was cancelled before anything was attached");
+        else if (!j->vm || j->vm->close != CLOSE_NOT)
+                job_fail(j, TDI_ERROR_INVALID_STATE, "the VM closed while devices were asked for their evidence");
+        else
+                return false;
+        proofs_forget_job(j);
+        job_finish(j);
+        return true;
 }
 
 bool attach_settle(Job *j) {

@@ -76,17 +76,13 @@ static int on_uid(sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *
         int r;
 
         a->manager->callers->asking--;
-        if (sd_bus_message_is_method_error(reply, NULL) || sd_bus_message_read(reply, "u", &uid) < 0)
+        if (sd_bus_message_is_method_error(reply, NULL) || sd_bus_message_read(reply, "u", &uid) < 0) {
                 r = bus_error(&error, TDI_ERROR_DENIED, "the bus does not say who calls");
-        else {
+                bus_refuse(a->manager, a->call, NULL, r, &error);
+        } else {
                 remember(a->manager->callers, sd_bus_message_get_sender(a->call), uid);
-                (void) sd_bus_message_rewind(a->call, 1);
-                r = a->method(a->call, a->manager, &error);
+                bus_run_again(a->manager, a->call, a->method, NULL);
         }
-        bus_method_refused(a->manager, a->call, NULL, r, &error);
-        if (r < 0 || sd_bus_error_is_set(&error))
-                (void) sd_bus_reply_method_errno(a->call, r, &error);
-        sd_bus_error_free(&error);
         sd_bus_message_unref(a->call);
         free(a);
         return 0;

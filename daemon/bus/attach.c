@@ -7,6 +7,7 @@
 #include "bus/bus-vm.h"
 #include "custody-rules.h"
 #include "device.h"
+#include "proofs.h"
 #include "vm.h"
 
 struct want {
@@ -201,12 +202,15 @@ static char *list_devices(const struct want *wants, size_t n) {
 static int may_attach(VM *vm, sd_bus_message *call, const struct want *wants, size_t n, uid_t *ret, sd_bus_error *e) {
         _cleanup_free_ char *devices = NULL;
         Manager *m = vm->manager;
+        const Job *j = proofs_job(m, call);
         bool force = false;
         int r;
 
         /* This very call has been authorised; since then its devices have been asked for evidence. */
-        if (admission_waits(m, call))
-                return access_caller(m, call, bus_method_attach, ret, e);
+        if (j) {
+                *ret = j->caller;
+                return 1;
+        }
         devices = list_devices(wants, n);
         for (size_t i = 0; i < n; i++)
                 force |= wants[i].force;
@@ -229,9 +233,38 @@ static int admit(Manager *m, sd_bus_message *call, VM *vm, const struct want *wa
         return admission_check(m, call, bus_method_attach, vm, devices, unconnected, n, uid, e);
 }
 
+static int new_job(VM *vm, const struct want *wants, size_t n, bool (*settle)(Job *j), Job **ret, sd_bus_error *e) {
+        int r = bus_job_new(vm->manager, JOB_ATTACH, vm, settle, ret, e);
+
+        if (r < 0)
+                return r;
+        (*ret)->reply_with_tdis = true;
+        for (size_t i = 0; i < n; i++)
+                job_add_bdf(*ret, wants[i].device->bdf);
+        return 0;
+}
+
+/* Devices are asked for what they can prove: that is the job's first step, and the method runs again after it. */
+static int wait_for_evidence(Manager *m, sd_bus_message *call, VM *vm, const struct want *wants, size_t n, bool async, sd_bus_error *e) {
+        Job *j;
+        int r;
+
+        /* It has its job, or has run again already: nobody could be asked. */
+        if (!proofs_wait(m, call) || proofs_job(m, call))
+                return 1;
+        r = new_job(vm, wants, n, attach_evidence_settle, &j, e);
+        if (r < 0)
+                return r;
+        j->waits_for = "evidence";
+        proofs_set_job(m, call, j);
+        return bus_job_started(j, call, async);
+}
+
 static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants, size_t n, uid_t uid) {
         Manager *m = vm->manager;
 
+        j->waits_for = NULL;
+        j->settle = attach_settle;
         j->sequence = m->next_sequence++;
         for (size_t i = 0; i < n; i++) {
                 const struct want *w = wants + i;
@@ -251,7 +284,6 @@ static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants
                 t->guest_rid = (uint32_t) w->guest_rid;
                 if (w->bind)
                         t->bind = streq(w->bind, "early") ? BIND_EARLY : BIND_LATE;
-                job_add_bdf(j, c->bdf);
                 custody_set_goal(c, GOAL_UP);
         }
 }
@@ -261,6 +293,7 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         Manager *m = userdata;
         struct bus_act a = {};
         size_t n = 0;
+        bool waited;
         uid_t uid;
         VM *vm;
         Job *j;
@@ -292,13 +325,14 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         if (r >= 0)
                 r = admit(m, call, vm, wants, n, uid, e);
         if (r == 0)
-                return 1; /* it is run again, with evidence */
-        if (r >= 0)
-                r = bus_job_new(m, JOB_ATTACH, vm, attach_settle, &j, e);
+                return wait_for_evidence(m, call, vm, wants, n, a.async, e);
+        j = proofs_job(m, call);
+        waited = j;
+        if (r >= 0 && !waited)
+                r = new_job(vm, wants, n, attach_settle, &j, e);
         if (r < 0)
                 return r;
-        j->reply_with_tdis = true;
         begin(call, vm, j, wants, n, uid);
-        admission_forget(m, call);
-        return bus_job_started(j, call, a.async);
+        proofs_forget(m, call);
+        return waited ? 1 : bus_job_started(j, call, a.async);
 }

@@ -64,6 +64,10 @@ void bus_audited_free(void);
  * was asked for, NULL when it was not.
  */
 void bus_method_refused(Manager *m, sd_bus_message *call, const char *action, int r, const sd_bus_error *e);
+/* The same, and whoever waits is told: the caller, or its job where it has been answered with one. Frees what is in @e. */
+void bus_refuse(Manager *m, sd_bus_message *call, const char *action, int r, sd_bus_error *e);
+/* A method that waited, from its start: what has been asked meanwhile is there. What it refuses now goes the same way. */
+void bus_run_again(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, const char *action);
 
 /* Objects by path; NULL. */
 VM *bus_vm(Manager *m, const char *path);

@@ -220,26 +220,17 @@ static void read_answer(struct check *c, sd_bus_message *reply) {
 }
 
 static int on_answer(sd_bus_message *reply, void *userdata, _unused_ sd_bus_error *e) {
-        sd_bus_error error = SD_BUS_ERROR_NULL;
         struct check *c = userdata;
         struct polkit *p = c->polkit;
         enum polkit_action action;
-        int r;
 
         unlink_check(c);
         read_answer(c, reply);
         /* The method may ask on, and its questions then go with the next check. */
         action = last(c)->action;
-        r = sd_bus_message_rewind(c->call, 1);
-        if (r >= 0) {
-                p->running = c;
-                r = c->method(c->call, p->manager, &error);
-                p->running = NULL;
-        }
-        bus_method_refused(p->manager, c->call, polkit_action_to_string(action), r, &error);
-        if (r < 0 || sd_bus_error_is_set(&error))
-                (void) sd_bus_reply_method_errno(c->call, r, &error);
-        sd_bus_error_free(&error);
+        p->running = c;
+        bus_run_again(p->manager, c->call, c->method, polkit_action_to_string(action));
+        p->running = NULL;
         check_free(c);
         return 0;
 }

@@ -3,10 +3,10 @@
  * Every refusal of a method is audited. sd-bus sends a method's error itself, and tells nobody: so it is given copies of the vtables
  * whose methods all are on_call() here, which runs the real one and looks at what came of it.
  */
-#include "admission.h"
 #include "audit.h"
 #include "bus/bus.h"
 #include "device.h"
+#include "proofs.h"
 #include "vm.h"
 
 #define INTERFACES_MAX 8
@@ -44,7 +44,7 @@ void bus_method_refused(Manager *m, sd_bus_message *call, const char *action, in
 
         if (r >= 0 && !sd_bus_error_is_set(e))
                 return;
-        admission_forget(m, call);
+        proofs_forget(m, call);
         if (!path || !a.method)
                 return;
         a.known = a.caller != (uid_t) -1;
@@ -57,6 +57,34 @@ void bus_method_refused(Manager *m, sd_bus_message *call, const char *action, in
                 audit_denied(&a, action, text);
         else if (!only_reads(a.method))
                 audit_refused(&a, name, text);
+}
+
+void bus_refuse(Manager *m, sd_bus_message *call, const char *action, int r, sd_bus_error *e) {
+        if (r < 0 || sd_bus_error_is_set(e)) {
+                Job *j = proofs_job(m, call);
+
+                bus_method_refused(m, call, action, r, e);
+                if (j) {
+                        enum tdi_error error = e->name && startswith(e->name, TDI_ERROR_PREFIX) ? tdi_error_from_name(e->name + strlen(TDI_ERROR_PREFIX)) : TDI_ERROR_KERNEL;
+
+                        job_fail(j, error, "%s", e->message ? e->message : strerror(r < 0 ? -r : EIO));
+                        job_finish(j);
+                } else
+                        (void) sd_bus_reply_method_errno(call, r, e);
+        }
+        sd_bus_error_free(e);
+}
+
+void bus_run_again(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, const char *action) {
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+        int r;
+
+        sd_bus_message_ref(call);
+        r = sd_bus_message_rewind(call, 1);
+        if (r >= 0)
+                r = method(call, m, &e);
+        bus_refuse(m, call, action, r, &e);
+        sd_bus_message_unref(call);
 }
 
 /* "/org/tdid1/vm/1" has one interface with methods of ours, "org.tdid1.VM". */

@@ -85,6 +85,13 @@ static int check_seal(VM *vm, sd_bus_error *e) {
         if (vm->phase != TDI_VM_PREPARING)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "VM %s is %s: only a VM that is preparing can be sealed", vm->name,
                                  tdi_vm_phase_to_string(vm->phase));
+        for (size_t i = 0; i < vm->manager->n_jobs; i++) {
+                const Job *j = vm->manager->jobs[i];
+
+                if (j->vm == vm && j->waits_for && !job_is_finished(j))
+                        return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is being asked for its %s before it is attached: wait for its job, or cancel it", j->objects[0],
+                                         j->waits_for);
+        }
         for (size_t i = 0; i < vm->n_tdis; i++) {
                 char bdf[TDI_BDF_MAX];
 

@@ -13,8 +13,6 @@
 #include "client-internal.h"
 
 #define TICK_USEC UINT64_C(500000)
-#define ATTACH_USEC UINT64_C(600000000)
-#define BUS_USEC UINT64_C(25000000) /* sd-bus's own time limit */
 
 struct job {
         const struct client_what *what;
@@ -128,21 +126,12 @@ static int job_call(struct tdi_client *c, struct job *j, const char *interface, 
         return r < 0 ? r : sd_bus_call(c->bus, m, 0, NULL, ret_reply);
 }
 
-/* An attach may ask devices for evidence before there is a job. Whoever has set a time limit for all calls (SYSTEMD_BUS_TIMEOUT) means it. */
-static uint64_t patience(struct tdi_client *c, sd_bus_message *call) {
-        uint64_t usec;
-
-        if (!streq(strempty(sd_bus_message_get_member(call)), "Attach") || sd_bus_get_method_call_timeout(c->bus, &usec) < 0)
-                return 0;
-        return usec == BUS_USEC ? ATTACH_USEC : 0;
-}
-
 static int job_start(struct tdi_client *c, struct job *j, sd_bus_message *call) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL, *properties = NULL;
         const char *path, *sender;
         int r;
 
-        r = client_call_for(c, call, patience(c, call), j->what, &reply);
+        r = client_call(c, call, j->what, &reply);
         if (r < 0)
                 return r;
         sender = sd_bus_message_get_sender(reply);
