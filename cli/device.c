@@ -16,21 +16,22 @@ static int not_found(struct tdictl *t, const char *bdf) {
                     "There is no PCI function %s. See 'tdictl device list'.", bdf);
 }
 
-/* What tdid tells this user besides: why it is quarantined, in full, and what its IDE streams are like. */
+/* What tdid tells this user besides: why it is quarantined, in full, what its IDE streams are like, and its serial number. */
 static int add_description(struct tdictl *t, struct tdi_bdf bdf, json_object *device) {
         _cleanup_(json_object_putp) json_object *description = NULL;
         bool quarantined = json_string(device, "quarantine");
-        json_object *streams = json_member(device, "streams");
         _cleanup_free_ char *text = NULL;
-        const char *reason;
+        const char *reason, *serial;
+        json_object *streams;
 
-        if (!quarantined && (!json_object_is_type(streams, json_type_array) || json_object_array_length(streams) == 0))
-                return 0;
         if (tdi_client_describe_device(t->client, bdf, &text) < 0)
                 return 0;
         description = json_tokener_parse(text);
         reason = json_string(json_member(description, "device"), "quarantine");
         if (quarantined && !isempty(reason) && json_put_string(device, "quarantine", reason) < 0)
+                return fail_oom(t);
+        serial = json_string(json_member(description, "device"), "serial");
+        if (!isempty(serial) && json_put_string(device, "serial", serial) < 0)
                 return fail_oom(t);
         streams = json_member(json_member(description, "device"), "streams");
         return !streams || json_put(device, "ide", json_object_get(streams)) >= 0 ? 0 : fail_oom(t);

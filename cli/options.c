@@ -11,6 +11,7 @@ const struct option_spec global_options[] = {
         { .name = "json", .help = "one JSON object on standard output, errors too" },
         { .name = "bus", .type = OPTION_TEXT, .value = "BUS", .help = "system (the default), session, or a D-Bus address" },
         { .name = "no-legend", .help = "no headings and no remarks" },
+        { .name = "no-ask-password", .help = "never have polkit ask for a password" },
         { .name = "help", .help = "show help" },
         { .name = "version", .help = "show the version" },
         {},

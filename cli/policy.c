@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* `tdictl policy …`: policies in files. tdid is asked for devices only, and only where the command line does not say what they are. */
+/* `tdictl policy …`: tdid's policy in force, and policies in files, for what is not running, not loaded, or not there. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -127,6 +128,8 @@ static int take_serial(struct tdictl *t, struct policy_facts *f) {
 static int take_path(struct tdictl *t, struct asked *a) {
         const struct option_value *v;
 
+        if (arguments_has(&t->arguments, "path"))
+                a->facts.n_path = 0;
         a->facts.path = a->path;
         for (size_t n = 0; (v = arguments_option(&t->arguments, "path", n)); n++) {
                 struct tdi_bdf bdf;
@@ -171,11 +174,40 @@ static uint64_t hex_member(json_object *o, const char *key) {
         return strtoull(strempty(json_string(o, key)), NULL, 16);
 }
 
+static void take_bridges(json_object *bridges, struct asked *a) {
+        size_t n = json_object_is_type(bridges, json_type_array) ? json_object_array_length(bridges) : 0;
+
+        a->facts.path = a->path;
+        a->facts.n_path = 0;
+        for (size_t i = 0; i < n && a->facts.n_path < PATH_DEPTH_MAX; i++) {
+                struct tdi_bdf bdf;
+
+                if (tdi_bdf_parse(strempty(json_object_get_string(json_object_array_get_idx(bridges, i))), &bdf) >= 0)
+                        a->path[a->facts.n_path++] = tdi_bdf_number(bdf);
+        }
+}
+
+/* Only who may see all of the function is told. */
+static void take_serial_of(struct tdictl *t, struct tdi_bdf where, struct policy_facts *f) {
+        _cleanup_(json_object_putp) json_object *o = NULL;
+        _cleanup_free_ char *text = NULL;
+
+        if (tdi_client_describe_device(t->client, where, &text) < 0)
+                return;
+        o = json_tokener_parse(text);
+        f->has_serial = parse_hex(strempty(json_string(json_member(o, "device"), "serial")), 16, &f->serial);
+}
+
 /* What tdid says of the function. */
-static int ask_tdid(struct tdictl *t, const char *bdf, struct policy_facts *f) {
+static int ask_tdid(struct tdictl *t, struct tdi_bdf where, struct asked *a) {
         _cleanup_(json_object_putp) json_object *snapshot = NULL;
+        struct policy_facts *f = &a->facts;
         json_object *device, *tee;
+        char bdf[TDI_BDF_MAX];
+        const char *role;
         int r;
+
+        tdi_bdf_format(where, bdf);
 
         r = model_snapshot(t, &snapshot);
         if (r < 0)
@@ -189,7 +221,10 @@ static int ask_tdid(struct tdictl *t, const char *bdf, struct policy_facts *f) {
         f->subsystem_vendor = (uint16_t) hex_member(device, "subsystem_vendor");
         f->subsystem_device = (uint16_t) hex_member(device, "subsystem_device");
         f->class = (uint32_t) hex_member(device, "class");
-        f->sriov = json_string(device, "phys_fn") ? POLICY_SRIOV_VF : POLICY_SRIOV_NONE;
+        role = strempty(json_string(device, "sriov"));
+        f->sriov = streq(role, "vf") ? POLICY_SRIOV_VF : streq(role, "pf") ? POLICY_SRIOV_PF : POLICY_SRIOV_NONE;
+        take_bridges(json_member(device, "bridges"), a);
+        take_serial_of(t, where, f);
         tee = json_member(device, "tee");
         for (size_t i = 0; json_object_is_type(tee, json_type_array) && i < json_object_array_length(tee); i++)
                 f->tee_io = f->tee_io || streq(json_object_get_string(json_object_array_get_idx(tee, i)), "tee-io");
@@ -199,7 +234,6 @@ static int ask_tdid(struct tdictl *t, const char *bdf, struct policy_facts *f) {
 static int take_device(struct tdictl *t, const char *word, struct asked *a) {
         const char *text = arguments_text(&t->arguments, "class");
         struct policy_facts *f = &a->facts;
-        char bdf[TDI_BDF_MAX];
         struct tdi_bdf where;
         uint64_t class;
         int r;
@@ -211,7 +245,7 @@ static int take_device(struct tdictl *t, const char *word, struct asked *a) {
         f->bdf = tdi_bdf_number(where);
         r = take_ids(t, "id", &f->vendor, &f->device);
         if (r == 0)
-                r = ask_tdid(t, tdi_bdf_format(where, bdf), f);
+                r = ask_tdid(t, where, a);
         if (r >= 0)
                 r = take_ids(t, "subsystem", &f->subsystem_vendor, &f->subsystem_device);
         if (r < 0)
@@ -242,8 +276,49 @@ static void take_circumstances(struct tdictl *t, struct policy_facts *f) {
         f->association = arguments_has(&t->arguments, "association");
 }
 
-int verb_policy_explain(struct tdictl *t) {
-        _cleanup_(json_object_putp) json_object *model = NULL;
+/* What says what a function is, or is to have proved: a question about something that tdid may not have, nor load. */
+static bool is_supposed(const struct arguments *a) {
+        static const char *const options[] = { "files", "policy", "id", "class", "subsystem", "serial", "path", "tee-io", "sriov", "evidence" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+                if (arguments_has(a, options[i]))
+                        return true;
+        return false;
+}
+
+/* The policy in force, and the function as it is. -EHOSTUNREACH, without a failure told: there is no tdid. */
+static int explain_by_tdid(struct tdictl *t, json_object **ret) {
+        const struct option_value *owner = arguments_option(&t->arguments, "owner", 0);
+        const char *device = arguments_text(&t->arguments, "device");
+        struct tdi_policy_question q = {
+                .size = sizeof(q), .vm = arguments_text(&t->arguments, "vm"), .platform = arguments_text(&t->arguments, "platform"),
+                .mode = arguments_text(&t->arguments, "mode"), .access = arguments_text(&t->arguments, "access"), .ide = arguments_text(&t->arguments, "ide"),
+        };
+        _cleanup_(json_object_putp) json_object *answer = NULL;
+        _cleanup_free_ char *text = NULL;
+        int r;
+
+        if (device) {
+                r = tdictl_bdf(t, device, &q.bdf);
+                if (r < 0)
+                        return r;
+        }
+        q.owner_uid = owner ? owner->number : 0;
+        q.flags = (device ? TDI_POLICY_DEVICE : 0) | (owner ? TDI_POLICY_OWNER : 0) | (arguments_has(&t->arguments, "association") ? TDI_POLICY_ASSOCIATION : 0) |
+                  (arguments_has(&t->arguments, "verify") ? TDI_POLICY_EVIDENCE : 0);
+        r = tdi_client_connect(t->client, arguments_text(&t->arguments, "bus"));
+        if (r >= 0)
+                r = tdi_client_explain_policy(t->client, &q, &text);
+        if (r == -EHOSTUNREACH && !arguments_has(&t->arguments, "verify"))
+                return r;
+        if (r < 0)
+                return fail_client(t, r);
+        answer = json_tokener_parse(text);
+        *ret = json_object_get(json_member(answer, "policy"));
+        return *ret ? 0 : fail(t, "Failed", EXIT_OTHER, "Could not understand tdid's answer.");
+}
+
+static int explain_by_files(struct tdictl *t, json_object **ret) {
         const char *device = arguments_text(&t->arguments, "device");
         _cleanup_(asked_done) struct asked a = {};
         _cleanup_policy_ struct policy *p = NULL;
@@ -255,27 +330,119 @@ int verb_policy_explain(struct tdictl *t) {
                 r = load(t, &p);
         if (r >= 0 && device)
                 r = take_device(t, device, &a);
+        if (r < 0)
+                return r;
+        *ret = policy_explain(p, &a.facts);
+        return *ret ? 0 : fail_oom(t);
+}
+
+int verb_policy_explain(struct tdictl *t) {
+        _cleanup_(json_object_putp) json_object *model = NULL, *explanation = NULL;
+        bool supposed = is_supposed(&t->arguments), by_files = supposed;
+        int r;
+
+        if (supposed && arguments_has(&t->arguments, "verify"))
+                return fail_usage(t, "With --verify tdid asks the device itself: options that say what it is or proves, --files and --policy do not go with it.");
+        r = supposed ? 0 : explain_by_tdid(t, &explanation);
+        if (r == -EHOSTUNREACH && !t->error_text) {
+                by_files = true;
+                r = 0;
+        }
+        if (r >= 0 && by_files)
+                r = explain_by_files(t, &explanation);
         if (r >= 0)
                 r = model_new(t, &model);
         if (r < 0)
                 return r;
-        if (json_put(model, "explanation", policy_explain(p, &a.facts)) < 0)
+        if (by_files && !supposed && !t->json)
+                fprintf(stderr, "tdid is not running: this is by the files of policies as they are now.\n");
+        if (json_put_string(explanation, "judged_by", by_files ? "files" : "tdid") < 0 || json_put(model, "explanation", json_object_get(explanation)) < 0)
                 return fail_oom(t);
         return print_model(t, model, explanation_view);
 }
 
+/* ---- suggestions ---- */
+
+static void tell(struct tdictl *t, const char *format, ...) _printf_(2, 3);
+static void tell(struct tdictl *t, const char *format, ...) {
+        va_list ap;
+
+        /* The policy goes to standard output, and is the whole of it. */
+        if (t->json || !t->legend)
+                return;
+        va_start(ap, format);
+        (void) vfprintf(stderr, format, ap);
+        va_end(ap);
+        fputc('\n', stderr);
+}
+
+static int add_proof(struct asked *a, json_object *verdict, size_t *n_seen) {
+        const char *anchor = json_string(verdict, "anchor_file"), *references = json_string(verdict, "references_file");
+        size_t n = a->facts.n_proofs;
+        char *text = NULL;
+
+        (*n_seen)++;
+        if (!json_object_get_boolean(json_member(verdict, "ok")) || isempty(anchor) || n == PROOFS_MAX)
+                return 0;
+        if (asprintf(&text, "%s%c%s", anchor, 0, strempty(references)) < 0)
+                return -ENOMEM;
+        a->texts[n] = text;
+        a->proofs[n] = (struct policy_proof){ text, references ? text + strlen(text) + 1 : NULL, a->facts.now_usec,
+                                              json_object_get_boolean(json_member(json_member(verdict, "measurements"), "signed")), NULL };
+        a->facts.n_proofs = n + 1;
+        return 0;
+}
+
+/* What the device proves of what the policy in force knows anchors of. It need not have any, nor may everybody ask: then there is a rule without. */
+static int ask_device(struct tdictl *t, struct asked *a, char **ret_digest) {
+        _cleanup_(json_object_putp) json_object *evidence = NULL;
+        _cleanup_free_ char *text = NULL;
+        json_object *list;
+        struct tdi_bdf where;
+        size_t seen = 0;
+        int r;
+
+        r = tdictl_bdf(t, t->arguments.words[0], &where);
+        if (r < 0)
+                return r;
+        if (tdi_client_evidence(t->client, where, NULL, true, &text, NULL) < 0) {
+                tell(t, "The rule requires no evidence: %s", tdi_client_error(t->client, NULL));
+                return 0;
+        }
+        evidence = json_tokener_parse(text);
+        list = json_member(evidence, "verified");
+        for (size_t i = 0; json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++)
+                if (add_proof(a, json_object_array_get_idx(list, i), &seen) < 0)
+                        return fail_oom(t);
+        if (a->facts.n_proofs == 0) {
+                tell(t, "The rule requires no evidence: the device has some, but %s; --evidence=ANCHOR[,REFERENCES] names others.",
+                     seen > 0 ? "it proves nothing that the policy in force knows anchors of ('tdictl device evidence --verify' says why)" : "the policy in force names no anchors");
+                return 0;
+        }
+        if (json_string(evidence, "archived")) {
+                *ret_digest = strdup(json_string(evidence, "archived"));
+                if (!*ret_digest)
+                        return fail_oom(t);
+        }
+        return 0;
+}
+
 int verb_policy_suggest(struct tdictl *t) {
         _cleanup_(json_object_putp) json_object *model = NULL, *policy = NULL;
+        const char *given = arguments_text(&t->arguments, "digest");
         _cleanup_(asked_done) struct asked a = {};
+        _cleanup_free_ char *digest = NULL;
         int r;
 
         take_circumstances(t, &a.facts);
         r = take_proofs(t, &a);
         if (r >= 0)
                 r = take_device(t, t->arguments.words[0], &a);
+        if (r >= 0 && !arguments_has(&t->arguments, "evidence") && !arguments_has(&t->arguments, "id") && !arguments_has(&t->arguments, "no-evidence"))
+                r = ask_device(t, &a, &digest);
         if (r < 0)
                 return r;
-        policy = policy_suggest(&a.facts, arguments_has(&t->arguments, "owner"), arguments_text(&t->arguments, "digest"));
+        policy = policy_suggest(&a.facts, arguments_has(&t->arguments, "owner"), given ? given : digest);
         if (!t->json) {
                 /* A file, as it is. */
                 puts(json_object_to_json_string_ext(policy, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE));

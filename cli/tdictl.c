@@ -138,6 +138,8 @@ static int run(struct tdictl *t, int argc, char *argv[]) {
         r = tdi_client_new(&t->client);
         if (r < 0)
                 return fail_oom(t);
+        /* Where there is somebody to ask. A script is never made to wait for a dialog. */
+        tdi_client_set_interactive(t->client, !arguments_has(a, "no-ask-password") && !t->json && isatty(STDIN_FILENO) && isatty(STDERR_FILENO));
         return a->verb->run(t);
 }
 

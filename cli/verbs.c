@@ -104,7 +104,9 @@ static const struct option_spec show_policy_options[] = {
 };
 
 static const struct option_spec explain_options[] = {
+        { .name = "files", .help = "judge by the files of policies as they are now; tdid's policy is not asked" },
         POLICY_OPTION,
+        { .name = "verify", .help = "ask the device for its evidence first, and judge by what that proves" },
         { .name = "device", .type = OPTION_TEXT, .value = "BDF", .help = "the function; without it the question is about the VM alone" },
         { .name = "vm", .type = OPTION_TEXT, .value = "NAME", .help = "the VM's name" },
         { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "whose VM it is; the caller's, when not given" },
@@ -112,7 +114,7 @@ static const struct option_spec explain_options[] = {
           .help = "tdx, sev-snp, cca, pkvm or plain" },
         { .name = "mode", .type = OPTION_CHOICE, .value = "MODE", .choices = "early|late", .help = "early or late: before or after the seal" },
         { .name = "access", .type = OPTION_CHOICE, .value = "ACCESS", .choices = "vpci|handoff", .help = "vpci or handoff" },
-        { .name = "ide", .type = OPTION_CHOICE, .value = "IDE", .choices = "secure|insecure", .help = "secure or insecure: the link; not known, when not given" },
+        { .name = "ide", .type = OPTION_CHOICE, .value = "IDE", .choices = "secure|insecure", .help = "secure or insecure: the link; as it is, when not given" },
         { .name = "association", .help = "the VMM wants KVM associated with the function" },
         DEVICE_OPTIONS,
         {},
@@ -122,6 +124,7 @@ static const struct option_spec suggest_options[] = {
         { .name = "vm", .type = OPTION_TEXT, .value = "NAME", .help = "for VMs of this name or pattern only" },
         { .name = "owner", .type = OPTION_NUMBER, .value = "UID", .max = UINT32_MAX - 1, .help = "for VMs of this owner only" },
         { .name = "digest", .type = OPTION_TEXT, .value = "DIGEST", .help = "of the evidence, which the description is to name" },
+        { .name = "no-evidence", .help = "do not ask the device for its evidence" },
         DEVICE_OPTIONS,
         {},
 };
@@ -174,8 +177,10 @@ const struct verb verbs[] = {
           NULL, verb_policy_check },
         { "policy show", "", "show the rules in effect, and where they come from", NULL, 0, 0, false, show_policy_options, verb_policy_show },
         { "policy explain", "", "tell what the policy says, which rule decides, what came close, what is missing",
-          "The folders of policies are read as they are now, whatever tdid has loaded. " BDF_HELP, 0, 0, false, explain_options, verb_policy_explain },
-        { "policy suggest", "BDF", "print a policy with a rule that allows this function and no other", BDF_HELP, 1, 1, false, suggest_options,
+          "tdid is asked: its policy in force, and the function as it is. With --files or --policy, with options that say what the function is, and where\n"
+          "tdid does not run, files of policies are read as they are now. " BDF_HELP, 0, 0, false, explain_options, verb_policy_explain },
+        { "policy suggest", "BDF", "print a policy with a rule that allows this function and no other",
+          "It requires what the device's evidence proves, where it has some that the policy in force knows an anchor of. " BDF_HELP, 1, 1, false, suggest_options,
           verb_policy_suggest },
         { "monitor", "", "print what happens as it happens", NULL, 0, 0, false, NULL, verb_monitor },
         {},

@@ -9,6 +9,7 @@
 #include "bus/bus.h"
 #include "custody.h"
 #include "device.h"
+#include "ide.h"
 #include "policy/report.h"
 #include "proofs.h"
 #include "vm.h"
@@ -21,7 +22,8 @@ struct subject {
         const char *platform;
         enum policy_mode mode;
         enum policy_access access;
-        bool association, no_ide; /* no_ide: its link cannot have a stream */
+        bool association;
+        enum policy_answer ide;
         const struct policy_proof *proofs;
         size_t n_proofs;
         uint64_t now_usec;
@@ -72,23 +74,14 @@ void admission_begin(Manager *m) {
 
 /* ---- facts ---- */
 
-static enum policy_sriov sriov_of(Manager *m, const Device *d) {
-        if (d->phys_fn != UINT32_MAX)
-                return POLICY_SRIOV_VF;
-        for (size_t i = 0; i < m->n_devices; i++)
-                if (m->devices[i]->phys_fn == tdi_bdf_number(d->bdf))
-                        return POLICY_SRIOV_PF;
-        return POLICY_SRIOV_NONE;
-}
-
 static void facts_of(Manager *m, const struct subject *f, struct policy_facts *ret) {
         const Device *d = f->device;
 
         *ret = (struct policy_facts){
                 .proofs = f->proofs, .n_proofs = f->n_proofs, .now_usec = f->now_usec ? f->now_usec : now_realtime(), .vm = f->vm, .owner = f->owner,
                 .platform = f->platform ? f->platform : platform_of_host(m)->name, .mode = f->mode, .access = f->access,
-                /* The link is looked at when it is attached and bound; there is no guard, and so nothing is guarded. */
-                .ide_secure = f->no_ide ? POLICY_NO : POLICY_UNKNOWN, .guard = POLICY_NO, .association = f->association,
+                /* There is no guard, and so nothing is guarded. */
+                .ide_secure = f->ide, .guard = POLICY_NO, .association = f->association,
         };
         if (!d)
                 return;
@@ -104,7 +97,7 @@ static void facts_of(Manager *m, const struct subject *f, struct policy_facts *r
         ret->has_serial = d->has_serial;
         ret->serial = d->serial;
         ret->tee_io = d->tee & DEVICE_TEE_IO;
-        ret->sriov = sriov_of(m, d);
+        ret->sriov = device_sriov(d) == DEVICE_SRIOV_VF ? POLICY_SRIOV_VF : device_sriov(d) == DEVICE_SRIOV_PF ? POLICY_SRIOV_PF : POLICY_SRIOV_NONE;
 }
 
 struct json_object *admission_all_evidence(Manager *m) {
@@ -117,11 +110,19 @@ static enum policy_mode mode_of(const VM *vm) {
         return vm->phase == TDI_VM_PREPARING ? POLICY_MODE_EARLY : POLICY_MODE_LATE;
 }
 
-/* Its link has no IDE stream, and gets none: there is no TSM, no capability, or nobody connects its DSM. */
-static bool cannot_have_ide(const Manager *m, Device *d, bool unconnected) {
+/* What an attach would find: NO where the link has no IDE stream and gets none, because there is no TSM, no capability, or nobody connects its DSM. */
+static enum policy_answer may_have_ide(const Manager *m, Device *d, bool unconnected) {
         Device *dsm = device_dsm(d);
 
-        return !dsm || !(dsm->tee & DEVICE_IDE) || m->n_tsms == 0 || (unconnected && !dsm->tsm);
+        return !dsm || !(dsm->tee & DEVICE_IDE) || m->n_tsms == 0 || (unconnected && !dsm->tsm) ? POLICY_NO : POLICY_UNKNOWN;
+}
+
+/* And what there is now. */
+static enum policy_answer has_ide(const Manager *m, Device *d) {
+        Device *dsm = device_dsm(d);
+        int secure = dsm ? ide_all_secure(dsm) : -EAGAIN;
+
+        return secure < 0 ? may_have_ide(m, d, false) : secure ? POLICY_YES : POLICY_NO;
 }
 
 static struct subject subject_of(const VM *vm, Device *d, enum policy_mode mode, enum policy_access access) {
@@ -246,7 +247,7 @@ int admission_check(Manager *m, sd_bus_message *call, sd_bus_message_handler_t m
         for (size_t i = 0; r >= 0 && i < n; i++) {
                 char bdf[TDI_BDF_MAX];
 
-                subjects[i].no_ide = cannot_have_ide(m, devices[i], unconnected[i]);
+                subjects[i].ide = may_have_ide(m, devices[i], unconnected[i]);
                 subjects[i].proofs = proofs;
                 subjects[i].n_proofs = proofs_of(m, call, devices[i], proofs);
                 r = judge(vm, subjects + i, caller, n, tdi_bdf_format(devices[i]->bdf, bdf), e);
@@ -363,16 +364,78 @@ const char *admission_drift(const TDI *t, char *buf, size_t size) {
         return buf;
 }
 
-struct json_object *admission_explain(Manager *m, const struct admission_question *q) {
-        const struct subject f = {
+/* What it was judged by, so that whoever asks sees it. Serial numbers are read from where only root reads. */
+static struct json_object *facts_to_json(const struct policy_facts *f, bool sees_all) {
+        struct json_object *o = json_new(), *path = json_new_array(), *evidence = json_new_array();
+        static const char *const answers[] = { [POLICY_UNKNOWN] = NULL, [POLICY_NO] = "insecure", [POLICY_YES] = "secure" };
+        char text[32];
+
+        if (f->has_device) {
+                json_set_str(o, "device", tdi_bdf_format(device_bdf(f->bdf), text));
+                for (size_t i = 0; i < f->n_path; i++)
+                        json_push_str(path, tdi_bdf_format(device_bdf(f->path[i]), text));
+                snprintf(text, sizeof(text), "%04x:%04x", f->vendor, f->device);
+                json_set_str(o, "id", text);
+                snprintf(text, sizeof(text), "%04x:%04x", f->subsystem_vendor, f->subsystem_device);
+                json_set_str(o, "subsystem", text);
+                snprintf(text, sizeof(text), "%06x", f->class & 0xffffff);
+                json_set_str(o, "class", text);
+                snprintf(text, sizeof(text), "%016llx", (unsigned long long) f->serial);
+                json_set_str(o, "serial", sees_all && f->has_serial ? text : NULL);
+                json_set_bool(o, "tee_io", f->tee_io);
+                json_set_str(o, "sriov", policy_sriov_to_string(f->sriov));
+        }
+        json_set_take(o, "path", path);
+        for (size_t i = 0; i < f->n_proofs; i++) {
+                struct json_object *one = json_new();
+
+                json_set_str(one, "anchor", f->proofs[i].anchor);
+                json_set_str(one, "references", f->proofs[i].references);
+                json_set_bool(one, "signed", f->proofs[i].is_signed);
+                json_set_str(one, "why", f->proofs[i].why);
+                json_push_take(evidence, one);
+        }
+        json_set_take(o, "evidence", evidence);
+        json_set_str(o, "ide", answers[f->ide_secure]);
+        json_set_str(o, "vm", f->vm);
+        json_set_u64(o, "owner", f->owner);
+        json_set_str(o, "platform", f->platform);
+        json_set_str(o, "mode", policy_mode_to_string(f->mode));
+        json_set_str(o, "access", policy_access_to_string(f->access));
+        json_set_bool(o, "association", f->association);
+        return o;
+}
+
+int admission_explain(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, const struct admission_question *q, uid_t caller, struct json_object **ret,
+                      sd_bus_error *e) {
+        struct subject f = {
                 .device = q->device, .vm = q->vm, .owner = q->owner, .platform = q->platform, .mode = q->mode, .access = q->access, .association = q->association,
         };
+        struct policy_proof proofs[POLICY_PAIRS_MAX];
         struct policy_facts facts;
+        int r = 0;
 
         if (!m->policy)
-                return NULL;
+                return refuse_without_policy(m, e);
+        if (q->device) {
+                r = check_known(m, q->device, e);
+                if (r < 0)
+                        return r;
+                f.ide = q->ide != POLICY_UNKNOWN ? q->ide : has_ide(m, q->device);
+        }
         facts_of(m, &f, &facts);
-        return policy_explain(m->policy, &facts);
+        if (q->device && q->evidence) {
+                r = proofs_collect(m, call, method, &q->device, &facts, 1, caller, e);
+                if (r <= 0)
+                        return r;
+                facts.proofs = proofs;
+                facts.n_proofs = proofs_of(m, call, q->device, proofs);
+                facts.now_usec = now_realtime();
+        }
+        *ret = policy_explain(m->policy, &facts);
+        json_set_take(*ret, "facts", facts_to_json(&facts, access_is_master(caller)));
+        proofs_forget(m, call);
+        return 1;
 }
 
 uint64_t admission_limit(Manager *m, const char *vm, const char *platform, uid_t owner, enum policy_limit which, uint64_t configured) {

@@ -45,16 +45,22 @@ struct json_object *admission_all_evidence(Manager *m);
 const char *admission_drift(const TDI *t, char *buf, size_t size);
 /** struct admission_question - what might be asked for; all borrowed */
 struct admission_question {
-        Device *device;
+        Device *device;       /* NULL: about the VM alone */
         const char *vm;       /* name; NULL: not known */
         const char *platform; /* NULL: this host's */
         uid_t owner;
         enum policy_mode mode;
         enum policy_access access;
+        enum policy_answer ide; /* UNKNOWN: as the link is */
         bool association;
+        bool evidence;        /* ask the device for what the policy wants to be proved */
 };
-/* What policy_explain() has to say, the caller's; NULL without a policy. */
-struct json_object *admission_explain(Manager *m, const struct admission_question *q);
+/*
+ * What policy_explain() has to say, and "facts", what it was judged by. The caller's. Return: 1; 0: the device is being asked, and the method runs
+ * again; negative with @e.
+ */
+int admission_explain(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, const struct admission_question *q, uid_t caller, struct json_object **ret,
+                      sd_bus_error *e);
 
 /* What the policy is, for DescribeHost(). */
 struct json_object *admission_describe(Manager *m);

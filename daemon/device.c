@@ -36,8 +36,21 @@ Device *device_find_number(Manager *m, uint32_t number) {
         return NULL;
 }
 
+enum device_sriov device_sriov(const Device *d) {
+        if (d->phys_fn != UINT32_MAX)
+                return DEVICE_SRIOV_VF;
+        for (size_t i = 0; i < d->manager->n_devices; i++)
+                if (d->manager->devices[i]->phys_fn == tdi_bdf_number(d->bdf))
+                        return DEVICE_SRIOV_PF;
+        return DEVICE_SRIOV_NONE;
+}
+
 Device *device_find(Manager *m, struct tdi_bdf bdf) {
         return device_find_number(m, tdi_bdf_number(bdf));
+}
+
+struct tdi_bdf device_bdf(uint32_t number) {
+        return (struct tdi_bdf){ .domain = (uint16_t) (number >> 16), .bus = (uint8_t) (number >> 8), .devfn = (uint8_t) number };
 }
 
 bool device_is_bridge(const Device *d) {

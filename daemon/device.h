@@ -44,9 +44,14 @@ struct Device {
         uint64_t tsm_read;       /* CLOCK_REALTIME of that */
 };
 
+/* In the words of the policy: what has virtual functions now is a physical one. */
+enum device_sriov { DEVICE_SRIOV_NONE, DEVICE_SRIOV_PF, DEVICE_SRIOV_VF };
+enum device_sriov device_sriov(const Device *d);
 Device *device_free(Device *d);
 Device *device_find(Manager *m, struct tdi_bdf bdf);
 Device *device_find_number(Manager *m, uint32_t number);
+/* The address that a tdi_bdf_number() is of. */
+struct tdi_bdf device_bdf(uint32_t number);
 /* PCI bridges (class 06) are nobody's to assign, and do not count as members of a group. */
 bool device_is_bridge(const Device *d);
 /* Would one reset hit both? Functions of one device, or of one IOMMU group. */

@@ -284,6 +284,21 @@ bool ide_lets_bind(const Custody *c, char *why, size_t size) {
         return false;
 }
 
+int ide_all_secure(const Device *dsm) {
+        size_t n = dsm->streams ? json_object_array_length(dsm->streams) : 0;
+        int r = n > 0 ? 1 : -EAGAIN;
+
+        for (size_t i = 0; i < n; i++) {
+                const char *secure = json_str_or(json_object_array_get_idx(dsm->streams, i), "secure", "");
+
+                if (streq(secure, "no"))
+                        return 0;
+                if (!streq(secure, "yes"))
+                        r = -EAGAIN;
+        }
+        return r;
+}
+
 const char *ide_in_words(const Custody *c, char *buf, size_t size) {
         struct json_object *streams = streams_of(c), *bad = find_insecure(streams);
 

@@ -20,6 +20,9 @@ void ide_free(Manager *m);
  * unless the configuration says so. One without streams may. Of what is unknown the worker that binds has the last word. */
 bool ide_lets_bind(const Custody *c, char *why, size_t size);
 
+/* As last read: 1: a DSM has streams, and each is secure; 0: one is not; -EAGAIN: it has none, or nobody knows. */
+int ide_all_secure(const Device *dsm);
+
 /* In words, of a custody's DSM: NULL where it has no stream; "secure"; or which is not, and why. */
 const char *ide_in_words(const Custody *c, char *buf, size_t size);
 /* Copies, the caller's: of a function's streams; and of all there is: {require_secure, reserved_streams, bridges, streams}. */

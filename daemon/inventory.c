@@ -137,11 +137,21 @@ static Device *add(Manager *m, struct tdi_bdf bdf) {
         return d;
 }
 
+/* A virtual function has come or gone: what role the other has is seen by that. */
+static void tell_physical(Manager *m, uint32_t phys_fn) {
+        Device *pf = phys_fn == UINT32_MAX ? NULL : device_find_number(m, phys_fn);
+        char path[64];
+
+        if (pf && pf->announced)
+                bus_changed(m, device_path(pf->bdf, path), BUS_DEVICE, "SRIOV", NULL);
+}
+
 static void announce(Device *d) {
         char path[64];
 
         d->announced = true;
         bus_added(d->manager, device_path(d->bdf, path), BUS_DEVICE);
+        tell_physical(d->manager, d->phys_fn);
 }
 
 static void withdraw(Device *d) {
@@ -156,7 +166,7 @@ static void take_function(Manager *m, struct json_object *o) {
         struct json_object *fixed;
         struct tdi_bdf b;
         char path[64];
-        bool driver, named = false;
+        bool driver, named = false, fixed_now = false;
         const char *name;
         Device *d;
 
@@ -187,6 +197,7 @@ static void take_function(Manager *m, struct json_object *o) {
         d->phys_fn = number_or_none(json_str_or(o, "phys_fn", ""));
         if (json_get_array(o, "tee", &fixed) >= 0) {
                 take_fixed(d, o);
+                fixed_now = !d->fixed;
                 d->fixed = true;
         } else if (!d->fixed)
                 dirty(m->inventory, b);
@@ -201,14 +212,20 @@ static void take_function(Manager *m, struct json_object *o) {
         }
         if (driver)
                 bus_changed(m, device_path(b, path), BUS_DEVICE, "Driver", NULL);
+        if (fixed_now)
+                bus_changed(m, device_path(b, path), BUS_DEVICE, "TEE", "Bridges", NULL);
         if (named)
                 bus_changed(m, device_path(b, path), BUS_DEVICE, "Name", "ClassName", NULL);
 }
 
 static void drop(Device *d) {
+        Manager *m = d->manager;
+        uint32_t phys_fn = d->phys_fn;
+
         withdraw(d);
-        manager_remove((void **) d->manager->devices, &d->manager->n_devices, d);
+        manager_remove((void **) m->devices, &m->n_devices, d);
         device_free(d);
+        tell_physical(m, phys_fn);
 }
 
 /* Off the bus. One that is in custody stays to be seen and restored: what it was is known, what it does is no more. */

@@ -180,6 +180,11 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
         json_set_str(o, "action", c ? custody_action_name(c) : "");
         json_set_str(o, "quarantine", c && c->quarantine ? c->quarantine : c && custody_waits_for_handoff(c, why, sizeof(why)) ? why : "");
         json_set_take(o, "streams", ide_describe(d));
+        if (d->has_serial) {
+                snprintf(why, sizeof(why), "%016llx", (unsigned long long) d->serial);
+                json_set_str(o, "serial", why);
+        } else
+                json_set_str(o, "serial", d->fixed && !d->unreadable ? "" : NULL);
         return bus_reply_description(call, "device", o);
 }
 
@@ -225,6 +230,10 @@ static int get_text(_unused_ sd_bus *bus, const char *path, _unused_ const char 
                 Device *pf = d->phys_fn == UINT32_MAX ? NULL : device_find_number(userdata, d->phys_fn);
 
                 text = pf ? tdi_bdf_format(pf->bdf, buf) : "";
+        } else if (streq(property, "SRIOV")) {
+                static const char *const roles[] = { [DEVICE_SRIOV_NONE] = "none", [DEVICE_SRIOV_PF] = "pf", [DEVICE_SRIOV_VF] = "vf" };
+
+                text = roles[device_sriov(d)];
         } else if (streq(property, "Custody"))
                 text = c ? tdi_custody_to_string(custody_step(c)) : "none";
         else if (streq(property, "VM"))
@@ -276,6 +285,12 @@ static int get_list(_unused_ sd_bus *bus, const char *path, _unused_ const char 
                 for (size_t i = 0; i < ARRAY_SIZE(tee) && r >= 0; i++)
                         if (d->tee & 1u << i)
                                 r = sd_bus_message_append_basic(reply, 's', tee[i]);
+        } else if (streq(property, "Bridges")) {
+                for (size_t i = 0; i < d->n_parents && r >= 0; i++) {
+                        char bdf[TDI_BDF_MAX];
+
+                        r = sd_bus_message_append_basic(reply, 's', tdi_bdf_format(device_bdf(d->parents[i]), bdf));
+                }
         } else
                 for (size_t i = 0; d->streams && i < json_object_array_length(d->streams) && r >= 0; i++)
                         r = sd_bus_message_append_basic(reply, 's', json_str_or(json_object_array_get_idx(d->streams, i), "name", ""));
@@ -302,6 +317,8 @@ const sd_bus_vtable bus_device_vtable[] = {
         SD_BUS_PROPERTY("IOMMUGroup", "i", get_number, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("TEE", "as", get_list, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("PhysFn", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("SRIOV", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Bridges", "as", get_list, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("DSM", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("TSM", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("Bound", "s", get_text, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

@@ -4,6 +4,7 @@
 #include "bus/bus-vm.h"
 #include "device.h"
 #include "platform.h"
+#include "proofs.h"
 
 int bus_method_reload(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         _cleanup_free_ char *text = NULL;
@@ -22,16 +23,17 @@ int bus_method_reload(sd_bus_message *call, void *userdata, sd_bus_error *e) {
 }
 
 struct question {
-        const char *device, *vm, *platform, *mode, *access;
+        const char *device, *vm, *platform, *mode, *access, *ide;
         int64_t owner;
-        bool association;
+        bool association, evidence;
 };
 
 static const struct option question_options[] = {
         { "device", 's', offsetof(struct question, device), NULL },     { "vm", 's', offsetof(struct question, vm), NULL },
         { "owner", 'u', offsetof(struct question, owner), NULL },       { "platform", 's', offsetof(struct question, platform), NULL },
         { "mode", 's', offsetof(struct question, mode), NULL },         { "access", 's', offsetof(struct question, access), NULL },
-        { "association", 'b', offsetof(struct question, association), NULL }, {},
+        { "ide", 's', offsetof(struct question, ide), NULL },           { "association", 'b', offsetof(struct question, association), NULL },
+        { "evidence", 'b', offsetof(struct question, evidence), NULL }, {},
 };
 
 /* -EINVAL: no name in the table is that. */
@@ -50,34 +52,56 @@ static const char *access_name(int i) {
         return policy_access_to_string(i);
 }
 
+static const char *ide_name(int i) {
+        return i == POLICY_NO ? "insecure" : i == POLICY_YES ? "secure" : NULL;
+}
+
 static int parse(Manager *m, const struct question *q, struct admission_question *ret, sd_bus_error *e) {
         struct tdi_bdf bdf;
-        int mode, access;
+        int mode, access, ide;
 
-        *ret = (struct admission_question){ .vm = q->vm, .owner = (uid_t) q->owner, .association = q->association };
-        if (!q->device || tdi_bdf_parse(q->device, &bdf) < 0)
+        *ret = (struct admission_question){ .vm = q->vm, .owner = (uid_t) q->owner, .association = q->association, .evidence = q->evidence };
+        if (q->device && tdi_bdf_parse(q->device, &bdf) < 0)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "device: a PCI address, as 0000:01:00.0");
-        ret->device = device_find(m, bdf);
-        if (!ret->device)
+        ret->device = q->device ? device_find(m, bdf) : NULL;
+        if (q->device && !ret->device)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "there is no PCI function %.64s on this host", q->device);
+        if (q->evidence && !ret->device)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "evidence: without a device there is nobody to ask");
         if (q->platform && !platform_find_alias(q->platform))
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "platform: \"%.64s\" is none that tdid knows", q->platform);
         ret->platform = q->platform ? platform_find_alias(q->platform)->name : NULL;
         mode = q->mode ? find_name(q->mode, mode_name, _POLICY_MODE_MAX) : POLICY_MODE_UNKNOWN;
         access = q->access ? find_name(q->access, access_name, _POLICY_ACCESS_MAX) : POLICY_ACCESS_UNKNOWN;
-        if (mode < 0 || access < 0)
-                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "mode is \"early\" or \"late\", access is \"vpci\" or \"handoff\"");
+        ide = q->ide ? find_name(q->ide, ide_name, POLICY_YES + 1) : POLICY_UNKNOWN;
+        if (mode < 0 || access < 0 || ide < 0)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "mode is \"early\" or \"late\", access is \"vpci\" or \"handoff\", ide is \"secure\" or \"insecure\"");
         ret->mode = mode;
         ret->access = access;
+        ret->ide = ide;
         return 0;
 }
 
-/* What devices have proved is not asked here: rules about that are shown with what is missing. */
+/* What others would get is not everybody's business: files name devices and people. And to ask a device for evidence is a permission of its own. */
+static int may_explain(Manager *m, sd_bus_message *call, const struct question *q, const struct admission_question *asked, uid_t *ret, sd_bus_error *e) {
+        const struct access a = { .action = POLKIT_INSPECT, .has_owner = true, .owner = asked->owner, .vm = q->vm, .device = q->device };
+        char bdf[TDI_BDF_MAX];
+        int r;
+
+        /* This very call has been authorised; since then the device has been asked. */
+        if (proofs_wait(m, call))
+                return access_caller(m, call, bus_method_explain_policy, ret, e);
+        r = access_check(m, &a, call, bus_method_explain_policy, ret, e);
+        if (r > 0 && q->evidence)
+                r = access_host(m, POLKIT_EVIDENCE, tdi_bdf_format(asked->device->bdf, bdf), call, bus_method_explain_policy, e);
+        return r;
+}
+
 int bus_method_explain_policy(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         struct question q = { .owner = -1 };
         struct admission_question asked;
+        struct json_object *o = NULL;
         Manager *m = userdata;
-        struct json_object *o;
         uid_t uid;
         int r;
 
@@ -88,14 +112,12 @@ int bus_method_explain_policy(sd_bus_message *call, void *userdata, sd_bus_error
                 return r < 0 ? r : 1;
         if (q.owner < 0)
                 q.owner = uid;
-        /* What others would get is not everybody's business: files name devices and people. */
-        if ((uid_t) q.owner != uid && !access_is_master(uid))
-                return bus_error(e, TDI_ERROR_DENIED, "only root may ask for other owners than itself; uid %u asked for %u", uid, (uid_t) q.owner);
         r = parse(m, &q, &asked, e);
-        if (r < 0)
-                return r;
-        o = admission_explain(m, &asked);
-        if (!o)
-                return bus_error(e, TDI_ERROR_POLICY, "the policy could not be read: %s", strempty(m->policy_error));
+        if (r >= 0)
+                r = may_explain(m, call, &q, &asked, &uid, e);
+        if (r > 0)
+                r = admission_explain(m, call, bus_method_explain_policy, &asked, uid, &o, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         return bus_reply_description(call, "policy", o);
 }

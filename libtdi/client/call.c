@@ -71,16 +71,31 @@ int client_new_call(struct tdi_client *c, const char *path, const char *interfac
 
         if (r == -ENOTCONN)
                 return client_fail(c, -ECONNRESET, TDI_ERROR_NONE, "The connection to %s is lost.", c->bus_label);
+        if (r >= 0 && c->interactive)
+                r = sd_bus_message_set_allow_interactive_authorization(*ret, 1);
         if (r < 0 && r != -ENOMEM)
                 return client_fail(c, r, TDI_ERROR_NONE, "Could not make a call of %s.%s: %s.", interface, member, strerror(-r));
         return r;
+}
+
+/* sd-bus's own time limit; and one that a person needs to answer all that polkit may ask about one call. */
+#define BUS_USEC UINT64_C(25000000)
+#define DIALOG_USEC UINT64_C(600000000)
+
+/* Whoever has set a time limit for all calls (SYSTEMD_BUS_TIMEOUT) means it. */
+static uint64_t patience(struct tdi_client *c, uint64_t usec) {
+        uint64_t all;
+
+        if (!c->interactive || sd_bus_get_method_call_timeout(c->bus, &all) < 0 || all != BUS_USEC)
+                return usec;
+        return usec > DIALOG_USEC ? usec : DIALOG_USEC;
 }
 
 int client_call_for(struct tdi_client *c, sd_bus_message *call, uint64_t usec, const struct client_what *what, sd_bus_message **ret_reply) {
         _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         int r;
 
-        r = sd_bus_call(c->bus, call, usec, &e, ret_reply);
+        r = sd_bus_call(c->bus, call, patience(c, usec), &e, ret_reply);
         if (r < 0)
                 return client_fail_bus(c, r, &e, what);
         return 0;
@@ -90,13 +105,13 @@ int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_
         return client_call_for(c, call, 0, what, ret_reply);
 }
 
-int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, char **ret) {
+int client_read_text_for(struct tdi_client *c, sd_bus_message *call, uint64_t usec, const struct client_what *what, char **ret) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         const char *text;
         char *copy;
         int r;
 
-        r = client_call(c, call, what, &reply);
+        r = client_call_for(c, call, usec, what, &reply);
         if (r < 0)
                 return r;
         r = sd_bus_message_read(reply, "s", &text);
@@ -106,6 +121,23 @@ int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct cl
         if (!copy)
                 return -ENOMEM;
         *ret = copy;
+        return 0;
+}
+
+int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, char **ret) {
+        return client_read_text_for(c, call, 0, what, ret);
+}
+
+int client_copy_struct(void *to, size_t to_size, const void *from, size_t from_size) {
+        const uint8_t *bytes = from;
+
+        if (from_size < sizeof(size_t))
+                return -EINVAL;
+        for (size_t i = to_size; i < from_size; i++)
+                if (bytes[i])
+                        return -E2BIG;
+        memset(to, 0, to_size);
+        memcpy(to, from, from_size < to_size ? from_size : to_size);
         return 0;
 }
 

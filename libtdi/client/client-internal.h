@@ -21,6 +21,7 @@ struct tdi_client {
         void *progress_data;
         int wake_fd;
         bool in_callback;
+        bool interactive;
 
         tdi_event_callback event;
         void *event_data;
@@ -35,6 +36,9 @@ struct client_what {
         const char *action; /* "attach to VM 3" */
         const char *object; /* "VM 3": named when the object is not there; may be NULL */
 };
+
+/* Copies a caller's struct of whatever age: what it lacks is 0, what we lack must be 0. -EINVAL, -E2BIG. */
+int client_copy_struct(void *to, size_t to_size, const void *from, size_t from_size);
 
 /* Starts a public function: refuses a callback's call, forgets the last error. */
 int client_enter(struct tdi_client *c);
@@ -51,6 +55,7 @@ int client_call_for(struct tdi_client *c, sd_bus_message *call, uint64_t usec, c
 int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, sd_bus_message **ret_reply);
 
 /* Makes a call that answers with one string, the caller's. */
+int client_read_text_for(struct tdi_client *c, sd_bus_message *call, uint64_t usec, const struct client_what *what, char **ret);
 int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, char **ret);
 
 /* The next argument of an answer, @thing, as a descriptor of ours, the caller's. */

@@ -145,6 +145,10 @@ void tdi_client_set_progress(struct tdi_client *c, tdi_progress_callback callbac
         c->progress_data = userdata;
 }
 
+void tdi_client_set_interactive(struct tdi_client *c, bool interactive) {
+        c->interactive = interactive;
+}
+
 void tdi_client_set_wake_fd(struct tdi_client *c, int fd) {
         c->wake_fd = fd < 0 ? -EBADF : fd;
 }

@@ -231,6 +231,8 @@ static const struct property device_properties[] = {
         { "IOMMUGroup", "i", "iommu_group", read_group },
         { "TEE", "as", "tee", read_list },
         { "PhysFn", "s", "phys_fn", read_string_or_null },
+        { "SRIOV", "s", "sriov", read_string_or_null },
+        { "Bridges", "as", "bridges", read_list },
         { "DSM", "s", "dsm", read_string_or_null },
         { "TSM", "s", "tsm", read_string_or_null },
         { "Bound", "s", "bound", read_string_or_null },

@@ -4,20 +4,6 @@
 
 #include "client-internal.h"
 
-/* Copies a caller's struct of whatever age: what it lacks is 0, what we lack must be 0. */
-static int copy_struct(void *to, size_t to_size, const void *from, size_t from_size) {
-        const uint8_t *bytes = from;
-
-        if (from_size < sizeof(size_t))
-                return -EINVAL;
-        for (size_t i = to_size; i < from_size; i++)
-                if (bytes[i])
-                        return -E2BIG;
-        memset(to, 0, to_size);
-        memcpy(to, from, from_size < to_size ? from_size : to_size);
-        return 0;
-}
-
 /* Begins a call on a VM by its id. The id becomes a part of a path: only what can stand there is let through. */
 static int vm_call(struct tdi_client *c, const char *id, const char *member, sd_bus_message **ret) {
         char path[sizeof(TDI_PATH_VM) + 64];
@@ -110,7 +96,7 @@ int tdi_client_create_vm(struct tdi_client *c, const char *name, const struct td
                 return r;
         if (!name || !ret_lease)
                 return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "A VM needs a name, and its lease a place.");
-        if (options && (r = copy_struct(&o, sizeof(o), options, options->size)) < 0)
+        if (options && (r = client_copy_struct(&o, sizeof(o), options, options->size)) < 0)
                 return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The VM's options are of a size that this libtdi does not know.");
 
         r = client_new_call(c, TDI_BUS_ROOT, TDI_IFACE_MANAGER, "CreateVM", &m);
@@ -191,7 +177,7 @@ int tdi_client_attach(struct tdi_client *c, const char *id, const struct tdi_fun
                 size_t size;
 
                 memcpy(&size, at, sizeof(size));
-                if (size != functions->size || copy_struct(&f, sizeof(f), at, size) < 0)
+                if (size != functions->size || client_copy_struct(&f, sizeof(f), at, size) < 0)
                         return client_fail(c, -E2BIG, TDI_ERROR_INVALID_ARGUMENT, "A function to attach is of a size that this libtdi does not know.");
                 r = append_function(m, &f);
         }

@@ -112,6 +112,14 @@ typedef enum tdi_progress_verdict (*tdi_progress_callback)(const struct tdi_prog
 void tdi_client_set_progress(struct tdi_client *client, tdi_progress_callback callback, void *userdata);
 
 /**
+ * tdi_client_set_interactive() - may a user be asked to authenticate for calls made from now on?
+ *
+ * polkit asks by an agent of the user's session, as for systemctl(1). Calls then wait for a person, minutes perhaps. Without it, as it
+ * is at first, what needs that is refused.
+ */
+void tdi_client_set_interactive(struct tdi_client *client, bool interactive);
+
+/**
  * tdi_client_set_wake_fd() - a descriptor that interrupts waiting
  * @fd: polled for input while a job is waited for (then the progress callback is called, and has to read it) and in
  *      tdi_client_run() (which then returns -EINTR); -1 for none. Borrowed: it must stay open while it is set.
@@ -443,6 +451,32 @@ int tdi_client_describe_device(struct tdi_client *client, struct tdi_bdf bdf, ch
  * Return: 0 or a negative errno; TDI_ERROR_EVIDENCE: there is no way to any, the text tells which were tried.
  */
 int tdi_client_evidence(struct tdi_client *client, struct tdi_bdf bdf, const char *nonce, bool verify, char **ret_json, int *ret_raw);
+
+#define TDI_POLICY_DEVICE (UINT64_C(1) << 0)      /* @bdf is given; else it is about the VM alone */
+#define TDI_POLICY_OWNER (UINT64_C(1) << 1)       /* @owner_uid is given; else the caller */
+#define TDI_POLICY_ASSOCIATION (UINT64_C(1) << 2) /* the VMM wants KVM associated with the function */
+#define TDI_POLICY_EVIDENCE (UINT64_C(1) << 3)    /* ask the device for what the policy wants to be proved, which takes as long as that */
+
+/** struct tdi_policy_question - who might ask for what; zero it, set @size, then what is known: a string is given when not NULL */
+struct tdi_policy_question {
+        size_t size;          /* sizeof(struct tdi_policy_question) */
+        uint64_t flags;       /* TDI_POLICY_… */
+        struct tdi_bdf bdf;   /* the function, on the host */
+        uint32_t owner_uid;   /* whose VM it is */
+        const char *vm;       /* its name */
+        const char *platform; /* this host's when NULL */
+        const char *mode;     /* "early" or "late" */
+        const char *access;   /* "vpci" or "handoff" */
+        const char *ide;      /* "secure" or "insecure"; NULL: as the link is */
+};
+
+/**
+ * tdi_client_explain_policy() - what the policy in force would decide, by which rule, what is missing, and by which facts
+ * @ret_json: {"schema": "tdid/1", "policy": {…}} as docs/dbus-api.md says; the caller's, free()
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_DENIED: it is about another owner, or evidence is asked for, and the caller may not.
+ */
+int tdi_client_explain_policy(struct tdi_client *client, const struct tdi_policy_question *question, char **ret_json);
 
 /* ---- looking and watching ---- */
 

@@ -4,7 +4,9 @@
 # what each method needs; a method that is not in it, or an entry without a method, is a failure.
 
 import json
+import os
 import pwd
+import subprocess
 import xml.etree.ElementTree as ElementTree
 
 from kit.caller import Caller
@@ -36,6 +38,8 @@ TABLE = (
     ("Manager", "DescribeHost", "", (), FREE, FREE),
     ("Manager", "Reload", "", (), ("reload",), ("reload",)),
     ("Manager", "ExplainPolicy", "a{sv}", ({"device": ("s", "{bdf}")},), FREE, FREE),
+    ("Manager", "ExplainPolicy", "a{sv}", ({"device": ("s", "{bdf}"), "owner": ("u", 0)},), INSPECT, INSPECT),
+    ("Manager", "ExplainPolicy", "a{sv}", ({"device": ("s", "{bdf}"), "evidence": ("b", 1)},), ("evidence",), ("evidence",)),
     ("VM", "Attach", "a(sa{sv})a{sv}", ([("{bdf}", {})], {}), OWN, ANY),
     ("VM", "Attach", "a(sa{sv})a{sv}", ([("{bdf}", {}), ("{other}", {"force": ("b", 1)})], {}), OWN + FORCE, ANY + FORCE),
     ("VM", "Describe", "", (), FREE, INSPECT),
@@ -156,6 +160,8 @@ def run_table(t, uid, expect, polkit=None):
 def expected_details(row):
     if row[1] == "Reload":
         return ("method",)
+    if row[1] == "ExplainPolicy":
+        return ("device", "method") if "evidence" in row[3][0] else ("device", "method", "owner")
     return tuple(sorted(DETAILS[row[0]] + (("device",) if row[1] == "Attach" else ())))
 
 
@@ -338,6 +344,32 @@ def access_dialog(t):
     check(len({q.cancellation for q in polkit.asked}) == 3, "checks share an id")
     name = polkit.asked[-1].name
     check(name.startswith(":") and all(q.name == name for q in polkit.asked), "who is asked about")
+
+
+@scenario("edu", needs=("root",), tags=("quick",))
+def access_terminal(t):
+    """tdictl lets polkit ask the user for a password where it runs on a terminal, and nowhere else: not as JSON, not where it is told not to."""
+    polkit = Polkit(t.bus.address, default="challenge")
+    t.defer(polkit.close)
+    bdf, (ours, terminal) = t.host.bdf("edu"), os.openpty()
+    for end in (ours, terminal):
+        t.defer(lambda fd=end: os.close(fd))
+
+    def ask(*words, tty=True):
+        """What polkit was told, and tdictl told."""
+        place = {"stdin": terminal if tty else subprocess.DEVNULL, "stderr": terminal if tty else subprocess.PIPE}
+        done = subprocess.run(t.tdictl.command(*words, "device", "restore", bdf), stdout=subprocess.PIPE, user="nobody", group="nogroup", extra_groups=[],
+                              check=False, env=t.daemon.environment(None), timeout=60, **place)
+        equal(done.returncode, 4, f"exit code of {words}")
+        return polkit.asked[-1].flags, (os.read(ours, 4096) if tty and "--json" not in words else done.stdout + (done.stderr or b"")).decode()
+
+    flags, text = ask()
+    equal(flags, 1, "on a terminal")
+    contains(text, "found no agent", "why it was not asked")
+    for words, tty in ((("--no-ask-password",), True), (("--json",), True), ((), False)):
+        flags, text = ask(*words, tty=tty)
+        equal(flags, 0, f"{words} on a {'terminal' if tty else 'pipe'}")
+        contains(text, "which the call does not allow", f"{words}")
 
 
 @scenario("edu:2", needs=("root",), tags=("quick",))

@@ -41,6 +41,7 @@ def evidence_step(t):
     _, job = vm.attach(bdf, async_=True)
     job.cancel()
     job.wait("cancelled")
+    contains(job_text(t, job)["text"], "before anything was attached", "when it was cancelled")
     equal(t.device(bdf).text("Custody"), "none", "what a cancelled attach leaves")
     # The device is asked on, for nobody.
     responder.set(portion=None, fault=None)

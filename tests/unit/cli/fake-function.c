@@ -200,6 +200,10 @@ static int device_value(_unused_ sd_bus *b, _unused_ const char *path, _unused_ 
                 return sd_bus_message_append(reply, "i", f->number == 2 ? -1 : (int) f->number);
         if (streq(property, "TEE"))
                 return f->number == 1 ? sd_bus_message_append(reply, "as", 2, "tee-io", "ide") : sd_bus_message_append(reply, "as", 0);
+        if (streq(property, "SRIOV"))
+                return sd_bus_message_append(reply, "s", "none");
+        if (streq(property, "Bridges"))
+                return sd_bus_message_append(reply, "as", 1, "0000:00:01.0");
         if (streq(property, "Streams"))
                 return sd_bus_message_append(reply, "as", 0);
         if (streq(property, "Name"))
@@ -224,6 +228,8 @@ const sd_bus_vtable device_vtable[] = {
         SD_BUS_PROPERTY("IOMMUGroup", "i", device_value, 0, 0),
         SD_BUS_PROPERTY("TEE", "as", device_value, 0, 0),
         SD_BUS_PROPERTY("PhysFn", "s", device_value, 0, 0),
+        SD_BUS_PROPERTY("SRIOV", "s", device_value, 0, 0),
+        SD_BUS_PROPERTY("Bridges", "as", device_value, 0, 0),
         SD_BUS_PROPERTY("DSM", "s", device_value, 0, 0),
         TEXT("TSM", function, tsm),
         SD_BUS_PROPERTY("Bound", "s", device_value, 0, 0),

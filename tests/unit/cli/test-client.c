@@ -531,7 +531,7 @@ static void test_daemon_goes(void) {
 static const char *const snapshot_device =
         "{\"bdf\":\"0000:01:00.0\",\"present\":true,\"vendor\":\"0x8086\",\"device\":\"0x10d3\",\"subsystem_vendor\":\"0x8086\",\"subsystem_device\":\"0x0001\","
         "\"class\":\"0x010802\",\"class_name\":\"NVMe\",\"name\":\"Made-up controller\",\"driver\":\"nvme\",\"iommu_group\":1,"
-        "\"tee\":[\"tee-io\",\"ide\"],\"phys_fn\":null,\"dsm\":null,\"tsm\":null,\"bound\":null,\"tsm_read\":0,\"streams\":[],"
+        "\"tee\":[\"tee-io\",\"ide\"],\"phys_fn\":null,\"sriov\":\"none\",\"bridges\":[\"0000:00:01.0\"],\"dsm\":null,\"tsm\":null,\"bound\":null,\"tsm_read\":0,\"streams\":[],"
         "\"custody\":\"prepare\",\"vm_id\":\"1\",\"quarantine\":null,\"vm\":\"watched\"}";
 
 static const char *const snapshot_vm =
