@@ -15,9 +15,7 @@ import dbus
 
 from kit.checks import check, contains, equal, eventually
 from kit.client import NAME, Refused, refused
-from kit.machine import machine
-from kit.paths import TESTS
-from kit.peer import DENIED, call_as
+from kit.peer import call_as
 from kit.registry import scenario
 
 ALICE, BOB = (pwd.getpwnam(name).pw_uid for name in ("daemon", "nobody"))
@@ -140,76 +138,6 @@ def policy_explained(t):
         answer = json.loads(t.client.manager("ExplainPolicy", "a{sv}", {"device": bdf, "vm": vm, "owner": dbus.UInt32(owner)}))["policy"]
         equal((answer["decision"], (answer["rule"] or {}).get("name")), (decision, rule), f"what is decided for {owner} and {vm}")
     refused("NotFound", lambda: t.client.manager("ExplainPolicy", "a{sv}", {"device": "ffff:1f:1f.7"}))
-
-
-# ---- the truths of the engine's own test, as the daemon tells them ----
-
-TRUTH = os.path.join(TESTS, "unit/policy/truth.json")
-
-
-def truth_machine(devices):
-    """A machine with these devices, below these bridges."""
-    ports, functions = {}, []
-    for name, d in devices.items():
-        if name == "vf":
-            continue
-        above = d["bdf"]
-        for i, bridge in enumerate(d["path"]):
-            on_root = bridge[5:7] == "00"
-            port = {"bdf": bridge, "bus": above[5:7]}
-            if not on_root or (i + 1 < len(d["path"])):
-                port["kind"] = "downstream" if i % 2 == 0 else "upstream"
-            ports[bridge] = port
-            above = bridge
-        top = d["path"][-1]
-        if top[5:7] != "00":
-            ports.setdefault("0000:00:1e.0", {"bdf": "0000:00:1e.0", "bus": top[5:7]})
-        functions.append({"bdf": d["bdf"], "ids": d["id"], "subsystem": d["subsystem"], "class": d["class"], "tee_io": d.get("tee_io", False),
-                          **({"serial": "0x" + d["serial"].replace("-", "")} if "serial" in d else {}),
-                          **({"driver": "igb", "sriov": {"total": 1, "enabled": 1, "offset": 128, "stride": 2, "vf": {"ids": devices["vf"]["id"]}}} if d.get("sriov") == "pf" else {})})
-    return {"platform": "plain", "ports": [ports[b] for b in sorted(ports)], "functions": functions, "drivers": [{"name": "igb", "sriov": True}]}
-
-
-def mentions(files, key):
-    return f'"{key}"' in json.dumps(files)
-
-
-@scenario(needs=("machines", "root"), start=False, tags=("quick",))
-def policy_truth(t):
-    """What the engine's table says of devices, owners, VMs and platforms ExplainPolicy() says of the same on a machine with those devices: to root of everybody, to an owner of itself, to others nothing."""
-    with open(TRUTH, encoding="utf-8") as file:
-        truth = json.load(file)
-    o = machine(t, "truth", truth_machine(truth["devices"]))
-    os.makedirs(o.daemon.policy)
-    asked, loaded = 0, None
-    for case in sorted(truth["cases"], key=lambda c: c["policy"]):
-        files = truth["policies"][case["policy"]]
-        # What a device proves and how its link is are not for this question; a host always has a platform.
-        if not case.get("device") or {"proofs", "ide", "guard", "unmet", "pending"} & set(case) or ("platform" not in case and mentions(files, "platform")):
-            continue
-        if loaded != case["policy"]:
-            for name in os.listdir(o.daemon.policy):
-                os.unlink(os.path.join(o.daemon.policy, name))
-            for name, rules in files.items():
-                with open(os.path.join(o.daemon.policy, name), "w", encoding="utf-8") as file:
-                    json.dump({"schema": "tdid-policy/1", "rules": rules} if isinstance(rules, list) else rules, file)
-            o.client.manager("Reload")
-            loaded = case["policy"]
-        question = {"device": truth["devices"][case["device"]]["bdf"], "owner": dbus.UInt32(case["owner"]),
-                    **{k: case[k] for k in ("vm", "platform", "mode", "access") if k in case}, **({"association": True} if case.get("association") else {})}
-        answer = json.loads(o.client.manager("ExplainPolicy", "a{sv}", question))["policy"]
-        rule = (answer["rule"] or {}).get("name")
-        equal((answer["decision"], rule), (case["decision"], case["rule"]), f"truth {case}")
-        asked += 1
-    t.value("cases", asked)
-    check(asked >= 100, f"only {asked} cases of {len(truth['cases'])} were asked")
-    bdf = truth["devices"]["nvme0"]["bdf"]
-    contains(call_as(ALICE, o.bus.address, "/org/tdid1", f"{NAME}.Manager", "ExplainPolicy", "a{sv}", {"device": bdf}), "decision", "an owner of itself")
-    try:
-        call_as(BOB, o.bus.address, "/org/tdid1", f"{NAME}.Manager", "ExplainPolicy", "a{sv}", {"device": bdf, "owner": ALICE})
-        check(False, "somebody was told of another owner")
-    except Refused as error:
-        check(error.name in DENIED + ("InvalidArgument",), str(error))
 
 
 @scenario("edu:2", start=False, tags=("quick",))
