@@ -9,6 +9,7 @@
 #include "bus/bus.h"
 #include "custody.h"
 #include "device.h"
+#include "export.h"
 #include "ide.h"
 #include "policy/report.h"
 #include "proofs.h"
@@ -141,12 +142,10 @@ static void decide(Manager *m, const struct subject *f, struct policy_decision *
 
 /* ---- decisions ---- */
 
-/* What the policy can say and this tdid cannot do. */
-static const char *not_done(const struct policy_decision *d) {
-        if (d->on_illegal_config_write != POLICY_CONFIG_UNSAID)
-                return "it says what becomes of a guest's illegal writes (\"on_illegal_config_write\"), which this tdid always does as docs/vfio-user.md describes";
-        if (d->limits.max[POLICY_LIMIT_FDS] != UINT64_MAX)
-                return "it limits descriptors (\"fds\"), which this tdid does not count";
+/* What the policy can say and tdid cannot do. */
+static const char *not_done(const struct policy_decision *d, const struct subject *f) {
+        if (d->on_illegal_config_write != POLICY_CONFIG_UNSAID && f->access == POLICY_ACCESS_HANDOFF)
+                return "it says what becomes of illegal writes to config space (\"on_illegal_config_write\"), and whoever has the descriptors writes past tdid";
         return NULL;
 }
 
@@ -161,6 +160,47 @@ static size_t count_functions(const Manager *m, uid_t owner) {
         for (size_t i = 0; i < m->n_vms; i++)
                 n += m->vms[i]->owner == owner ? m->vms[i]->n_tdis : 0;
         return n;
+}
+
+/* By what there is, not by what is open this moment: so nobody passes the limit in between. */
+static uint64_t count_fds(const Manager *m, uid_t owner) {
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < m->n_vms; i++) {
+                const VM *vm = m->vms[i];
+
+                if (vm->owner != owner)
+                        continue;
+                n += ADMISSION_FDS_VM + vm->n_tdis * ADMISSION_FDS_FUNCTION + export_count(vm) * ADMISSION_FDS_EXPORT;
+                /* Connections are the functions'. */
+                for (size_t k = 0; k < vm->n_keepers; k++)
+                        n += vm->keepers[k]->kind == KEEPER_VPCI ? 0 : ADMISSION_FDS_KEEPER;
+        }
+        return n;
+}
+
+/* With @more of them; why not, in the buffer. */
+static bool passes_fds(const Manager *m, uid_t owner, uint64_t more, const struct policy_limits *limits, char *buf, size_t size) {
+        const struct policy_rule *rule = limits->rule[POLICY_LIMIT_FDS];
+        uint64_t max = limits->max[POLICY_LIMIT_FDS], n = max == UINT64_MAX || more == 0 ? 0 : count_fds(m, owner);
+
+        if (max == UINT64_MAX || more == 0 || (n <= max && more <= max - n))
+                return false;
+        snprintf(buf, size, "%llu descriptors are kept for uid %u, this takes %llu more, and rule '%s' of the policy (%s:%u) lets it have %llu (\"fds\")",
+                 (unsigned long long) n, owner, (unsigned long long) more, rule->name, rule->file, rule->line, (unsigned long long) max);
+        return true;
+}
+
+bool admission_passes_fds(Manager *m, const char *vm, const char *platform, uid_t owner, uint64_t more, char *buf, size_t size) {
+        const struct subject f = { .vm = vm, .platform = platform, .owner = owner };
+        struct policy_limits limits;
+        struct policy_facts facts;
+
+        if (!m->policy)
+                return false;
+        facts_of(m, &f, &facts);
+        policy_limits(m->policy, &facts, &limits);
+        return passes_fds(m, owner, more, &limits, buf, size);
 }
 
 /* A rule that would have matched, had the device proved what it says: that it has not is what whoever asks has to know. */
@@ -190,7 +230,7 @@ static int judge(const VM *vm, const struct subject *f, uid_t caller, size_t mor
         if (!d)
                 return -ENOMEM;
         decide(vm->manager, f, d);
-        cannot = not_done(d);
+        cannot = not_done(d, f);
         if (d->verdict == POLICY_DENY && !(d->is_default && access_is_master(caller))) {
                 tell_close(d, f, close, sizeof(close));
                 snprintf(text, sizeof(text), "%s%s", d->text, close);
@@ -204,7 +244,8 @@ static int judge(const VM *vm, const struct subject *f, uid_t caller, size_t mor
                 snprintf(text, sizeof(text), "uid %u has %zu functions, and rule '%s' of the policy (%s:%u) lets it have %llu (\"devices\")", vm->owner,
                          count_functions(vm->manager, vm->owner), rule->name, rule->file, rule->line, (unsigned long long) d->limits.max[POLICY_LIMIT_DEVICES]);
                 r = bus_error(e, TDI_ERROR_LIMIT, "%s: %s", what, text);
-        }
+        } else if (passes_fds(vm->manager, vm->owner, more * ADMISSION_FDS_FUNCTION, &d->limits, text, sizeof(text)))
+                r = bus_error(e, TDI_ERROR_LIMIT, "%s: %s", what, text);
         if (r < 0)
                 audit_rule_of(vm, f, caller, d, false, text);
         free(d);
@@ -270,6 +311,7 @@ void admission_apply(Manager *m, sd_bus_message *call, const VM *vm, Device *d, 
         decide(m, &f, decision);
         json_set_bool(c->values, "ide_required", decision->requires & 1u << POLICY_NEEDS_IDE);
         json_set_u64(c->values, "ide_reserve", decision->ide_reserve);
+        json_set_str(c->values, "on_illegal_config_write", policy_config_write_to_string(decision->on_illegal_config_write));
         json_set_str(c->values, "admitted_by", decision->rule ? decision->rule->name : "");
         json_set_str(c->values, "admitted_mode", policy_mode_to_string(f.mode));
         for (size_t i = 0; i < f.n_proofs; i++) {

@@ -39,6 +39,15 @@ int admission_check_handoff(const TDI *t, uid_t caller, sd_bus_error *e);
 /* The smaller of a limit of the configuration and what the policy has for this owner and VM, which may be one that is to be created. */
 uint64_t admission_limit(Manager *m, const char *vm, const char *platform, uid_t owner, enum policy_limit which, uint64_t configured);
 
+/* The descriptors that tdid and the VM's holder keep: what counts for the limit "fds". tdid-policy(5) has the same numbers. */
+#define ADMISSION_FDS_VM 2       /* its iommufd and its KVM VM */
+#define ADMISSION_FDS_KEEPER 1   /* a lease, a process */
+#define ADMISSION_FDS_FUNCTION 3 /* the device, its vPCI socket, the connection to that */
+#define ADMISSION_FDS_EXPORT 2   /* a dma-buf and its event; a buffer's memory and dma-buf */
+
+/* Would an owner have more descriptors kept than the policy lets it, with @more? Then the buffer has the refusal's text. The VM may be one that is to be created. */
+bool admission_passes_fds(Manager *m, const char *vm, const char *platform, uid_t owner, uint64_t more, char *buf, size_t size);
+
 /* [{"anchor", "references"}]: all that any rule wants. The caller's. */
 struct json_object *admission_all_evidence(Manager *m);
 /* "" when the policy would admit the function as it is now; else why not, in the buffer. Nothing is taken from anybody for that. */

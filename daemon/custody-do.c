@@ -38,10 +38,17 @@ static void on_held(int r, _unused_ struct json_object *answer, _unused_ struct 
         custody_ended(c, ACTION_OPEN_CDEV, false);
 }
 
-static void on_served(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+static void on_served(int r, struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
+        const char *wanted = json_str_or(c->values, "on_illegal_config_write", NULL);
 
         custody_idle(c);
+        if (r >= 0 && wanted && !streq_ptr(json_str_or(answer, "on_illegal_config_write", NULL), wanted)) {
+                c->worker = worker_free(c->worker);
+                custody_failed(c, ACTION_PREPARE_SOCKET, false, -EOPNOTSUPP,
+                               "the VM's holder was started by an earlier tdid, and does not do what the policy wants of illegal writes to config space: destroy the VM and create it anew");
+                return;
+        }
         if (r < 0) {
                 c->worker = worker_free(c->worker);
                 custody_failed(c, ACTION_PREPARE_SOCKET, false, r, r == -EOPNOTSUPP ?

@@ -61,9 +61,16 @@ static int check_limits(VM *vm, const struct export_request *q, char **ret_text)
         static const char *const of_user[] = { "exports_per_user", "export_mib_per_user", "buffer_mib_per_user" };
         const struct config *c = &vm->manager->config;
         struct sum own = {}, all = {};
+        char text[1024];
         const char *name;
         int r = 0;
 
+        if (admission_passes_fds(vm->manager, vm->name, vm->platform->name, vm->owner, ADMISSION_FDS_EXPORT, text, sizeof(text))) {
+                *ret_text = strdup(text);
+                if (!*ret_text)
+                        log_oom();
+                return -EDQUOT;
+        }
         add_up(vm, &own);
         for (size_t i = 0; i < vm->manager->n_vms; i++)
                 if (vm->manager->vms[i]->owner == vm->owner)
@@ -106,6 +113,13 @@ Export *export_append(VM *vm) {
         x->dmabuf = x->event = x->memfd = -EBADF;
         manager_append((void ***) &e->list, &e->n, &e->room, x);
         return x;
+}
+
+size_t export_count(const VM *vm) {
+        struct sum s = {};
+
+        add_up(vm, &s);
+        return s.n;
 }
 
 uint64_t export_memory_bytes(const VM *vm) {

@@ -72,6 +72,8 @@ struct export_request {
         sd_bus_message *call;     /* answered by bus_reply_export() or bus_refuse_export() */
 };
 
+/* How many dma-bufs it has, of BARs and of memory. */
+size_t export_count(const VM *vm);
 /* How much shared memory the VM has that has not been given back. */
 uint64_t export_memory_bytes(const VM *vm);
 

@@ -203,6 +203,20 @@ void tdi_unbind_for_reset(TDI *t) {
                 tdi_unbind(t);
 }
 
+void tdi_unbind_for_write(TDI *t, const char *text) {
+        char path[64];
+
+        if (!custody_touched(t->custody, ACTION_BIND_LOCK))
+                return;
+        audit_tdi_unbound(t, text);
+        say(t, text);
+        /* Also a later tdid does not bind it under a guest that has not started anew. */
+        t->lost = true;
+        vm_touch(t->vm);
+        bus_emit_failed(t->vm->manager, tdi_path(t, path), text);
+        tdi_unbind(t);
+}
+
 void tdi_was_reset(TDI *t) {
         t->bind_tried = t->lost = false;
         /* What IDE stream it had as a DSM is not restored. */

@@ -272,6 +272,8 @@ void tdi_look_at_bindings(Manager *m);
 void tdi_unbind_all(VM *vm);
 /* A client waits for that; and it has gone on. An early one is bound again then. */
 void tdi_unbind_for_reset(TDI *t);
+/* The guest has written what ends it, and the policy wants it unbound for that. */
+void tdi_unbind_for_write(TDI *t, const char *text);
 void tdi_was_reset(TDI *t);
 /* Its DSM is an early TDI of the same VM, which is bound first. */
 bool tdi_waits_for_dsm(const TDI *t);

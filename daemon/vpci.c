@@ -46,6 +46,7 @@ int vpci_serve(Custody *c, struct json_object *serve, int socket, holder_done do
                 return -EOPNOTSUPP;
         q = request("vpci.serve", c);
         json_set_u64(q, "ioas", json_u64_or(c->values, "ioas", 0));
+        json_set_str(q, "on_illegal_config_write", json_str_or(c->values, "on_illegal_config_write", NULL));
         json_object_object_foreach(serve, key, value)
                 json_set_take(q, key, json_object_get(value));
         /* A VM that was allowed it once is not for good. */
@@ -390,6 +391,9 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
         } else if (streq(what, "reset")) {
                 vpci_note(t, what, json_str_or(event, "text", ""));
                 tdi_unbind_for_reset(t);
+        } else if (streq(what, "illegal-write")) {
+                vpci_note(t, what, json_str_or(event, "text", ""));
+                tdi_unbind_for_write(t, json_str_or(event, "text", ""));
         } else if (streq(what, "was-reset"))
                 tdi_was_reset(t);
         else if (streq(what, "tdisp"))

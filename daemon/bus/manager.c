@@ -102,7 +102,10 @@ static int check_limits(Manager *m, const char *name, const char *platform, uid_
         uint64_t promised = 0, vms = admission_limit(m, name, platform, owner, POLICY_LIMIT_VMS, UINT64_MAX);
         uint64_t pinned = admission_limit(m, name, platform, owner, POLICY_LIMIT_PINNED_BYTES, UINT64_MAX) >> 20;
         unsigned own = 0;
+        char text[1024];
 
+        if (admission_passes_fds(m, name, platform, owner, ADMISSION_FDS_VM + ADMISSION_FDS_KEEPER, text, sizeof(text)))
+                return bus_error(e, TDI_ERROR_LIMIT, "%s", text);
         for (size_t i = 0; i < m->n_vms; i++) {
                 own += m->vms[i]->owner == owner;
                 promised += m->vms[i]->owner == owner ? m->vms[i]->max_pinned_mib : 0;

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "admission.h"
 #include "audit.h"
 #include "association.h"
 #include "bus/bus.h"
@@ -253,6 +254,7 @@ static void on_kept(int r, int lease, void *userdata) {
 }
 
 static int check_keepers(VM *vm, sd_bus_error *e) {
+        char text[1024];
         size_t n = 0;
 
         /* Connections have a limit of their own: one a function. */
@@ -260,6 +262,8 @@ static int check_keepers(VM *vm, sd_bus_error *e) {
                 n += vm->keepers[i]->kind != KEEPER_VPCI;
         if (n >= vm->manager->config.keepers)
                 return bus_error(e, TDI_ERROR_LIMIT, "VM %s has %zu keepers, which is the limit (keepers in " CONFIG_PATH ")", vm->name, n);
+        if (admission_passes_fds(vm->manager, vm->name, vm->platform->name, vm->owner, ADMISSION_FDS_KEEPER, text, sizeof(text)))
+                return bus_error(e, TDI_ERROR_LIMIT, "%s", text);
         return 0;
 }
 

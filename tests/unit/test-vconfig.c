@@ -663,8 +663,81 @@ static void test_threads(void) {
         close_function();
 }
 
+/* ---- what is illegal ---- */
+
+static ssize_t try(unsigned at, unsigned size, uint32_t v) {
+        uint8_t b[4] = { (uint8_t) v, (uint8_t) (v >> 8), (uint8_t) (v >> 16), (uint8_t) (v >> 24) };
+
+        return vconfig_write(space, b, size, at);
+}
+
+static bool needs_unbind(unsigned at, unsigned size, uint32_t v) {
+        uint8_t b[4] = { (uint8_t) v, (uint8_t) (v >> 8), (uint8_t) (v >> 16), (uint8_t) (v >> 24) };
+
+        return vconfig_needs_unbind(space, b, size, at);
+}
+
+static void test_illegal(void) {
+        const unsigned on = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, devctl = AT_EXP + PCI_EXP_DEVCTL;
+        unsigned reporting;
+
+        check_int(vconfig_illegal_from_string("unbind"), VCONFIG_ILLEGAL_UNBIND);
+        check(vconfig_illegal_from_string("shed") < 0 && vconfig_illegal_from_string(NULL) < 0);
+        for (enum vconfig_illegal illegal = VCONFIG_ILLEGAL_REFUSE; illegal < _VCONFIG_ILLEGAL_MAX; illegal++) {
+                test_about("%s", illegal == VCONFIG_ILLEGAL_REFUSE ? "refuse" : "unbind");
+                open_function(RICH);
+                vconfig_set_illegal(space, illegal);
+                put(PCI_COMMAND, 2, on);
+                put(PCI_BASE_ADDRESS_0, 4, 0x40000000);
+                for (enum vconfig_state state = VCONFIG_LOCKED; state <= VCONFIG_RUN; state++) {
+                        vconfig_set_state(space, state);
+                        /* Nothing of it is done, also where the rest of it would pass. */
+                        check_int(try(PCI_COMMAND, 2, PCI_COMMAND_MASTER), -EPERM);
+                        check_int(try(PCI_COMMAND, 4, PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE), -EPERM);
+                        check_int(try(PCI_COMMAND, 2, PCI_COMMAND_MEMORY), -EPERM);
+                        check_int(try(PCI_BASE_ADDRESS_0, 4, UINT32_MAX), -EPERM);
+                        check_int(try(devctl + 1, 1, PCI_EXP_DEVCTL_BCR_FLR >> 8), -EPERM);
+                        check_int(hw_get(RICH, PCI_COMMAND, 2), on);
+                        check_int(get(PCI_COMMAND, 2), on);
+                        check_int(get(PCI_BASE_ADDRESS_0, 4), 0x40000000);
+                        check(needs_unbind(PCI_COMMAND, 2, 0) == (illegal == VCONFIG_ILLEGAL_UNBIND));
+                        check(needs_unbind(devctl + 1, 1, PCI_EXP_DEVCTL_BCR_FLR >> 8) == (illegal == VCONFIG_ILLEGAL_UNBIND));
+                        /* What changes nothing, what is not locked, and what passes in no state. */
+                        check(!needs_unbind(PCI_COMMAND, 2, on) && !needs_unbind(PCI_BASE_ADDRESS_0, 4, 0x40000000) && !needs_unbind(AT_PRI + 4, 2, 1));
+                        check_int(try(PCI_COMMAND, 2, on), 2);
+                        check_int(try(PCI_BASE_ADDRESS_0, 4, 0x40000000), 4);
+                        check_int(try(AT_PRI + 4, 2, 1), 2);
+                        reporting = get(devctl, 2) ^ 1;
+                        check_int(try(devctl, 2, reporting), 2);
+                        check_int(hw_get(RICH, devctl, 2), reporting);
+                        /* tdid's own doing is not the guest's. */
+                        vconfig_set_master(space, VCONFIG_MASTER_STAYS);
+                        check(!needs_unbind(PCI_COMMAND, 2, PCI_COMMAND_MEMORY));
+                        check_int(try(PCI_COMMAND, 2, PCI_COMMAND_MEMORY), 2);
+                        check_int(try(PCI_COMMAND, 2, on), 2);
+                        vconfig_set_master(space, VCONFIG_MASTER_YES);
+                }
+                check_int(counted("dropped", "COMMAND.MEM"), 4);
+                check_int(counted("shadowed", "COMMAND.MEM"), 0);
+                /* CONFIG_UNLOCKED, but bound: a reset ends it too, and nothing else does. */
+                vconfig_set_state(space, VCONFIG_BOUND);
+                check_int(try(devctl + 1, 1, PCI_EXP_DEVCTL_BCR_FLR >> 8), -EPERM);
+                check_int(try(PCI_COMMAND, 2, PCI_COMMAND_MEMORY), 2);
+                /* There is nothing left to break; and then nothing to end. */
+                vconfig_set_state(space, VCONFIG_ERROR);
+                check_int(try(PCI_BASE_ADDRESS_0, 4, 0x50000000), 4);
+                check(!needs_unbind(PCI_BASE_ADDRESS_0, 4, 0x60000000));
+                vconfig_set_state(space, VCONFIG_UNLOCKED);
+                check_int(try(PCI_COMMAND, 2, 0), 2);
+                check_int(hw_get(RICH, PCI_COMMAND, 2), 0);
+                close_function();
+        }
+        test_about("%s", "");
+}
+
 int main(void) {
         machine_start();
+        test_illegal();
         test_hidden();
         test_master(RICH);
         test_master(VF);

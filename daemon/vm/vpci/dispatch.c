@@ -85,13 +85,13 @@ static int do_info(struct lane *l, const void **body, size_t *size) {
  */
 #define RESET_SLACK_MSEC 1000
 
-static bool unbound_for_reset(struct lane *l) {
+bool dispatch_unbind(struct lane *l, const char *event, const char *text) {
         struct function *f = l->function;
         unsigned patience = lane_patience(l);
         struct timespec until;
         bool may;
 
-        vpci_event(f->vpci, f->bdf, "reset", "its client wants to reset it: it is unbound before");
+        vpci_event(f->vpci, f->bdf, event, text);
         until = function_in_msec(patience > RESET_SLACK_MSEC ? patience - RESET_SLACK_MSEC : 0);
         pthread_mutex_lock(&f->lock);
         while (!(may = vconfig_may_reset(f->config)) && !f->stopping)
@@ -107,7 +107,7 @@ static int do_reset(struct lane *l, _unused_ const void **body, _unused_ size_t 
 
         if (!(f->flags & TDI_VFIO_DEVICE_FLAGS_RESET))
                 return -ENOTTY;
-        if (!vconfig_may_reset(f->config) && !unbound_for_reset(l)) {
+        if (!vconfig_may_reset(f->config) && !dispatch_unbind(l, "reset", "its client wants to reset it: it is unbound before")) {
                 atomic_fetch_add_explicit(&f->refused, 1, memory_order_relaxed);
                 return -EPERM;
         }

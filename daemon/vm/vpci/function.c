@@ -154,8 +154,10 @@ static int prepare(struct function *f) {
         int r;
 
         r = vconfig_new(f->host, f->device, config->offset, config->size, &c);
-        if (r >= 0)
+        if (r >= 0) {
                 vconfig_set_name(c, f->bdf);
+                vconfig_set_illegal(c, f->illegal);
+        }
         if (r >= 0)
                 r = dma_client_new(vpci_dma(f->vpci), f->ioas, f->peer_to_peer, on_dma, f, &d);
         if (r < 0) {
@@ -350,7 +352,7 @@ bool function_has_ended(struct function *f) {
         return ended;
 }
 
-int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, bool peer_to_peer, int listener,
+int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, bool peer_to_peer, enum vconfig_illegal illegal, int listener,
                  struct json_object *info, struct function **ret) {
         struct function *f = calloc(1, sizeof(*f));
         pthread_condattr_t attributes;
@@ -362,6 +364,7 @@ int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uin
         f->host = host;
         f->ioas = ioas;
         f->peer_to_peer = peer_to_peer;
+        f->illegal = illegal;
         f->connection = f->request = f->error = f->listener = f->stream.socket = -EBADF;
         (void) pthread_mutex_init(&f->lock, NULL);
         (void) pthread_mutex_init(&f->send_lock, NULL);

@@ -60,6 +60,7 @@ struct function {
         int device, listener;  /* both its own */
         uint32_t ioas;
         bool peer_to_peer;     /* allowed, and possible */
+        enum vconfig_illegal illegal;
         uint32_t flags, n_regions, n_irqs;
         struct tdi_vfio_region_info regions[FUNCTION_REGIONS];
         struct irq irqs[FUNCTION_IRQS];
@@ -115,7 +116,7 @@ struct function {
 };
 
 /* @info as in vpci.h. Takes @listener on success; duplicates @device. Starts the first lane, which reads the config space. */
-int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, bool peer_to_peer, int listener,
+int function_new(struct vpci *v, TdiHost *host, const char *bdf, int device, uint32_t ioas, bool peer_to_peer, enum vconfig_illegal illegal, int listener,
                  struct json_object *info, struct function **ret);
 bool function_has_ended(struct function *f);
 /* Only when it has ended; joins its threads, which takes no time then. */
@@ -167,6 +168,11 @@ void function_withdraw_bars(struct function *f);
 
 /* dispatch.c: executes l->message and fills in @header and *body; 0 or a negative errno for the client. -ECONNABORTED ends the connection. */
 int dispatch(struct lane *l, const void **body, size_t *size);
+/*
+ * Has tdid unbind the function for what the lane's request is about to do, which no TDI survives, and waits for it; what is left of the request's time then is for
+ * that and the answer. False: it is bound still.
+ */
+bool dispatch_unbind(struct lane *l, const char *event, const char *text);
 /* How a device that is being reset answers; -EAGAIN: not in its absence. */
 int dispatch_away(struct lane *l, const void **body, size_t *size);
 /* What the supervisor says in place of a lane that is not back in time: as dispatch(); uses nothing of the lane's but its header. */

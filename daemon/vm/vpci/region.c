@@ -116,10 +116,14 @@ static bool touches(const struct vu_region_access *a, unsigned at, unsigned size
         return a->offset < at + size && a->offset + a->count > at;
 }
 
-static void write_config(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {
+static int write_config(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {
         struct function *f = l->function;
-        bool command = touches(a, PCI_COMMAND, 1), before = command && memory_is_on(f), slow;
+        bool command = touches(a, PCI_COMMAND, 1), before, slow;
+        ssize_t n;
 
+        if (vconfig_needs_unbind(f->config, data, a->count, a->offset))
+                (void) dispatch_unbind(l, "illegal-write", "its guest has written to config space what ends a TDI, and the policy wants it unbound for that (\"on_illegal_config_write\")");
+        before = command && memory_is_on(f);
         /* A reset takes as long as the device likes: a write of hardware's is posted, so is this one. */
         slow = vconfig_effect(f->config, data, a->count, a->offset) == VCONFIG_SLOW;
         if (slow) {
@@ -128,27 +132,29 @@ static void write_config(struct lane *l, const struct vu_region_access *a, const
                 if (vconfig_may_set_irqs(f->config))
                         region_tell_memory(f, false, "config");
         }
-        (void) vconfig_write(f->config, data, a->count, a->offset);
+        n = vconfig_write(f->config, data, a->count, a->offset);
+        if (n == -EPERM)
+                atomic_fetch_add_explicit(&f->refused, 1, memory_order_relaxed);
         if (slow)
                 region_tell_memory(f, true, "config");
         else if (command && before != memory_is_on(f))
                 region_tell_memory(f, !before, "command");
         if (slow || command || touches(a, PCI_BASE_ADDRESS_0, 4 * DMA_BARS))
                 function_place_bars(f, slow);
+        /* What the hardware says to a write nobody hears, as on a bus. */
+        return n == -EPERM ? -EPERM : 0;
 }
 
-static void write_one(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {
+static int write_one(struct lane *l, const struct vu_region_access *a, const uint8_t *data) {
         struct function *f = l->function;
         uint64_t at = f->regions[a->region].offset + a->offset;
 
         atomic_fetch_add_explicit(&f->writes, 1, memory_order_relaxed);
-        if (is_config(a)) {
-                write_config(l, a, data);
-                return;
-        }
+        if (is_config(a))
+                return write_config(l, a, data);
         if (!may_reach(f, a) || (a->region <= TDI_VFIO_PCI_BAR5_REGION_INDEX && !vconfig_may_write_bar(f->config, a->region, a->offset, a->count))) {
                 atomic_fetch_add_explicit(&f->refused, 1, memory_order_relaxed);
-                return;
+                return 0;
         }
         for (uint32_t done = 0; done < a->count;) {
                 ssize_t n = host_pwrite(f->host, f->device, data + done, a->count - done, at + done);
@@ -157,6 +163,7 @@ static void write_one(struct lane *l, const struct vu_region_access *a, const ui
                         break;
                 done += (uint32_t) n;
         }
+        return 0;
 }
 
 int region_write(struct lane *l, const void **body, size_t *size) {
@@ -170,7 +177,7 @@ int region_write(struct lane *l, const void **body, size_t *size) {
         if (r >= 0 && l->message.size - sizeof(a) != a.count)
                 r = -EINVAL;
         if (r >= 0)
-                write_one(l, &a, l->message.body + sizeof(a));
+                r = write_one(l, &a, l->message.body + sizeof(a));
         *body = l->message.body;
         *size = sizeof(a);
         return r;
@@ -180,7 +187,7 @@ int region_write_multi(struct lane *l, const void **body, size_t *size) {
         const struct function *f = l->function;
         struct vu_write_multi multi;
         struct vu_write_one one;
-        int r = 0;
+        int r = 0, refused = 0;
 
         if (l->message.size < sizeof(multi))
                 return -EINVAL;
@@ -194,14 +201,15 @@ int region_write_multi(struct lane *l, const void **body, size_t *size) {
 
                         memcpy(&one, l->message.body + sizeof(multi) + i * sizeof(one), sizeof(one));
                         a = (struct vu_region_access){ one.offset, one.region, one.count };
+                        /* One that the policy refuses keeps no other from being done. */
                         if (pass > 0)
-                                write_one(l, &a, one.data);
+                                refused = write_one(l, &a, one.data) < 0 ? -EPERM : refused;
                         else
                                 r = one.count > sizeof(one.data) ? -EINVAL : check(f, &a, TDI_VFIO_REGION_INFO_FLAG_WRITE);
                 }
         *body = l->message.body;
         *size = sizeof(multi);
-        return r;
+        return r < 0 ? r : refused;
 }
 
 void region_quiet(struct function *f) {

@@ -77,6 +77,7 @@ struct vconfig {
         uint64_t offset;
         size_t size;
         char name[VCONFIG_NAME_MAX];
+        enum vconfig_illegal illegal;
 
         /* Found when it is made, and never changed. */
         uint8_t kind[VCONFIG_SIZE_MAX][8]; /* enum vconfig_kind of every bit */

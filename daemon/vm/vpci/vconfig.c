@@ -30,6 +30,10 @@ struct piece {
 
 _Static_assert(KIND_MAX <= 64, "sets of kinds are 64 bits");
 
+static const char *const illegal_names[] = {
+        [VCONFIG_ILLEGAL_SHADOW] = "shadow", [VCONFIG_ILLEGAL_REFUSE] = "refuse", [VCONFIG_ILLEGAL_UNBIND] = "unbind",
+};
+
 static enum vconfig_state state_of(const struct vconfig *c) {
         return (enum vconfig_state) atomic_load(&c->state);
 }
@@ -162,13 +166,15 @@ static int carry_out(struct vconfig *c, const struct piece *p) {
         return 0;
 }
 
-/* Within one aligned double word. */
-static int write_piece(struct vconfig *c, enum vconfig_state state, unsigned at, const uint8_t *data, unsigned n, struct outcome *o) {
+/* Within one aligned double word. @dry: only what would become of it. */
+static int write_piece(struct vconfig *c, enum vconfig_state state, unsigned at, const uint8_t *data, unsigned n, bool dry, struct outcome *o) {
         struct piece p = { .at = at, .n = n };
         int r;
 
         memcpy(p.guest, data, n);
         if (passes_whole(c, state, at, n)) {
+                if (dry)
+                        return 0;
                 memcpy(p.to, data, n);
                 memset(p.write, true, n);
                 return carry_out(c, &p);
@@ -178,7 +184,40 @@ static int write_piece(struct vconfig *c, enum vconfig_state state, unsigned at,
                 return r;
         for (unsigned i = 0; i < n; i++)
                 judge(c, state, &p, i, o);
-        return carry_out(c, &p);
+        return dry ? 0 : carry_out(c, &p);
+}
+
+static int write_pieces(struct vconfig *c, enum vconfig_state state, unsigned offset, const uint8_t *data, size_t size, bool dry, struct outcome *o) {
+        int r = 0;
+
+        for (size_t done = 0; r >= 0 && done < size;) {
+                unsigned at = offset + (unsigned) done, n = 4 - at % 4;
+
+                if (n > size - done)
+                        n = (unsigned) (size - done);
+                r = write_piece(c, state, at, data + done, n, dry, o);
+                done += n;
+        }
+        return r;
+}
+
+/*
+ * What of it is illegal: what would pass if the TDI were not what it is. What never passes is no guest's to end a TDI with, and bus mastering
+ * that tdid withholds is not the guest's doing. In ERROR there is nothing left to break.
+ */
+static int look_for_illegal(struct vconfig *c, enum vconfig_state state, unsigned offset, const uint8_t *data, size_t size, struct outcome *ret) {
+        struct outcome o = {};
+        int r;
+
+        *ret = (struct outcome){};
+        if (c->illegal == VCONFIG_ILLEGAL_SHADOW || state == VCONFIG_UNLOCKED || state == VCONFIG_ERROR)
+                return 0;
+        r = write_pieces(c, state, offset, data, size, true, &o);
+        for (unsigned kind = 0; r >= 0 && kind < KIND_MAX; kind++)
+                if ((o.dropped | o.shadowed) >> kind & 1 && vconfig_rules[kind].action[VCONFIG_UNLOCKED] == ACTION_PASS &&
+                    (kind != KIND_MASTER || atomic_load(&c->master) == VCONFIG_MASTER_YES))
+                        ret->dropped |= UINT64_C(1) << kind;
+        return r;
 }
 
 /* ---- shadows, when the state has changed ---- */
@@ -259,17 +298,29 @@ ssize_t vconfig_write(struct vconfig *c, const void *buf, size_t size, uint64_t 
         pthread_mutex_lock(&c->lock);
         state = state_of(c);
         r = settle(c, state);
-        for (size_t done = 0; r >= 0 && done < size;) {
-                unsigned at = (unsigned) (offset + done), n = 4 - at % 4;
-
-                if (n > size - done)
-                        n = (unsigned) (size - done);
-                r = write_piece(c, state, at, (const uint8_t *) buf + done, n, &o);
-                done += n;
-        }
+        if (r >= 0)
+                r = look_for_illegal(c, state, (unsigned) offset, buf, size, &o);
+        if (r >= 0)
+                r = o.dropped ? -EPERM : write_pieces(c, state, (unsigned) offset, buf, size, false, &o);
         account(c, state, &o);
         pthread_mutex_unlock(&c->lock);
         return r < 0 ? r : (ssize_t) size;
+}
+
+bool vconfig_needs_unbind(struct vconfig *c, const void *buf, size_t size, uint64_t offset) {
+        struct outcome o = {};
+        enum vconfig_state state;
+        int r;
+
+        if (c->illegal != VCONFIG_ILLEGAL_UNBIND || size == 0 || offset >= c->size || size > c->size - offset)
+                return false;
+        pthread_mutex_lock(&c->lock);
+        state = state_of(c);
+        r = settle(c, state);
+        if (r >= 0)
+                r = look_for_illegal(c, state, (unsigned) offset, buf, size, &o);
+        pthread_mutex_unlock(&c->lock);
+        return r >= 0 && o.dropped;
 }
 
 enum vconfig_effect vconfig_effect(struct vconfig *c, const void *buf, size_t size, uint64_t offset) {
@@ -372,12 +423,24 @@ struct json_object *vconfig_describe(struct vconfig *c) {
         struct json_object *o = json_new(), *master = json_new();
 
         json_set_str(o, "state", vconfig_state_name(state_of(c)));
+        json_set_str(o, "on_illegal_write", illegal_names[c->illegal]);
         json_set_bool(master, "wanted", atomic_load(&c->wanted));
         json_set_bool(master, "allowed", atomic_load(&c->master) == VCONFIG_MASTER_YES);
         json_set_take(o, "bus_master", master);
         json_set_take(o, "dropped", counts(c->dropped));
         json_set_take(o, "shadowed", counts(c->shadowed));
         return o;
+}
+
+enum vconfig_illegal vconfig_illegal_from_string(const char *text) {
+        for (int i = 0; i < _VCONFIG_ILLEGAL_MAX; i++)
+                if (streq_ptr(text, illegal_names[i]))
+                        return i;
+        return _VCONFIG_ILLEGAL_INVALID;
+}
+
+void vconfig_set_illegal(struct vconfig *c, enum vconfig_illegal what) {
+        c->illegal = what;
 }
 
 void vconfig_set_name(struct vconfig *c, const char *name) {

@@ -30,6 +30,15 @@ enum vconfig_master {
         VCONFIG_MASTER_STAYS, /* if it is; it does not become one */
 };
 
+/* What becomes of a write that would change what is locked, or end the TDI: the policy's "on_illegal_config_write". */
+enum vconfig_illegal {
+        VCONFIG_ILLEGAL_SHADOW, /* as the table says, in any case */
+        VCONFIG_ILLEGAL_REFUSE, /* it fails, and nothing of it is done */
+        VCONFIG_ILLEGAL_UNBIND, /* the same, unless the caller sees to it first that the TDI is unbound */
+        _VCONFIG_ILLEGAL_MAX,
+        _VCONFIG_ILLEGAL_INVALID = -EINVAL,
+};
+
 /* What writing would do besides storing bits: the caller chooses how to wait for it. */
 enum vconfig_effect {
         VCONFIG_PLAIN,
@@ -47,11 +56,20 @@ struct vconfig *vconfig_free(struct vconfig *c);
 /* What log lines call it (a BDF), copied. Before any other thread knows it. */
 void vconfig_set_name(struct vconfig *c, const char *name);
 
+/* Before any other thread knows it; VCONFIG_ILLEGAL_SHADOW at first. */
+void vconfig_set_illegal(struct vconfig *c, enum vconfig_illegal what);
+enum vconfig_illegal vconfig_illegal_from_string(const char *text);
+/* Is the TDI to be unbound before this is written? May sleep. */
+bool vconfig_needs_unbind(struct vconfig *c, const void *buf, size_t size, uint64_t offset);
+
 /* As pread/pwrite of the region; ranges have been checked by the caller. Returns the size, or a negative errno. */
 ssize_t vconfig_read(struct vconfig *c, void *buf, size_t size, uint64_t offset);
 /* Quick: looks at the bytes alone. */
 enum vconfig_effect vconfig_effect(struct vconfig *c, const void *buf, size_t size, uint64_t offset);
-/* What is refused is dropped, as hardware does, and counts as written. */
+/*
+ * What the table does not let pass is dropped or shadowed, as hardware does, and counts as written. -EPERM: it is illegal, and is to fail; nothing of
+ * it is done.
+ */
 ssize_t vconfig_write(struct vconfig *c, const void *buf, size_t size, uint64_t offset);
 /* The function has been reset by other means (VFIO_DEVICE_RESET): shadows are as after a reset, and bus mastering is off. May sleep. */
 void vconfig_was_reset(struct vconfig *c);
@@ -76,7 +94,7 @@ bool vconfig_may_add_irqs(struct vconfig *c);
 /* May the function be reset in this state? What is bound to a TSM is unbound before, also in ERROR. Quick. */
 bool vconfig_may_reset(struct vconfig *c);
 
-/* {"state", "bus_master": {"wanted", "allowed"}, "dropped": {register name: count}, "shadowed": {register name: count}}. Quick. */
+/* {"state", "on_illegal_write", "bus_master": {"wanted", "allowed"}, "dropped": {register name: count}, "shadowed": {register name: count}}. Quick. */
 struct json_object *vconfig_describe(struct vconfig *c);
 
 #endif

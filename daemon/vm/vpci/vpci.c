@@ -451,8 +451,10 @@ static struct function *find(struct vpci *v, struct json_object *request) {
         return find_in(v->functions, v->n, request);
 }
 
-static int do_serve(struct vpci *v, struct store *s, struct json_object *request, struct ipc_fds *fds) {
+static int do_serve(struct vpci *v, struct store *s, struct json_object *request, struct ipc_fds *fds, struct json_object *answer) {
         const char *bdf = json_str_or(request, "bdf", "");
+        const char *on_illegal = json_str_or(request, "on_illegal_config_write", NULL);
+        enum vconfig_illegal illegal = on_illegal ? vconfig_illegal_from_string(on_illegal) : VCONFIG_ILLEGAL_SHADOW;
         struct json_object *info = NULL, *limits;
         uint64_t ioas, uid;
         char key[64];
@@ -462,7 +464,7 @@ static int do_serve(struct vpci *v, struct store *s, struct json_object *request
                 return -EEXIST;
         if (v->n + v->n_given_up >= FUNCTIONS_MAX)
                 return -ENOSPC;
-        if (fds->n != 1 || json_get_u64(request, "ioas", &ioas) < 0 || json_get_u64(request, "uid", &uid) < 0 ||
+        if (fds->n != 1 || illegal < 0 || json_get_u64(request, "ioas", &ioas) < 0 || json_get_u64(request, "uid", &uid) < 0 ||
             json_get_object(request, "info", &info) < 0 || snprintf(key, sizeof(key), "cdev:%s", bdf) >= (int) sizeof(key))
                 return -EINVAL;
         device = store_get(s, key);
@@ -487,9 +489,11 @@ static int do_serve(struct vpci *v, struct store *s, struct json_object *request
                 v->uid = (uid_t) uid;
                 v->allowed = true;
         }
-        r = function_new(v, v->host, bdf, device, (uint32_t) ioas, json_bool_or(request, "peer_to_peer", false), fds->fd[0], info, &v->functions[v->n]);
+        r = function_new(v, v->host, bdf, device, (uint32_t) ioas, json_bool_or(request, "peer_to_peer", false), illegal, fds->fd[0], info, &v->functions[v->n]);
         if (r < 0)
                 return r;
+        /* So that a tdid which asked for it knows that this holder has understood. */
+        json_set_str(answer, "on_illegal_config_write", on_illegal);
         (void) ipc_fds_take(fds, 0);
         v->n++;
         return 0;
@@ -690,7 +694,7 @@ static int do_state(struct vpci *v, struct json_object *request, struct json_obj
 int vpci_request(struct vpci *v, struct store *s, const char *op, struct json_object *request, struct ipc_fds *fds,
                  struct json_object *answer) {
         if (streq(op, "vpci.serve"))
-                return do_serve(v, s, request, fds);
+                return do_serve(v, s, request, fds, answer);
         if (streq(op, "vpci.stop"))
                 return do_stop(v, request, answer);
         if (streq(op, "vpci.stop_all"))

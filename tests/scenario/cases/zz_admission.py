@@ -3,6 +3,7 @@
 # Who may have which device, and on what proof: the policy on the way to an attach, and the evidence that it asks for. The device's responder is the
 # same on both hosts (kit/spdm.py), and no source of it is tdid's.
 
+import errno
 import hashlib
 import json
 import os
@@ -13,10 +14,13 @@ import time
 
 import dbus
 
+from cases.x_bind import Bound, check_log, vpci
+from kit import vfio_user
 from kit.checks import check, contains, equal, eventually
 from kit.client import NAME, Refused, refused
 from kit.peer import call_as
 from kit.registry import scenario
+from kit.vmm import connect
 
 ALICE, BOB = (pwd.getpwnam(name).pw_uid for name in ("daemon", "nobody"))
 DOE = {"evidence": {"doe": True}}
@@ -142,7 +146,7 @@ def policy_explained(t):
 
 @scenario("edu:2", start=False, tags=("quick",))
 def policy_limits(t):
-    """A limit holds for whoever its rule matches: by the function, by the VM's name, by the owner; of several the smallest. A rule that asks for what tdid does not do refuses what it would decide."""
+    """A limit holds for whoever its rule matches: by the function, by the VM's name, by the owner; of several the smallest."""
     first, second = t.host.bdfs("edu", 2)
     t.start()
     ids = "{:04x}:{:04x}".format(*t.device(first).get("IDs")[:2])
@@ -164,12 +168,128 @@ def policy_limits(t):
     policy(t, {"name": "no VMs", "match": {"vm": "limited-*"}, "limits": {"vms": 0}})
     reload(t)
     contains(refused("Limit", lambda: t.vm("limited-three")), "policy", "a VM of that name")
-    vm = t.vm("another")
-    for key, value in (("on_illegal_config_write", "refuse"), ("limits", {"fds": 100})):
-        policy(t, {"name": "cannot", "match": {"bdf": first}, "decision": "allow", key: value})
-        reload(t)
-        contains(refused("NotSupported", lambda: vm.attach(first)), "cannot be kept", key)
     t.unchanged(first, second)
+
+
+@scenario("edu:2", start=False, tags=("quick",))
+def policy_fds(t):
+    """Descriptors that are kept for an owner's VMs count together: VMs, leases, functions and dma-bufs; each is refused by the rule's name where it would be one too many, and counts no more when it has gone."""
+    first, second = t.host.bdfs("edu", 2)
+    path = policy(t)
+    t.start()
+
+    def at_most(n, **match):
+        policy(t, {"name": "few", **({"match": match} if match else {}), "limits": {"fds": n}}, {"name": "all", "decision": "allow"})
+        reload(t)
+
+    def one_too_many(call, what):
+        text = refused("Limit", call)
+        for word in ("rule 'few'", path, '"fds"'):
+            contains(text, word, what)
+
+    # A VM takes 2 and its lease 1, a function 3, a hold 1, a buffer 2.
+    at_most(2)
+    one_too_many(t.vm, "a VM")
+    at_most(3)
+    vm = t.vm()
+    one_too_many(lambda: vm.hold("more"), "a lease")
+    one_too_many(t.vm, "a second VM")
+    one_too_many(lambda: vm.attach(first), "a function")
+    at_most(6)
+    one_too_many(lambda: vm.attach(first, second), "two functions at once")
+    vm.attach(first)
+    one_too_many(lambda: vm.shared_buffer(4096), "a buffer")
+    at_most(7)
+    hold = vm.hold("more")
+    one_too_many(lambda: vm.hold("another"), "another lease")
+    hold.close()
+    eventually(lambda: len(vm.describe()["keepers"]) == 1, "the lease has ended")
+    vm.hold("another").close()
+    eventually(lambda: len(vm.describe()["keepers"]) == 1, "that lease has ended")
+    t.client.tdi(first).detach()
+    t.free(first)
+    # Of a rule that is about a function only while that is concerned.
+    at_most(3, bdf=second)
+    vm.attach(first)
+    one_too_many(lambda: vm.attach(second), "the function that the rule is about")
+    at_most(100)
+    vm.attach(second)
+    vm.lease.close()
+    t.gone(vm)
+    t.unchanged(first, second)
+
+
+@scenario("edu", start=False, tags=("quick",))
+def policy_write_handoff(t):
+    """Whoever has a function's descriptors writes past tdid: what a rule says of such writes cannot be kept, and so they are not handed off."""
+    bdf = t.host.bdf("edu")
+    rule = {"name": "all", "decision": "allow", "permit": ["handoff"]}
+    policy(t, {**rule, "on_illegal_config_write": "refuse"})
+    t.daemon.start(arguments=t.configured({"policy": {"handoff": True}}))
+    vm = t.vm()
+    vm.attach(bdf)
+    vm.seal()
+    tdi = t.client.tdi(bdf)
+    contains(refused("NotSupported", lambda: t.client.call(tdi.path, f"{NAME}.TDI", "Handoff")), "on_illegal_config_write", "why")
+    policy(t, rule)
+    reload(t)
+    for fd in t.client.call(tdi.path, f"{NAME}.TDI", "Handoff"):
+        t.host.close(fd.take())
+    vm.lease.close()
+    t.gone(vm)
+    t.unchanged(bdf)
+
+
+@scenario("igb-vf", tsm=("igb",), needs=("bind_module", "kvm"), start=False, tags=("quick",))
+def policy_config_write(t):
+    """What becomes of a write to config space that would end a TDI is what the rule says that admitted it: it is kept from the device, it fails, or the TDI is unbound before it is done."""
+    bdf = t.host.bdf("igb-vf")
+    policy(t)
+    t.start()
+    decoding, mastering, command = 2, 4, 4
+    for value in (None, "shadow", "refuse", "unbind"):
+        policy(t, {"name": "all", "decision": "allow", **({"on_illegal_config_write": value} if value else {})})
+        reload(t)
+        b = Bound(t, bdf)
+        client = connect(t, b.vm, bdf)
+        client.write16(vfio_user.CONFIG, command, decoding | mastering)
+        b.bind()
+        unbinds = t.tsm.count("unbind")
+        if value == "refuse":
+            # Who serves it goes on under a later tdid.
+            t.daemon.restart()
+        # What changes nothing, and what ends no TDI, passes in any case.
+        client.write16(vfio_user.CONFIG, command, decoding | mastering)
+        client.write(vfio_user.CONFIG, 0x0C, b"\x10")
+        if value == "refuse":
+            vfio_user.fails(errno.EPERM, client.write16, vfio_user.CONFIG, command, mastering)
+        else:
+            client.write16(vfio_user.CONFIG, command, mastering)
+        equal(client.read16(vfio_user.CONFIG, command) & 7, decoding | mastering if value == "refuse" else mastering, f"what is read then: {value}")
+        eventually(lambda: t.client.tdi(bdf).state() == ("prepared" if value == "unbind" else "bound"), f"its state: {value}")  # noqa: B023 - called at once
+        equal(t.tsm.count("unbind") - unbinds, int(value == "unbind"), f"unbinds: {value}")
+        config = vpci(b.vm, bdf)["config"]
+        equal(config["on_illegal_write"], value or "shadow", "what the holder does")
+        equal((config["shadowed"].get("COMMAND.MEM", 0), config["dropped"].get("COMMAND.MEM", 0)),
+              {"refuse": (0, 1), "unbind": (0, 0)}.get(value, (1, 0)), f"what was kept from it, and what was refused: {value}")
+        if value == "unbind":
+            contains(json.dumps(vpci(b.vm, bdf)["events"]), "on_illegal_config_write", "what happened there")
+            client.write16(vfio_user.CONFIG, command, decoding | mastering)
+            b.bind()
+            # Nobody unbinds it: then the write is refused, and the TDI is what it was.
+            os.kill(t.daemon.process.pid, signal.SIGSTOP)
+            try:
+                vfio_user.fails(errno.EPERM, client.write16, vfio_user.CONFIG, command, mastering)
+            finally:
+                os.kill(t.daemon.process.pid, signal.SIGCONT)
+            eventually(lambda: t.client.tdi(bdf).state() == "prepared", "it is unbound late")
+            equal(client.read16(vfio_user.CONFIG, command) & 7, decoding | mastering, "what was refused was not done")
+        client.close()
+        b.vm.lease.close()
+        t.gone(b.vm)
+        t.free(bdf)
+    check_log(t)
+    t.unchanged(bdf)
 
 
 @scenario("edu", needs=("faults",), start=False, tags=("quick",))
