@@ -13,3 +13,12 @@ void fault_point_within(_unused_ const char *action, _unused_ const char *verb, 
 int fault_fails(_unused_ const char *action, _unused_ const char *verb, _unused_ const char *bdf) {
         return 0;
 }
+
+const int *fault_calls(size_t *ret_n) {
+        *ret_n = 0;
+        return NULL;
+}
+
+int fault_forbidden(_unused_ const char *action, _unused_ const char **ret_what) {
+        return 0;
+}

@@ -6,10 +6,16 @@
 #ifndef TDID_FAULT_H
 #define TDID_FAULT_H
 
+#include <stddef.h>
+
 void fault_point(const char *action, const char *verb, const char *when);
 /* In a worker, between two operations of one command: the tdid that waits for it is killed, and the worker goes on. */
 void fault_point_within(const char *action, const char *verb, const char *when);
 /* 0, or the negative errno to fail with. */
 int fault_fails(const char *action, const char *verb, const char *bdf);
+/* What the fault points themselves call, for the filter of a worker. */
+const int *fault_calls(size_t *ret_n);
+/* TDID_TEST_FORBIDDEN: a worker tries what its list has to refuse; -1 and what went through, 0 where nothing has. */
+int fault_forbidden(const char *action, const char **ret_what);
 
 #endif

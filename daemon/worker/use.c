@@ -187,7 +187,11 @@ static int check_interfaces(struct work *w) {
                 snprintf(path, sizeof(path), "/sys/class/net/%s/flags", *n);
                 if (host_read_u64(w->host, path, &flags) < 0 || !(flags & 1 /* IFF_UP */))
                         continue;
-                if (host_address_present(w->host, *n) > 0)
+                r = host_address_present(w->host, *n);
+                if (r < 0)
+                        return in_use(w, "%s: network interface %s of it is up, and whether it has an address cannot be told (%s); take it down, or use force", w->bdf, *n,
+                                      strerror(-r));
+                if (r > 0)
                         return in_use(w, "%s: network interface %s of it is up and has an address; take it down, or use force", w->bdf, *n);
                 r = check_stacked(w, *n);
                 if (r < 0)

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "fault.h"
+#include "worker/confine.h"
 
 #define SOCKET_FD 3
 
@@ -88,6 +89,7 @@ int work_decode_hex(const char *text, uint8_t *buf, size_t room, size_t *ret_siz
 
 static int run_one(struct work *w, const char *name, const char *verb) {
         for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
+                const char *allowed = NULL;
                 work_func f;
                 int r;
 
@@ -96,6 +98,8 @@ static int run_one(struct work *w, const char *name, const char *verb) {
                 f = streq(verb, "do") ? ops[i].do_ : streq(verb, "undo") ? ops[i].undo : streq(verb, "probe") ? ops[i].probe : NULL;
                 if (!f)
                         return 0;
+                if (fault_forbidden(name, &allowed) < 0)
+                        return work_fail(w, -EOWNERDEAD, NULL, "keep a worker that does %s from %s", name, allowed);
                 r = fault_fails(name, verb, w->bdf);
                 if (r < 0)
                         return work_fail(w, r, "a test asked for this failure", "%s %s of %s", verb, name, w->bdf);
@@ -127,6 +131,26 @@ static int run_all(struct work *w, struct json_object *names, const char *verb, 
                         fault_point_within(name, verb, "after");
         }
         return r;
+}
+
+/* The first operation says what else a worker will ever do: see worker/confine.h. */
+static enum worker_kind kind = WORKER_ANY;
+/* Not where the host writes down what passes through it: that needs its files. */
+static bool confined;
+
+static int narrow(struct work *w, struct json_object *names) {
+        int r;
+
+        if (confined && kind == WORKER_ANY && json_object_array_length(names) == 1 && worker_kind_of(name_at(names, 0)) != WORKER_ANY) {
+                r = worker_confine(worker_kind_of(name_at(names, 0)), !streq(w->host->ops->name, "linux"));
+                if (r < 0)
+                        return work_fail(w, r, "does the kernel have CONFIG_SECCOMP_FILTER?", "confine the worker that does %s", name_at(names, 0));
+                kind = worker_kind_of(name_at(names, 0));
+        }
+        for (size_t i = 0; kind != WORKER_ANY && i < json_object_array_length(names); i++)
+                if (worker_kind_of(name_at(names, i)) != kind)
+                        return work_fail(w, -EPERM, NULL, "do %s in a worker that is confined to something else", name_at(names, i));
+        return 0;
 }
 
 /* Open before the first command: standard input, output, error, the socket, and what the host needs for itself. */
@@ -212,14 +236,17 @@ static int serve(TdiHost *host, int *lock) {
         if (json_get_array(command, "ops", &names) < 0)
                 r = work_fail(&w, -EBADMSG, NULL, "read a command");
         else if (streq(name_at(names, 0), "rest")) {
-                /* Whoever still holds something closes it while the function is locked: by ending. */
-                if (!is_empty(*lock)) {
+                /* Whoever still holds something closes it while the function is locked: by ending. And who is confined to one thing is of no other use. */
+                if (kind != WORKER_ANY || !is_empty(*lock)) {
                         json_object_put(w.values);
                         return 0;
                 }
                 w.lock = *lock = close_fd(*lock);
-        } else
-                r = run_all(&w, names, json_str_or(command, "verb", ""), &ran);
+        } else {
+                r = narrow(&w, names);
+                if (r >= 0)
+                        r = run_all(&w, names, json_str_or(command, "verb", ""), &ran);
+        }
         ipc_fds_close(&w.fds);
         r = answer(&w, r, ran);
         return r < 0 ? r : 1;
@@ -240,6 +267,12 @@ int main(int argc, char **argv) {
         }
         if (tdi_host_new(spec, &host) < 0)
                 return 1;
+        confined = !startswith(spec, "trace:");
+        r = confined ? worker_confine(WORKER_ANY, !streq(spec, "linux")) : 0;
+        if (r < 0) {
+                fprintf(stderr, "tdid-worker: could not confine itself: %s\n", strerror(-r));
+                return 1;
+        }
         (void) signal(SIGPIPE, SIG_IGN);
         /* Ctrl-C on a terminal is for tdid, which decides what is undone. */
         (void) signal(SIGINT, SIG_IGN);

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netlink/netlink.h>
 #include <netlink/socket.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -117,12 +118,39 @@ static int linux_identify(TdiHost *host, int fd, char *buf, size_t size) {
         return n < 0 ? (int) n : 0;
 }
 
+static bool same_file(int a, int b) {
+        struct stat x, y;
+
+        return fstat(a, &x) >= 0 && fstat(b, &y) >= 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/*
+ * The addresses of the network that interfaces of this machine's devices begin in, which is PID 1's: a service may have been given another. Only the
+ * calling thread goes there, and comes back.
+ */
+static int get_addresses(struct ifaddrs **ret) {
+        _cleanup_close_ int first = open("/proc/1/ns/net", O_RDONLY | O_CLOEXEC), mine = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+        int r;
+
+        /* Who may not look at PID 1 is no service. */
+        if (first < 0 || mine < 0 || same_file(first, mine))
+                return getifaddrs(ret) < 0 ? -errno : 0;
+        if (setns(first, CLONE_NEWNET) < 0)
+                return -errno;
+        r = getifaddrs(ret) < 0 ? -errno : 0;
+        /* Back it must be. */
+        if (setns(mine, CLONE_NEWNET) < 0)
+                abort();
+        return r;
+}
+
 static int linux_address_present(_unused_ TdiHost *host, const char *interface) {
         struct ifaddrs *all;
-        int found = 0;
+        int found = 0, r;
 
-        if (getifaddrs(&all) < 0)
-                return -errno;
+        r = get_addresses(&all);
+        if (r < 0)
+                return r;
         for (struct ifaddrs *i = all; i && !found; i = i->ifa_next)
                 if (i->ifa_addr && (i->ifa_addr->sa_family == AF_INET || i->ifa_addr->sa_family == AF_INET6) &&
                     streq(i->ifa_name, interface)) {
