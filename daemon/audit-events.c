@@ -293,9 +293,7 @@ static struct budget *budget_of(uid_t uid) {
         return best;
 }
 
-static bool may_tell(const struct audit_call *call, unsigned *ret_left_out) {
-        struct budget *b = budget_of(call->known ? call->caller : (uid_t) -1);
-
+static bool budget_lets(struct budget *b, unsigned *ret_left_out) {
         if (now_monotonic() - b->since > WINDOW_USEC) {
                 b->since = now_monotonic();
                 b->told = 0;
@@ -308,6 +306,10 @@ static bool may_tell(const struct audit_call *call, unsigned *ret_left_out) {
         *ret_left_out = b->left_out;
         b->left_out = 0;
         return true;
+}
+
+static bool may_tell(const struct audit_call *call, unsigned *ret_left_out) {
+        return budget_lets(budget_of(call->known ? call->caller : (uid_t) -1), ret_left_out);
 }
 
 #define OF_CALL(call) T(METHOD, (call)->method), N_IF((call)->known, CALLER, (call)->caller), VM_IF(vm), T_IF((call)->bdf, BDF, (call)->bdf)
@@ -327,6 +329,18 @@ void audit_refused(const struct audit_call *call, const char *error, const char 
 
         if (may_tell(call, &left_out))
                 WRITE(event, OF_CALL(call), T(ERROR, error), T(REASON, text), N_IF(left_out > 0, COUNT, left_out));
+}
+
+/* So many in a while, of all processes together: any of them could be anybody's. */
+static struct budget guard_budget;
+
+void audit_guard_refused(const Custody *c, const char *kind, pid_t pid, const char *comm, uid_t uid) {
+        const VM *vm = c ? c->vm : NULL;
+        unsigned left_out;
+
+        if (budget_lets(&guard_budget, &left_out))
+                WRITE(AUDIT_GUARD_REFUSED, T(KIND, kind), N(PID, (uint64_t) pid), T(COMM, comm), N(CALLER, uid), T_IF(c, BDF, c->name), VM_IF(vm),
+                      N_IF(left_out > 0, COUNT, left_out));
 }
 
 void audit_decision(const VM *vm, const char *bdf, uid_t caller, bool allow, const struct audit_rule *rule, const char *reason) {

@@ -167,6 +167,9 @@ const struct audit_row audit_table[AUDIT_EVENT_MAX] = {
         [AUDIT_EVIDENCE_VERIFIED] = { "evidence-verified", "a3bc8972168e4ceab5418f39a49ab246", LOG_NOTICE, LOG_NOTICE,
                 F(BDF) | F(SOURCE) | F(DIGEST) | F(RESULT), F(NONCE) | F(REASON),
                 "{BDF}: evidence {DIGEST} is {RESULT}[: {REASON}]" },
+        [AUDIT_GUARD_REFUSED] = { "guard-refused", "07fcc1c87e3b4b649d6fe005ee08429b", LOG_WARNING, LOG_WARNING,
+                F(KIND) | F(PID) | F(COMM) | F(CALLER), VM_FIELDS | F(BDF) | F(COUNT),
+                "[{BDF}: ]process {PID} ({COMM}) of uid {CALLER} is refused {KIND} by the mmap guard[; {COUNT} more refusals were not told of]" },
 };
 
 const char *audit_field_name(enum audit_field field) {

@@ -61,6 +61,7 @@ enum audit_event {
         AUDIT_POLICY_REFUSED,
         AUDIT_EVIDENCE_COLLECTED,
         AUDIT_EVIDENCE_VERIFIED,
+        AUDIT_GUARD_REFUSED,
         AUDIT_EVENT_MAX
 };
 
@@ -68,7 +69,7 @@ enum audit_event {
 #define AUDIT_FIELDS(X)                                                                                                                        \
         X(EVENT) X(VM) X(VM_ID) X(OWNER) X(HOLDER) X(PLATFORM) X(CALLER) X(BDF) X(DSM) X(TSM) X(OLD) X(NEW) X(JOB) X(KIND) X(RESULT) X(ERROR)   \
         X(REASON) X(RULE) X(RULE_FILE) X(RULE_LINE) X(RULE_COLUMN) X(ACTION) X(METHOD) X(KEEPER) X(LABEL) X(PID) X(STEP) X(EXPORT) X(REGION)   \
-        X(CLASS) X(IMPORTER) X(SOURCE) X(DIGEST) X(NONCE) X(COUNT) X(VERSION)
+        X(CLASS) X(IMPORTER) X(SOURCE) X(DIGEST) X(NONCE) X(COUNT) X(VERSION) X(COMM)
 
 enum audit_field {
 #define AUDIT_FIELD_ENUM(name) AUDIT_F_##name,
@@ -187,5 +188,8 @@ void audit_policy_refused(const char *file, unsigned line, unsigned column, cons
 void audit_evidence_collected(const char *bdf, const char *source, const char *digest, const char *nonce);
 /* @reason: NULL when nothing is wrong with it. */
 void audit_evidence_verified(const char *bdf, const char *source, const char *digest, const char *nonce, const char *reason);
+
+/* The mmap guard has refused something of the function, or of none (NULL), to a process. Not all are told where there are many. */
+void audit_guard_refused(const Custody *c, const char *kind, pid_t pid, const char *comm, uid_t uid);
 
 #endif

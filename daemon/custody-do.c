@@ -329,6 +329,8 @@ bool custody_run_do(Custody *c, enum custody_action a) {
         }
         if (a == ACTION_PREPARE_SOCKET)
                 name_socket(c);
+        if (a == ACTION_GUARD_ON)
+                json_set_bool(c->values, "guard", !local);
         if (a == ACTION_OPEN_BIND)
                 pass_token(c);
         if (a == ACTION_BIND_CONNECT && !local)

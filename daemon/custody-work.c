@@ -10,6 +10,7 @@
 #include "custody-rules.h"
 #include "device.h"
 #include "fault.h"
+#include "guard/guard.h"
 #include "handoff.h"
 #include "journal.h"
 #include "tsm.h"
@@ -82,6 +83,8 @@ void custody_ended(Custody *c, enum custody_action a, bool undo) {
         c->retried = false;
         if (a == ACTION_CLAIM_REBIND)
                 inventory_refresh(c->manager, c->bdf);
+        if (!undo && a == ACTION_GUARD_ON)
+                guard_was_set(c);
         if (a == ACTION_OPEN_BIND && c->manager->n_tsms > 0)
                 (void) inventory_refresh_tsm(c->manager);
         if (a == ACTION_CONNECT_TSM)
@@ -240,6 +243,7 @@ struct json_object *custody_arguments(Custody *c) {
         json_set_bool(args, "unwind_dma", c->vm && c->vm->platform->unwind & UNWIND_DMA);
         json_set_bool(args, "stays", c->goal == GOAL_UNBIND);
         json_set_bool(args, "held", c->binding >= 0);
+        json_set_bool(args, "others_guarded", guard_has_others(c));
         json_set_bool(args, "associated", custody_is_associated(c));
         json_set_bool(args, "last", !c->vm && !vm_find_uuid(c->manager, json_str_or(c->values, "uuid", "")));
         return args;
@@ -275,6 +279,8 @@ bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
 
         if ((undo ? row->undo : row->do_) == RUNS_LOCAL)
                 return true;
+        if (a == ACTION_GUARD_ON)
+                return undo ? !json_bool_or(c->values, "guard", false) : !guard_is_on(c->manager);
         if (a == ACTION_OPEN_ASSOCIATE)
                 return undo ? !custody_is_associated(c) : !association_wants(c);
         if (a == ACTION_CONNECT_NOTE)

@@ -10,6 +10,7 @@
 #include "custody-rules.h"
 #include "device.h"
 #include "export.h"
+#include "guard/guard.h"
 #include "journal.h"
 #include "vpci.h"
 #include "worker.h"
@@ -203,8 +204,8 @@ void custody_take_request(Custody *c, int fd) {
 
 /* ---- after a restart: is what the journal says still so? ---- */
 
-#define VERIFIED (BIT(ACTION_CLAIM_PM) | BIT(ACTION_CLAIM_OVERRIDE) | BIT(ACTION_CLAIM_REBIND) | BIT(ACTION_OPEN_BIND) | BIT(ACTION_CONNECT_TSM) | \
-                  BIT(ACTION_PREPARE_SOCKET) | BIT(ACTION_BIND_TSM))
+#define VERIFIED (BIT(ACTION_CLAIM_PM) | BIT(ACTION_CLAIM_OVERRIDE) | BIT(ACTION_CLAIM_REBIND) | BIT(ACTION_GUARD_ON) | BIT(ACTION_OPEN_BIND) | \
+                  BIT(ACTION_CONNECT_TSM) | BIT(ACTION_PREPARE_SOCKET) | BIT(ACTION_BIND_TSM))
 
 void custody_verify(Custody *c) {
         c->verify = c->done & VERIFIED;
@@ -212,6 +213,8 @@ void custody_verify(Custody *c) {
                 c->verify &= ~BIT(ACTION_CONNECT_TSM);
         if (!custody_has_socket(c))
                 c->verify &= ~BIT(ACTION_PREPARE_SOCKET);
+        if (!custody_is_guarded(c))
+                c->verify &= ~BIT(ACTION_GUARD_ON);
         manager_touch(c->manager);
 }
 

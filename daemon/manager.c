@@ -9,6 +9,7 @@
 #include "bus/bus-vm.h"
 #include "device.h"
 #include "evidence.h"
+#include "guard/guard.h"
 #include "ide.h"
 #include "inhibit.h"
 #include "job.h"
@@ -198,6 +199,7 @@ Manager *manager_free(Manager *m) {
         free(m->vms);
         free(m->jobs);
         watch_free(m->watch);
+        guard_free(m);
         sd_event_source_disable_unref(m->settle);
         sd_event_source_disable_unref(m->retry);
         sd_event_unref(m->event);

@@ -70,6 +70,7 @@ struct Manager {
         size_t n_policy_dirs;
         struct admission *admissions; /* calls that wait for evidence */
         struct inhibit *inhibit;     /* of suspend; NULL before anything was bound */
+        struct guard *guard;         /* what is known of the mmap guard; NULL before anybody has asked */
         struct watch *watch;         /* files of functions that a VM has */
         unsigned n_workers;          /* processes, spare ones included */
         Worker **spares;             /* waiting for work, or about to */

@@ -10,6 +10,7 @@
 #include "association.h"
 #include "audit.h"
 #include "bus/bus.h"
+#include "guard/guard.h"
 #include "handoff.h"
 #include "journal.h"
 #include "stop.h"
@@ -259,21 +260,37 @@ static void adopt(Manager *m, const char *id) {
                 m->next_vm = strtoull(id, NULL, 10) + 1;
 }
 
-int recover_start(Manager *m, void (*done)(Manager *m)) {
+/* What is guarded is so by this build's programs: now functions may move. */
+static void adopt_all(Manager *m) {
         _cleanup_(host_names_freep) char **ids = NULL;
+        int r;
+
+        r = holder_list(m, &ids);
+        for (char **id = ids; r >= 0 && *id; id++)
+                adopt(m, *id);
+        if (r >= 0) {
+                finish_one();
+                if (recovery.waiting > 0)
+                        r = sd_event_add_time_relative(m->event, &recovery.timer, CLOCK_MONOTONIC, PATIENCE_USEC, 0, on_patience, m);
+        }
+        if (r < 0) {
+                log_error("could not look for the holders of an earlier tdid: %s", strerror(-r));
+                (void) sd_event_exit(m->event, 1);
+        }
+}
+
+int recover_start(Manager *m, void (*done)(Manager *m)) {
         int r;
 
         recovery = (struct recovery){ .manager = m, .done = done, .waiting = 1 };
         m->recovering = true;
         r = journal_load(m);
-        if (r >= 0)
-                r = holder_list(m, &ids);
         if (r < 0)
                 return r;
-        for (char **id = ids; *id; id++)
-                adopt(m, *id);
-        finish_one();
-        if (recovery.waiting > 0)
-                return sd_event_add_time_relative(m->event, &recovery.timer, CLOCK_MONOTONIC, PATIENCE_USEC, 0, on_patience, m);
+        guard_begin(m);
+        if (guard_has_any(m))
+                guard_when_known(m, adopt_all);
+        else
+                adopt_all(m);
         return 0;
 }

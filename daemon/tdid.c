@@ -12,6 +12,7 @@
 #include "confine.h"
 #include "custody-table.h"
 #include "device.h"
+#include "guard/guard.h"
 #include "recover.h"
 #include "stop.h"
 #include "vm.h"
@@ -120,12 +121,17 @@ static void on_name(Manager *m, int r) {
         manager_touch(m);
 }
 
-static void on_ready(Manager *m) {
+static void on_known(Manager *m) {
         int r = bus_request_name(m, on_name);
 
         if (r < 0)
                 on_name(m, r);
         m->serving = true;
+}
+
+/* What is attached from now on is guarded, or nobody can. */
+static void on_ready(Manager *m) {
+        guard_when_known(m, on_known);
 }
 
 static void on_recovered(Manager *m) {

@@ -10,6 +10,7 @@
 #include "association.h"
 #include "bus/bus.h"
 #include "export.h"
+#include "guard/guard.h"
 #include "handoff.h"
 #include "ide.h"
 #include "vpci.h"
@@ -320,7 +321,7 @@ struct json_object *vm_record(VM *vm, bool describe) {
                 json_set_take(o, "holder", h);
                 json_set_bool(o, "kvm", vm->kvm >= 0);
                 json_set_take(o, "peer", peer_describe(vm));
-                json_set_str(o, "guard", "none: this tdid has no mmap guard");
+                json_set_str(o, "guard", guard_state_of_vm(vm));
                 json_set_str(o, "watch", watch_describe(vm->manager->watch));
                 vm_describe_viommu(vm, text, sizeof(text));
                 json_set_str(o, "vIOMMU", text);

@@ -6,6 +6,7 @@
 #include "audit.h"
 #include "bus/bus-vm.h"
 #include "device.h"
+#include "guard/guard.h"
 #include "vm.h"
 
 struct create {
@@ -308,7 +309,7 @@ static int get_text(_unused_ sd_bus *bus, _unused_ const char *path, _unused_ co
         else if (streq(property, "Platform"))
                 text = platform_of_host(m)->name;
         else
-                text = "none: this tdid has no mmap guard";
+                text = guard_state(m);
         return sd_bus_message_append_basic(reply, 's', text);
 }
 

@@ -116,7 +116,9 @@ static bool ask_mailbox(struct work *w, const uint8_t *nonce, struct evidence *e
         }
         wanted.timeout_usec = json_u64_or(w->args, "timeout_usec", 0);
         before = taint(w);
+        guard_let_write(w, true);
         r = spdm_doe_open(w->host, work_path(w, path, sizeof(path), "config"), &t, &why);
+        guard_let_write(w, false);
         if (r >= 0)
                 r = spdm_collect(t, &wanted, e, &why);
         if (r >= 0)

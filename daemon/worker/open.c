@@ -47,7 +47,7 @@ int open_cdev_do(struct work *w) {
                 return work_fail(w, r, NULL, "open %s of %s", path, w->bdf);
         w->out.fd[w->out.n++] = r;
         json_set_str(w->values, "cdev", names[0]);
-        return 0;
+        return guard_take_device(w);
 }
 
 int open_cdev_undo(struct work *w) {

@@ -59,6 +59,15 @@ int claim_rebind_do(struct work *w);
 int claim_rebind_undo(struct work *w);
 int claim_rebind_probe(struct work *w);
 
+int guard_look_do(struct work *w);
+int guard_on_do(struct work *w);
+int guard_on_undo(struct work *w);
+int guard_on_probe(struct work *w);
+/* After the open of a guarded function's VFIO node, while that is open here. */
+int guard_take_device(struct work *w);
+/* Between the two calls this thread may open for writing what is guarded: config space, where a mailbox in it has to be talked to. */
+void guard_let_write(struct work *w, bool yes);
+
 int open_cdev_do(struct work *w);
 int open_cdev_undo(struct work *w);
 int open_associate_do(struct work *w);

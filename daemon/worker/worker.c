@@ -23,6 +23,8 @@ static const struct work_op ops[] = {
         { "claim.pm", claim_pm_do, claim_pm_undo, claim_pm_probe },
         { "claim.override", claim_override_do, claim_override_undo, claim_override_probe },
         { "claim.rebind", claim_rebind_do, claim_rebind_undo, claim_rebind_probe },
+        { "guard.look", guard_look_do, NULL, NULL },
+        { "guard.on", guard_on_do, guard_on_undo, guard_on_probe },
         { "take", take_do, NULL, NULL },
         { "open.cdev", open_cdev_do, open_cdev_undo, NULL },
         { "open.associate", open_associate_do, open_associate_undo, NULL },

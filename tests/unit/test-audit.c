@@ -30,6 +30,7 @@ static const struct {
         { "evidence-verified", "a3bc8972168e4ceab5418f39a49ab246" },
         { "export-made", "7f161574d7ae4d3489f1a4375bcb366d" },
         { "export-state", "444acf87291c498990f078c85b1e590b" },
+        { "guard-refused", "07fcc1c87e3b4b649d6fe005ee08429b" },
         { "handoff", "ffcd76ec55544e81bb961b9be5863d2e" },
         { "holder-died", "e472c7c8ceea457ea4a4e41059c2f5ab" },
         { "job-done", "500be4bec1564eb59d54d43e27de19c1" },
@@ -269,6 +270,8 @@ static void tell_all(VM *vm) {
         audit_evidence_collected(c.name, "netlink", "ab12", NULL);
         audit_evidence_verified(c.name, "netlink", "ab12", "00ff", NULL);
         audit_evidence_verified(c.name, "netlink", "ab12", NULL, "measurement 3");
+        audit_guard_refused(&c, "resource", 77, "Xorg", 0);
+        audit_guard_refused(NULL, "mem", 77, "Xorg", 0);
 }
 
 static void test_calls(const char *folder) {

@@ -437,6 +437,9 @@ class LinuxHost(Host):
             return os.path.exists("/sys/kernel/security/apparmor/profiles") and shutil.which("apparmor_parser")
         if feature == "root":
             return os.geteuid() == 0
+        if feature == "guard":
+            with open("/sys/kernel/security/lsm", encoding="ascii") as file:
+                return "bpf" in file.read().split(",")
         if feature == "linux":
             return True
         return False
