@@ -114,7 +114,7 @@ class RawBus:
             else:
                 self.socket.sendall(data)
             while True:
-                kind, reply_to, name = self._receive()
+                kind, reply_to, name = self.receive()
                 if reply_to == self.serial:
                     return ("return", None) if kind == 2 else ("error", name.removeprefix(PREFIX))
         except (ConnectionError, EOFError):
@@ -127,7 +127,8 @@ class RawBus:
                 raise EOFError
             self.buffer += data
 
-    def _receive(self):
+    def receive(self):
+        """The next message that comes: its type, what it answers, and an error's name."""
         self._need(16)
         body, _, length = struct.unpack("<III", self.buffer[4:16])
         total = 16 + (length + 7) // 8 * 8 + body
