@@ -273,6 +273,8 @@ def answers_quickly(t):
 @scenario("edu:2", timeout=600, tags=("quick",))
 def thousand_idle(t):
     """1,000 clients on the bus that have asked for something once, 1,000 leases, and 1,000 connections to a vPCI socket: nobody waits for them, and they cost no time."""
+    if t.host.kind == "linux" and not t.full:
+        t.skip("so many clients take an emulated machine minutes")
     bdf, other = t.host.bdfs("edu", 2)
     vm = t.vm("served")
     vm.attach(bdf)
