@@ -203,11 +203,14 @@ def wrong_signatures(signature):
 @scenario("edu:2", tags=("quick",))
 def bus_table(t):
     """Each argument of each method, with values that it is not for."""
+    if t.host.kind == "linux" and not t.full:
+        t.skip("the kernel has no part in it, and an emulated machine takes minutes")
     fixture = Fixture(t)
     found, count = {m[:2]: m[2] for m in methods(t, fixture)}, 0
     equal(set(found), set(TABLE), "methods that have a row")
     fds = fd_count(t.daemon.pid)
-    for (interface, member), signature in found.items():
+    # What is known of a job that has ended is kept for a minute.
+    for (interface, member), signature in sorted(found.items(), key=lambda m: m[0][0] != "Job"):
         kinds, options = TABLE[interface, member]
         types, where = split(signature), f"{interface}.{member}"
         equal(len(kinds), len(types), f"arguments of {where}")
