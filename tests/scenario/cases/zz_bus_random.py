@@ -20,7 +20,7 @@ from kit.requests import op
 from kit.wire import marshal, split
 
 STANDARD = "org.freedesktop.DBus."
-SECONDS, SECONDS_FULL = 6, 600
+SECONDS, SECONDS_FULL = 3, 600
 CLIENTS = 6
 # Nobody waits longer for an answer than this; tdid's own deadlines are shorter.
 PATIENCE = 150
