@@ -59,16 +59,16 @@ def run_vm(report, builds, full, seed, **_):
     share.chmod(0o1777)
     try:
         # The corpus's own seeds, a part of them, to see whether the kernel has changed; and new ones.
-        script = f"""conformance/record /mnt/share --random 100 --seed 1
+        script = f"""conformance/record /mnt/share --random 110 --seed 1
                      mkdir /mnt/share/new
-                     conformance/record /mnt/share/new --random 100 --seed {seed % 100000 + 2} \
+                     conformance/record /mnt/share/new --random 110 --seed {seed % 100000 + 2} \
                          --scenarios"""
         timeout = 7200
         log = builds.logs / f"{suite}-record.log"
         for _ in range(QEMU_RETRIES + 1):
             shutil.rmtree(share / "new", ignore_errors=True)
             ended = child.run([builds.root / "tests/vm/boot", "--build", builds.folder(DEFAULT), "--timeout", timeout, "--share", share,
-                               "--without", "spdm", "--", "/bin/sh", "-c", script], log, timeout=timeout + 120)
+                               "--", "/bin/sh", "-c", script], log, timeout=timeout + 120)
             if not QEMU_CRASH.search(ended.output):
                 break
             report.say(f"        {suite}: QEMU itself crashed: recording again")
