@@ -228,6 +228,7 @@ static const struct column object_columns[] = {
         { .title = "OBJECT", .key = "type" },
         { .title = "FORM", .key = "form" },
         { .title = "SIZE", .key = "size", .right = true },
+        { .title = "SOURCE", .key = "source" },
         { .title = "SHA256", .key = "sha256" },
         {},
 };

@@ -92,7 +92,10 @@ int verb_device_evidence(struct tdictl *t) {
                 r = model_connect(t);
         if (r < 0)
                 return r;
-        r = tdi_client_evidence(t->client, bdf, arguments_text(a, "nonce"), verify, &text, &raw);
+        if (arguments_has(a, "archived") && arguments_has(a, "nonce"))
+                return fail_usage(t, "--nonce is of no use with --archived.");
+        r = arguments_has(a, "archived") ? tdi_client_archived_evidence(t->client, bdf, verify, &text, &raw) :
+                                           tdi_client_evidence(t->client, bdf, arguments_text(a, "nonce"), verify, &text, &raw);
         if (r < 0)
                 return fail_client(t, r);
         evidence = json_tokener_parse(text);

@@ -79,6 +79,7 @@ static const struct option_spec evidence_options[] = {
         { .name = "verify", .help = "verify it with the anchors and reference values of the policy" },
         { .name = "raw", .type = OPTION_TEXT, .value = "DIR", .help = "write the objects there as they are, and the certificates as PEM and DER" },
         { .name = "nonce", .type = OPTION_TEXT, .value = "HEX", .help = "32 bytes for the measurements' signature; a random one when not given" },
+        { .name = "archived", .help = "the newest that the archive has, without asking the device" },
         {},
 };
 

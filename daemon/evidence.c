@@ -21,6 +21,7 @@ struct Evidence {
         evidence_done done; /* NULL: nobody waits any more */
         void *userdata;
         sd_event_source *deadline;
+        bool archived; /* nobody asks it: what the archive has */
         bool late; /* its worker was killed, and is in the kernel still */
         Evidence *next;
 };
@@ -71,7 +72,8 @@ static void on_answer(Worker *w, int r, const char *text, struct json_object *va
                 (void) worker_acknowledge(w);
                 a = (struct evidence_answer){ json_str_or(values, "source", "?"), json_u64_or(values, "time", 0), NULL, ipc_fds_take(fds, 0), ipc_fds_take(fds, 1) };
                 (void) json_get_array(values, "proofs", &a.proofs);
-                write_down(x, values, &a);
+                if (!x->archived)
+                        write_down(x, values, &a);
                 if (json_str_or(values, "not_archived", NULL))
                         log_warning("evidence of %s: %s", x->bdf, json_str_or(values, "not_archived", ""));
                 /* It has parsed a stranger's bytes: what it hands out is looked at. */
@@ -130,39 +132,18 @@ Device *evidence_speaker(Device *d) {
         return dsm ? dsm : pf ? pf : d;
 }
 
-int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *nonce, evidence_done done, void *userdata, Evidence **ret) {
-        _cleanup_json_ struct json_object *args = json_new();
-        Device *speaker = evidence_speaker(d);
-        char bdf[TDI_BDF_MAX], why[300];
-        _cleanup_close_ int tsm = -EBADF;
-        unsigned n = 0;
-        Evidence *x;
+/* @args is only read. */
+static int start(Manager *m, const char *bdf, const char *op, struct json_object *args, int socket, evidence_done done, void *userdata, Evidence **ret) {
+        Evidence *x = calloc(1, sizeof(*x));
         int r;
 
-        tdi_bdf_format(speaker->bdf, bdf);
-        if (evidence_is_asking(m, bdf))
-                return -EBUSY;
-        for (x = m->evidence; x; x = x->next)
-                n += !x->late;
-        if (n >= ASKING_MAX)
-                return -EAGAIN;
-        json_set_str(args, "bdf", bdf);
-        json_set_str(args, "nonce", nonce);
-        json_set_str(args, "why_not_doe", why_not_mailbox(m, speaker, bdf, why, sizeof(why)));
-        json_set_u64(args, "timeout_usec", (uint64_t) m->config.evidence * 1000000 * 3 / 4);
-        json_set_take(args, "verify", verify ? json_object_get(verify) : NULL);
-        json_set_str(args, "archive", m->archive_dir);
-        json_set_u64(args, "archive_bytes", (uint64_t) m->config.archive_mib << 20);
-        json_set_u64(args, "archive_records", m->config.archive_records);
-        x = calloc(1, sizeof(*x));
         if (!x)
                 log_oom();
-        *x = (Evidence){ .manager = m, .done = done, .userdata = userdata };
-        strcpy(x->bdf, bdf);
-        tsm = evidence_tsm_way(m, d, speaker, args);
+        *x = (Evidence){ .manager = m, .done = done, .userdata = userdata, .archived = streq(op, "read.archived") };
+        snprintf(x->bdf, sizeof(x->bdf), "%s", bdf);
         r = worker_new(m, -EBADF, &x->worker);
         if (r >= 0)
-                r = worker_call(x->worker, "read.evidence", "do", args, &tsm, tsm >= 0, on_answer, x);
+                r = worker_call(x->worker, op, "do", args, &socket, socket >= 0, on_answer, x);
         if (r >= 0)
                 r = sd_event_add_time_relative(m->event, &x->deadline, CLOCK_MONOTONIC, (uint64_t) m->config.evidence * 1000000, 0, on_deadline, x);
         if (r < 0) {
@@ -174,6 +155,54 @@ int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *
         m->evidence = x;
         *ret = x;
         return 0;
+}
+
+static int may_start(const Manager *m, const char *bdf) {
+        unsigned n = 0;
+
+        if (evidence_is_asking(m, bdf))
+                return -EBUSY;
+        for (const Evidence *x = m->evidence; x; x = x->next)
+                n += !x->late;
+        return n >= ASKING_MAX ? -EAGAIN : 0;
+}
+
+int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *nonce, evidence_done done, void *userdata, Evidence **ret) {
+        _cleanup_json_ struct json_object *args = json_new();
+        Device *speaker = evidence_speaker(d);
+        char bdf[TDI_BDF_MAX], why[300];
+        _cleanup_close_ int tsm = -EBADF;
+        int r;
+
+        tdi_bdf_format(speaker->bdf, bdf);
+        r = may_start(m, bdf);
+        if (r < 0)
+                return r;
+        json_set_str(args, "bdf", bdf);
+        json_set_str(args, "nonce", nonce);
+        json_set_str(args, "why_not_doe", why_not_mailbox(m, speaker, bdf, why, sizeof(why)));
+        json_set_u64(args, "timeout_usec", (uint64_t) m->config.evidence * 1000000 * 3 / 4);
+        json_set_take(args, "verify", verify ? json_object_get(verify) : NULL);
+        json_set_str(args, "archive", m->archive_dir);
+        json_set_u64(args, "archive_bytes", (uint64_t) m->config.archive_mib << 20);
+        json_set_u64(args, "archive_records", m->config.archive_records);
+        tsm = evidence_tsm_way(m, d, speaker, args);
+        return start(m, bdf, "read.evidence", args, tsm, done, userdata, ret);
+}
+
+int evidence_look_up(Manager *m, Device *d, struct json_object *verify, evidence_done done, void *userdata, Evidence **ret) {
+        _cleanup_json_ struct json_object *args = json_new();
+        char bdf[TDI_BDF_MAX];
+        int r;
+
+        tdi_bdf_format(evidence_speaker(d)->bdf, bdf);
+        r = may_start(m, bdf);
+        if (r < 0)
+                return r;
+        json_set_str(args, "bdf", bdf);
+        json_set_take(args, "verify", verify ? json_object_get(verify) : NULL);
+        json_set_str(args, "archive", m->archive_dir);
+        return start(m, bdf, "read.archived", args, -EBADF, done, userdata, ret);
 }
 
 Evidence *evidence_cancel(Evidence *x) {

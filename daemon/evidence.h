@@ -29,6 +29,8 @@ typedef void (*evidence_done)(int r, const char *text, struct evidence_answer *a
  * Return: 0 with what evidence_cancel() takes; -EBUSY: the device is being asked, or connected; -EAGAIN: too many workers.
  */
 int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *nonce, evidence_done done, void *userdata, Evidence **ret);
+/* The same with the newest that the archive has of it, which -ENODATA says of that there is none: the device is not asked. */
+int evidence_look_up(Manager *m, Device *d, struct json_object *verify, evidence_done done, void *userdata, Evidence **ret);
 /* The callback does not run any more; the device may go on for a while. NULL is none. Returns NULL. */
 Evidence *evidence_cancel(Evidence *x);
 

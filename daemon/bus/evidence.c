@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* org.tdid1.Device.Evidence: what a device says of itself, asked for now, and what it proves. */
+/* org.tdid1.Device.Evidence: what a device says of itself, asked for now or as the archive has it, and what it proves. */
 #include "evidence.h"
 
 #include <stdio.h>
@@ -21,12 +21,13 @@ struct evidence_call {
 
 struct options {
         const char *nonce;
-        bool verify;
+        bool verify, archived;
 };
 
 static const struct option evidence_options[] = {
         { "nonce", 's', offsetof(struct options, nonce), NULL },
         { "verify", 'b', offsetof(struct options, verify), NULL },
+        { "archived", 'b', offsetof(struct options, archived), NULL },
         {},
 };
 
@@ -100,6 +101,8 @@ int bus_method_evidence(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 return r;
         if (o.nonce && !nonce_is_valid(o.nonce))
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "nonce: 32 bytes as 64 digits, 0 to 9 and a to f");
+        if (o.nonce && o.archived)
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "nonce: what the archive has was asked for with one of its own");
         d = bus_device(m, sd_bus_message_get_path(call));
         if (!d || d->gone)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "the function is gone");
@@ -117,7 +120,7 @@ int bus_method_evidence(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 return -ENOMEM;
         *x = (struct evidence_call){ m, sd_bus_message_ref(call), NULL, m->evidence_calls };
         m->evidence_calls = x;
-        r = evidence_ask(m, d, wanted, o.nonce, on_evidence, x, &x->asking);
+        r = o.archived ? evidence_look_up(m, d, wanted, on_evidence, x, &x->asking) : evidence_ask(m, d, wanted, o.nonce, on_evidence, x, &x->asking);
         if (r >= 0)
                 return 1;
         end(x);

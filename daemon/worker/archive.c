@@ -195,3 +195,99 @@ int archive_store(const char *folder, const struct evidence *e, const char *bdf,
                 r = prune(records, limits->records, limits->bytes, 1);
         return r < 0 ? r : prune(objects, UINT64_MAX, limits->bytes, n);
 }
+
+/* ---- reading ---- */
+
+static int read_file(int folder, const char *name, size_t max, char **ret, size_t *ret_size) {
+        _cleanup_close_ int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+        _cleanup_free_ char *data = NULL;
+        struct stat st;
+        size_t n = 0;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.st_mode))
+                return -EBADMSG;
+        if ((uint64_t) st.st_size > max)
+                return -EFBIG;
+        data = malloc((size_t) st.st_size + 1);
+        if (!data)
+                return -ENOMEM;
+        while (n < (size_t) st.st_size) {
+                ssize_t got = read(fd, data + n, (size_t) st.st_size - n);
+
+                if (got <= 0)
+                        return got < 0 ? -errno : -EBADMSG;
+                n += (size_t) got;
+        }
+        data[n] = '\0';
+        *ret = TAKE_PTR(data);
+        *ret_size = n;
+        return 0;
+}
+
+static int open_part(const char *folder, const char *name) {
+        _cleanup_close_ int top = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        int fd;
+
+        if (top < 0)
+                return -errno;
+        fd = openat(top, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+/* TIME-BDF.json: digits of one length, so that the last in the order of text is the newest. */
+static bool is_record_of(const char *name, const char *bdf) {
+        char end[64];
+
+        if (strspn(name, "0123456789") != 20)
+                return false;
+        snprintf(end, sizeof(end), "-%.24s.json", bdf);
+        return streq(name + 20, end);
+}
+
+int archive_newest(const char *folder, const char *bdf, size_t max, char ret_name[static 64], char **ret_record) {
+        _cleanup_close_ int records = open_part(folder, "records");
+        struct entries l = {};
+        const char *newest = NULL;
+        size_t size;
+        int r;
+
+        if (records < 0)
+                return records;
+        r = look(records, &l);
+        for (size_t i = 0; r >= 0 && i < l.n; i++)
+                if (is_record_of(l.all[i].name, bdf) && (!newest || strcmp(l.all[i].name, newest) > 0))
+                        newest = l.all[i].name;
+        if (r >= 0)
+                r = newest ? read_file(records, newest, max, ret_record, &size) : -ENOENT;
+        if (r >= 0)
+                snprintf(ret_name, 64, "%s", newest);
+        free(l.all);
+        return r;
+}
+
+int archive_object(const char *folder, const char *digest, uint8_t **ret, size_t *ret_size) {
+        _cleanup_close_ int objects = -EBADF;
+        char *data = NULL, found[ARCHIVE_DIGEST];
+        size_t size = 0;
+        int r;
+
+        if (strlen(digest) != ARCHIVE_DIGEST - 1 || strspn(digest, "0123456789abcdef") != ARCHIVE_DIGEST - 1)
+                return -EBADMSG;
+        objects = open_part(folder, "objects");
+        if (objects < 0)
+                return objects;
+        r = read_file(objects, digest, EVIDENCE_OBJECT_MAX, &data, &size);
+        if (r >= 0)
+                r = archive_digest(data, size, found);
+        if (r >= 0 && !streq(found, digest))
+                r = -EBADMSG;
+        if (r < 0) {
+                free(data);
+                return r;
+        }
+        *ret = (uint8_t *) data;
+        *ret_size = size;
+        return 0;
+}

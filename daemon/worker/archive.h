@@ -28,4 +28,17 @@ int archive_digest(const void *data, size_t size, char ret[static ARCHIVE_DIGEST
  */
 int archive_store(const char *folder, const struct evidence *e, const char *bdf, const char *record, const struct archive_limits *limits, char ret_name[static 64]);
 
+/*
+ * The newest record of a device: its name and its text, the caller's, which is as it was stored; it is at most @max bytes.
+ *
+ * Return: 0; -ENOENT: there is none; -EFBIG; another errno.
+ */
+int archive_newest(const char *folder, const char *bdf, size_t max, char ret_name[static 64], char **ret_record);
+
+/*
+ * An object by its digest, the caller's. -ENOENT: it has been dropped, or never was there; -EBADMSG: no digest, or the file is not what it is called;
+ * -EFBIG: longer than EVIDENCE_OBJECT_MAX; another errno.
+ */
+int archive_object(const char *folder, const char *digest, uint8_t **ret, size_t *ret_size);
+
 #endif

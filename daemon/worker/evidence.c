@@ -5,6 +5,7 @@
  * itself. Everything here is a stranger's bytes, which no process parses that lives longer than its question.
  */
 #include "worker/archive.h"
+#include "worker/evidence.h"
 #include "worker/evidence-tsm.h"
 
 #include <inttypes.h>
@@ -23,9 +24,6 @@
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
-
-/* What tdid reads back, and the bus takes. */
-#define TEXT_MAX_BYTES (4u << 20)
 
 static uint64_t now(void) {
         struct timespec ts;
@@ -179,7 +177,7 @@ static int verify(struct work *w, const struct evidence *e, const uint8_t *nonce
         return 0;
 }
 
-static int verify_all(struct work *w, const struct evidence *e, const uint8_t *nonce, struct json_object *evidence) {
+int evidence_verify_all(struct work *w, const struct evidence *e, const uint8_t *nonce, struct json_object *evidence) {
         struct json_object *wanted, *proofs = json_new_array(), *results = json_new_array(), *none = NULL;
         int r = 0;
 
@@ -294,8 +292,7 @@ static int put_chains(struct work *w, const struct evidence *e, int fd, uint64_t
         return r;
 }
 
-/* The objects one behind the other, and where each is. */
-static int put_objects(struct work *w, const struct evidence *e, struct json_object *evidence) {
+int evidence_put_objects(struct work *w, const struct evidence *e, struct json_object *evidence) {
         char digest[ARCHIVE_DIGEST], all[_EVIDENCE_TYPE_MAX * ARCHIVE_DIGEST] = "";
         struct json_object *list = json_new_array();
         _cleanup_close_ int fd = -EBADF;
@@ -329,11 +326,12 @@ static int put_objects(struct work *w, const struct evidence *e, struct json_obj
         return r < 0 ? r : seal(w, "raw", &fd);
 }
 
-static int put_text(struct work *w, const char *text) {
+int evidence_put_text(struct work *w, struct json_object *evidence) {
+        const char *text = json_object_to_json_string_ext(evidence, JSON_C_TO_STRING_PLAIN);
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        if (strlen(text) > TEXT_MAX_BYTES)
+        if (strlen(text) > EVIDENCE_RECORD_MAX)
                 return work_fail(w, -EFBIG, "the device has more certificates and measurements than anybody reads", "describe the evidence of %s", w->bdf);
         r = make_memfd(w, &fd);
         if (r >= 0)
@@ -412,11 +410,11 @@ int read_evidence_do(struct work *w) {
         json_set_str(w->values, "source", source);
         json_set_u64(w->values, "time", e.time_usec);
         json_set_str(w->values, "nonce", nonce_text);
-        r = put_objects(w, &e, evidence);
+        r = evidence_put_objects(w, &e, evidence);
         if (r >= 0)
-                r = verify_all(w, &e, nonce, evidence);
+                r = evidence_verify_all(w, &e, nonce, evidence);
         if (r < 0)
                 return r;
         archive(w, &e, evidence);
-        return put_text(w, json_object_to_json_string_ext(evidence, JSON_C_TO_STRING_PLAIN));
+        return evidence_put_text(w, evidence);
 }

@@ -123,6 +123,7 @@ int read_ide_do(struct work *w);
 int read_host_do(struct work *w);
 int check_report_do(struct work *w);
 int read_evidence_do(struct work *w);
+int read_archived_do(struct work *w);
 
 /* The descriptors by which the host reaches its kernel: writes their numbers, returns how many. */
 #define WORK_OWN_MAX 63

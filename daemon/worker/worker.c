@@ -53,6 +53,7 @@ static const struct work_op ops[] = {
         { "read.host", read_host_do, NULL, NULL },
         { "check.report", check_report_do, NULL, NULL },
         { "read.evidence", read_evidence_do, NULL, NULL },
+        { "read.archived", read_archived_do, NULL, NULL },
 };
 
 int work_fail(struct work *w, int r, const char *hint, const char *format, ...) {

@@ -185,7 +185,7 @@ int tdi_client_describe_device(struct tdi_client *c, struct tdi_bdf bdf, char **
         return r < 0 ? r : client_read_text(c, m, &w.what, ret_json);
 }
 
-int tdi_client_evidence(struct tdi_client *c, struct tdi_bdf bdf, const char *nonce, bool verify, char **ret_json, int *ret_raw) {
+static int evidence(struct tdi_client *c, struct tdi_bdf bdf, const char *nonce, bool archived, bool verify, char **ret_json, int *ret_raw) {
         static const struct action a = { TDI_PATH_DEVICE, TDI_IFACE_DEVICE, "Evidence", "ask for the evidence of", "PCI function" };
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         _cleanup_free_ char *copy = NULL;
@@ -198,7 +198,9 @@ int tdi_client_evidence(struct tdi_client *c, struct tdi_bdf bdf, const char *no
                 return r;
         if (!ret_json)
                 return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "The evidence needs a place.");
-        r = nonce ? sd_bus_message_append(m, "a{sv}", 2, "verify", "b", verify, "nonce", "s", nonce) : sd_bus_message_append(m, "a{sv}", 1, "verify", "b", verify);
+        r = nonce    ? sd_bus_message_append(m, "a{sv}", 2, "verify", "b", verify, "nonce", "s", nonce) :
+            archived ? sd_bus_message_append(m, "a{sv}", 2, "verify", "b", verify, "archived", "b", true) :
+                       sd_bus_message_append(m, "a{sv}", 1, "verify", "b", verify);
         if (r < 0)
                 return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The nonce is not valid UTF-8.");
         /* The device has a minute, and others may be before us. */
@@ -219,4 +221,12 @@ int tdi_client_evidence(struct tdi_client *c, struct tdi_bdf bdf, const char *no
         }
         *ret_json = TAKE_PTR(copy);
         return 0;
+}
+
+int tdi_client_evidence(struct tdi_client *c, struct tdi_bdf bdf, const char *nonce, bool verify, char **ret_json, int *ret_raw) {
+        return evidence(c, bdf, nonce, false, verify, ret_json, ret_raw);
+}
+
+int tdi_client_archived_evidence(struct tdi_client *c, struct tdi_bdf bdf, bool verify, char **ret_json, int *ret_raw) {
+        return evidence(c, bdf, NULL, true, verify, ret_json, ret_raw);
 }

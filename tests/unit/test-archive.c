@@ -121,6 +121,57 @@ static void test_record_bytes(void) {
         check_int(access(path, F_OK), 0);
 }
 
+static void test_read_back(void) {
+        const struct archive_limits limits = { 1 << 20, 100 };
+        char path[600], target[600], digest[ARCHIVE_DIGEST], name[64], newest[64];
+        _cleanup_free_ char *record = NULL;
+        _cleanup_free_ uint8_t *data = NULL;
+        size_t size;
+        FILE *f;
+
+        test_about("%s", "read back");
+        check_int(store_record("chain", "y", "{\"of\": \"then\"}", 100, &limits, name), 0);
+        check_int(store_record("chain", "y", "{\"of\": \"now\"}", 101, &limits, name), 0);
+        /* Names that are no record's, newer ones among them. */
+        snprintf(path, sizeof(path), "%s/records/99999999999999999999-0000:02:00.0.json", folder);
+        f = fopen(path, "we");
+        check(f && fclose(f) == 0);
+        snprintf(path, sizeof(path), "%s/records/.99999999999999999999-0000:01:00.0.json.new", folder);
+        f = fopen(path, "we");
+        check(f && fclose(f) == 0);
+        check_int(archive_newest(folder, "0000:01:00.0", 1000, newest, &record), 0);
+        check_str(newest, name);
+        check_str(record, "{\"of\": \"now\"}");
+        free(TAKE_PTR(record));
+        check_int(archive_newest(folder, "0000:01:00.0", 5, newest, &record), -EFBIG);
+        check_int(archive_newest(folder, "0000:03:00.0", 1000, newest, &record), -ENOENT);
+        check_int(archive_newest("/nonexistent", "0000:01:00.0", 1000, newest, &record), -ENOENT);
+        /* Objects by what they are. */
+        check_int(archive_digest("chain", 5, digest), 0);
+        check_int(archive_object(folder, digest, &data, &size), 0);
+        check(size == 5 && memcmp(data, "chain", 5) == 0);
+        free(data);
+        data = NULL;
+        for (const char *const *p = (const char *const[]){ "", "../records", "..", "zz", NULL }; *p; p++)
+                check_int(archive_object(folder, *p, &data, &size), -EBADMSG);
+        snprintf(path, sizeof(path), "%s/objects/%s", folder, digest);
+        snprintf(target, sizeof(target), "%s/kept", folder);
+        check_int(rename(path, target), 0);
+        check_int(archive_object(folder, digest, &data, &size), -ENOENT);
+        /* What a link leads to is not the archive's, nor is another file of that name. */
+        check_int(symlink(target, path), 0);
+        check_int(archive_object(folder, digest, &data, &size), -ELOOP);
+        check_int(unlink(path), 0);
+        f = fopen(path, "we");
+        check(f && fputs("chalk", f) >= 0 && fclose(f) == 0);
+        check_int(archive_object(folder, digest, &data, &size), -EBADMSG);
+        check_int(unlink(path), 0);
+        check_int(mkfifo(path, 0600), 0);
+        check_int(archive_object(folder, digest, &data, &size), -EBADMSG);
+        check_int(unlink(path), 0);
+        check(!data);
+}
+
 static void test_strangers(void) {
         const struct archive_limits limits = { 1 << 20, 100 };
         char path[600], digest[ARCHIVE_DIGEST], name[64], target[600];
@@ -155,6 +206,7 @@ int main(void) {
         test_once();
         test_limits();
         test_record_bytes();
+        test_read_back();
         test_strangers();
         (void) nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
         return test_end();

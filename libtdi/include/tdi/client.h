@@ -478,6 +478,15 @@ struct tdi_policy_question {
  */
 int tdi_client_explain_policy(struct tdi_client *client, const struct tdi_policy_question *question, char **ret_json);
 
+/**
+ * tdi_client_archived_evidence() - the newest that tdid's archive has of a device, which is not asked
+ *
+ * As tdi_client_evidence(), judged for the nonce and the time of then.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_EVIDENCE: the archive has none.
+ */
+int tdi_client_archived_evidence(struct tdi_client *client, struct tdi_bdf bdf, bool verify, char **ret_json, int *ret_raw);
+
 /* ---- looking and watching ---- */
 
 /**

@@ -373,6 +373,53 @@ def evidence_shown(t):
 
 
 @scenario("spdm", needs=("spdm",), start=False, tags=("quick",))
+def evidence_archived(t):
+    """The newest record of a device is given out again as it was, without a word to the device, and judged anew; what the archive has lost or is not what it is called is no evidence."""
+    bdf, responder = start_with_evidence(t)
+    policy(t, wanting(responder, write_json(t, "references.json", responder.references()), bdf))
+    reload(t)
+    contains(t.tdictl("device", "evidence", bdf, "--archived", code=4).err, "the archive has no evidence", "before there is any")
+    raws = [os.path.join(t.folder, name) for name in ("first", "second")]
+    t.tdictl("device", "evidence", bdf)
+    asked = t.tdictl.json("device", "evidence", bdf, "--verify", "--raw=" + raws[0])["evidence"]
+    records = sorted(os.listdir(os.path.join(t.daemon.archive, "records")))
+    responder.silence()
+    found = t.tdictl.json("device", "evidence", bdf, "--archived", "--verify", "--raw=" + raws[1])["evidence"]
+    equal((found["from_archive"], found["archived"], records[-1]), (True, asked["archived"], asked["archived"]), "which record it is")
+    for key in ("source", "time", "nonce", "tried", "objects"):
+        equal(found[key], asked[key], key)
+    equal([(v["ok"], v["reason"]) for v in found["verified"]], [(True, "ok")], "the verdict")
+    equal(sorted(os.listdir(raws[1])), sorted(os.listdir(raws[0])), "files")
+    for name in set(os.listdir(raws[0])) - {"evidence.json"}:
+        with open(os.path.join(raws[0], name), "rb") as one, open(os.path.join(raws[1], name), "rb") as other:
+            equal(other.read(), one.read(), name)
+    equal(sorted(os.listdir(os.path.join(t.daemon.archive, "records"))), records, "records after it")
+    # It is judged by the policy of now, and never admits.
+    other = responder.references()
+    other["measurements"][1]["values"] = ["00" * 48]
+    policy(t, wanting(responder, write_json(t, "references.json", other), bdf))
+    reload(t)
+    (verdict,) = t.tdictl.json("device", "evidence", bdf, "--archived", "--verify", code=4)["evidence"]["verified"]
+    equal(verdict["reason"], "mismatch", "the verdict of other reference values")
+    vm = t.vm()
+    refused("Policy", lambda: vm.attach(bdf))
+    contains(t.tdictl("device", "evidence", bdf, "--archived", "--nonce=" + "ab" * 32, code=2).err, "--nonce", "both of them")
+    # An object that is another one, and one that has gone.
+    (digest,) = [o["sha256"] for o in asked["objects"] if o["type"] == "measurements" and o["form"] == "raw"]
+    path = os.path.join(t.daemon.archive, "objects", digest)
+    os.rename(path, path + ".away")
+    contains(t.tdictl("device", "evidence", bdf, "--archived", code=11).err, "ask the device", "without its measurements")
+    with open(path, "wb") as file:
+        file.write(bytes(os.path.getsize(path + ".away")))
+    contains(t.tdictl("device", "evidence", bdf, "--archived", code=11).err, digest, "with other measurements")
+    os.rename(path + ".away", path)
+    t.tdictl("device", "evidence", bdf, "--archived")
+    with open(os.path.join(t.daemon.archive, "records", records[-1]), "w", encoding="utf-8") as file:
+        file.write('{"bdf": "' + bdf + '", "bdf": ""}')
+    contains(t.tdictl("device", "evidence", bdf, "--archived", code=11).err, records[-1], "a record that is none")
+
+
+@scenario("spdm", needs=("spdm",), start=False, tags=("quick",))
 def evidence_unsealed(t):
     """What a worker hands out, and could change later, is handed on to nobody: it has parsed a stranger's bytes."""
     bdf = t.host.bdf("spdm")
