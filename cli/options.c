@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "util/util.h"
+#include "util/words.h"
 
 const struct option_spec global_options[] = {
         { .name = "json", .help = "one JSON object on standard output, errors too" },
@@ -30,32 +31,6 @@ static int complain(char **ret_error, const char *format, ...) {
         return n < 0 ? -ENOMEM : -EINVAL;
 }
 
-unsigned edit_distance(const char *a, const char *b) {
-        unsigned row[64];
-        size_t n = strlen(b);
-
-        if (n >= ARRAY_SIZE(row) || strlen(a) >= ARRAY_SIZE(row))
-                return ARRAY_SIZE(row);
-        for (size_t j = 0; j <= n; j++)
-                row[j] = (unsigned) j;
-        for (size_t i = 0; a[i]; i++) {
-                unsigned corner = row[0];
-
-                row[0] = (unsigned) i + 1;
-                for (size_t j = 0; j < n; j++) {
-                        unsigned best = corner + (a[i] != b[j]);
-
-                        corner = row[j + 1];
-                        if (row[j] + 1 < best)
-                                best = row[j] + 1;
-                        if (corner + 1 < best)
-                                best = corner + 1;
-                        row[j + 1] = best;
-                }
-        }
-        return row[n];
-}
-
 struct guess {
         char best[32];
         unsigned distance;
@@ -70,9 +45,8 @@ static void consider(struct guess *g, const char *typed, const char *candidate, 
                 return;
         memcpy(text, candidate, n);
         text[n] = 0;
-        d = edit_distance(typed, text);
-        /* A third of the letters may be wrong, else it is no typo. */
-        if (d <= 1 + n / 3 && (!*g->best || d < g->distance)) {
+        d = words_distance(typed, text);
+        if (words_is_slip(d, n) && (!*g->best || d < g->distance)) {
                 memcpy(g->best, text, sizeof(text));
                 g->distance = d;
         }

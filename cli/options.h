@@ -79,7 +79,4 @@ const char *arguments_text(const struct arguments *a, const char *name);
 
 int parse_number(const char *text, uint32_t max, uint32_t *ret);
 
-/* How many letters differ; for suggestions. */
-unsigned edit_distance(const char *a, const char *b);
-
 #endif

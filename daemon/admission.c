@@ -33,13 +33,10 @@ struct subject {
 /* ---- the policy ---- */
 
 static int load(Manager *m, struct policy **ret, struct policy_error *why) {
-        const char *dirs[POLICY_DIRS_MAX] = { POLICY_DIR_SHIPPED, POLICY_DIR_LOCAL };
-        size_t n = 2;
+        static const char *const standard[] = POLICY_DIRS;
+        bool given = m->n_policy_dirs > 0;
 
-        if (m->n_policy_dirs > 0)
-                for (n = 0; n < m->n_policy_dirs; n++)
-                        dirs[n] = m->policy_dirs[n];
-        return policy_load(dirs, n, ret, why);
+        return policy_load(given ? m->policy_dirs : standard, given ? m->n_policy_dirs : ARRAY_SIZE(standard), ret, why);
 }
 
 int admission_load(Manager *m, char **ret_text) {

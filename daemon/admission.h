@@ -11,9 +11,6 @@
 #include "manager.h"
 #include "policy/policy.h"
 
-#define POLICY_DIR_SHIPPED "/usr/share/tdid/policy.d"
-#define POLICY_DIR_LOCAL "/etc/tdid/policy.d"
-
 /* Reads the policy folders. Where they cannot be taken the policy that was stays; *ret_text, the caller's, says what is wrong: FILE:LINE:COLUMN. */
 int admission_load(Manager *m, char **ret_text);
 /* The same at start, when there is none before: then nothing is admitted. */

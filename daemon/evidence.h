@@ -8,8 +8,6 @@
 
 #include "manager.h"
 
-#define EVIDENCE_TEXT_MAX (4 << 20) /* bytes of a result */
-
 struct evidence_answer {
         const char *source;          /* "kernel", "tsm", "doe" */
         uint64_t time_usec;          /* CLOCK_REALTIME */

@@ -18,6 +18,9 @@
  */
 #define IPC_VERSION 3
 
+/* Bytes of what a worker tells of a device's evidence, in a memfd: tdid reads it back, and the bus takes it. */
+#define EVIDENCE_TEXT_MAX (4 << 20)
+
 struct ipc_fds {
         int fd[IPC_FDS_MAX];
         size_t n;

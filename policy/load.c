@@ -4,8 +4,8 @@
 
 #include <dirent.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
+
+#include "util/file.h"
 
 static int whole_fails(struct reader *r, int error, const char *path, const char *what) {
         struct policy_error e = {};
@@ -16,53 +16,22 @@ static int whole_fails(struct reader *r, int error, const char *path, const char
         return error;
 }
 
-static int read_text(int fd, char **ret, size_t *ret_size) {
-        _cleanup_free_ char *text = malloc(POLICY_FILE_MAX + 1);
-        size_t size = 0;
-
-        if (!text)
-                return -ENOMEM;
-        for (;;) {
-                ssize_t n = read(fd, text + size, POLICY_FILE_MAX + 1 - size);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -errno;
-                if (n == 0)
-                        break;
-                size += (size_t) n;
-                if (size > POLICY_FILE_MAX)
-                        return -E2BIG;
-        }
-        *ret = TAKE_PTR(text);
-        *ret_size = size;
-        return 0;
-}
-
 int policy_read_file(const char *path, struct reader *r, size_t *total) {
-        _cleanup_close_ int fd = -EBADF;
         _cleanup_free_ char *text = NULL;
-        struct stat st;
+        bool null = false;
         int e;
 
-        /* What is no file may block whoever opens it. */
-        fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (fd < 0 || fstat(fd, &st) < 0) {
-                e = -errno;
-                return whole_fails(r, e, path, strerror(-e));
-        }
-        if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)) {
+        e = file_read_trusted(path, POLICY_FILE_MAX, &text, &r->size, &null);
+        if (null) {
                 e = policy_add_file(r->policy, path, true);
                 return e < 0 ? e : 0;
         }
-        if (!S_ISREG(st.st_mode))
+        if (e == -EINVAL)
                 return whole_fails(r, -EBADMSG, path, "it is not a file");
-        if (st.st_mode & S_IWOTH)
+        if (e == -EBADMSG)
                 return whole_fails(r, -EBADMSG, path, "everybody may write to it: whose policy would it be?");
-        e = read_text(fd, &text, &r->size);
-        if (e == -E2BIG)
-                return whole_fails(r, e, path, "it is longer than 1 MiB");
+        if (e == -EFBIG)
+                return whole_fails(r, -E2BIG, path, "it is longer than 1 MiB");
         if (e == -ENOMEM)
                 return e;
         if (e < 0)

@@ -17,7 +17,9 @@
 #define POLICY_SCHEMA "tdid-policy/1"
 
 /* Where policies are, in ascending precedence. */
-#define POLICY_DIRS { "/usr/share/tdid/policy.d", "/etc/tdid/policy.d" }
+#define POLICY_DIR_SHIPPED "/usr/share/tdid/policy.d"
+#define POLICY_DIR_LOCAL "/etc/tdid/policy.d"
+#define POLICY_DIRS { POLICY_DIR_SHIPPED, POLICY_DIR_LOCAL }
 
 /* Limits on what is read. Beyond any of them the policy is refused. */
 #define POLICY_FILES_MAX 1024u

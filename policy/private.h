@@ -153,7 +153,4 @@ struct standing {
 };
 bool condition_holds(const struct condition *c, const struct policy_facts *f, const struct standing *standings);
 
-/* The known name that is nearest to what was written, NULL when none is near. */
-const char *nearest(const char *written, const char *const names[], size_t n);
-
 #endif

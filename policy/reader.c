@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "util/words.h"
+
 static void tell(struct reader *r, struct json_place at, const char *format, va_list ap) _printf_(3, 0);
 static void tell(struct reader *r, struct json_place at, const char *format, va_list ap) {
         struct policy_error e = { .line = at.line, .column = at.column };
@@ -53,7 +55,7 @@ int reader_check_keys(struct reader *r, struct json_object *o, const char *const
                 reader_enter(r, key, 0);
                 if (known)
                         return reader_complain(r, false, "\"%s\" is null: leave it out", key);
-                near = nearest(key, keys, n);
+                near = words_nearest(key, keys, n);
                 return reader_complain(r, true, "unknown key \"%.64s\"%s%s%s", key, near ? ": did you mean \"" : "", strempty(near), near ? "\"?" : "");
         }
         return 0;
@@ -75,7 +77,7 @@ int reader_choice(struct reader *r, struct json_object *o, const char *const nam
         if (!json_object_is_type(o, json_type_string))
                 return reader_complain(r, false, "one of %s is expected here", all);
         /* The first may have no name: what is not to be said. */
-        near = nearest(json_object_get_string(o), names + !names[0], n - !names[0]);
+        near = words_nearest(json_object_get_string(o), names + !names[0], n - !names[0]);
         if (near)
                 return reader_complain(r, false, "unknown value \"%.64s\": did you mean \"%s\"?", json_object_get_string(o), near);
         return reader_complain(r, false, "unknown value \"%.64s\": one of %s is expected here", json_object_get_string(o), all);

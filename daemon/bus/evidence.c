@@ -8,6 +8,7 @@
 #include "admission.h"
 #include "bus/bus-vm.h"
 #include "device.h"
+#include "ipc.h"
 
 /* Of one caller more than one at a time is of no use: devices are asked one by one. */
 #define WAITING_MAX 32

@@ -65,7 +65,7 @@ int read_archived_do(struct work *w) {
         unsigned line;
         int r;
 
-        r = isempty(folder) ? -ENOENT : archive_newest(folder, w->bdf, EVIDENCE_RECORD_MAX, name, &text);
+        r = isempty(folder) ? -ENOENT : archive_newest(folder, w->bdf, EVIDENCE_TEXT_MAX, name, &text);
         if (r == -ENOENT) {
                 snprintf(w->text, sizeof(w->text), "the archive has no evidence of %s", w->bdf);
                 return -ENODATA;

@@ -331,7 +331,7 @@ int evidence_put_text(struct work *w, struct json_object *evidence) {
         _cleanup_close_ int fd = -EBADF;
         int r;
 
-        if (strlen(text) > EVIDENCE_RECORD_MAX)
+        if (strlen(text) > EVIDENCE_TEXT_MAX)
                 return work_fail(w, -EFBIG, "the device has more certificates and measurements than anybody reads", "describe the evidence of %s", w->bdf);
         r = make_memfd(w, &fd);
         if (r >= 0)

@@ -6,7 +6,6 @@
 #include "evidence/evidence.h"
 #include "worker/work.h"
 
-#define EVIDENCE_RECORD_MAX (4u << 20) /* bytes of the result: what tdid reads back, and the bus takes */
 
 /* args: "verify": the pairs. Puts "proofs" into the values and "verified" into @evidence; 0 whatever it proves. */
 int evidence_verify_all(struct work *w, const struct evidence *e, const uint8_t *nonce, struct json_object *evidence);

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "evidence/chain-der.h"
-#include "evidence/file.h"
+#include "util/file.h"
 
 #define RSA_MIN 2048u
 #define RSA_MAX 8192u /* verifying larger ones takes as long as whoever made them wants */
@@ -149,7 +149,7 @@ int evidence_anchors_add_file(struct evidence_anchors *a, const char *name, cons
         size_t size;
         int r;
 
-        r = evidence_file_read(path, EVIDENCE_ANCHOR_FILE_MAX, &text, &size);
+        r = file_read_trusted(path, EVIDENCE_ANCHOR_FILE_MAX, &text, &size, NULL);
         if (r == -EBADMSG)
                 return evidence_refuse(why, EVIDENCE_WRITABLE_FILE, "%s: everybody may write to it: whose anchors would they be?", name);
         return r < 0 ? r : evidence_anchors_add_pem(a, name, text, size, why);

@@ -6,7 +6,8 @@
 #include <stdio.h>
 
 #include "evidence/dice.h"
-#include "evidence/file.h"
+#include "util/file.h"
+#include "util/words.h"
 
 static const char *const types[] = {
         "immutable-rom", "mutable-firmware", "hardware-configuration", "firmware-configuration", "measurement-manifest", "device-mode",
@@ -40,52 +41,21 @@ _printf_(2, 3) static int refuse(struct reader *r, const char *format, ...) {
         return -EBADMSG;
 }
 
-/* How many letters must be changed, added or removed (Levenshtein). */
-static size_t distance(const char *a, const char *b) {
-        size_t row[64], n = strlen(b);
-
-        if (n >= ARRAY_SIZE(row) || strlen(a) >= ARRAY_SIZE(row))
-                return SIZE_MAX;
-        for (size_t k = 0; k <= n; k++)
-                row[k] = k;
-        for (size_t i = 1; *a; a++, i++) {
-                size_t diagonal = row[0];
-
-                row[0] = i;
-                for (size_t k = 1; k <= n; k++) {
-                        size_t best = diagonal + (*a != b[k - 1]);
-
-                        diagonal = row[k];
-                        if (row[k] + 1 < best)
-                                best = row[k] + 1;
-                        if (row[k - 1] + 1 < best)
-                                best = row[k - 1] + 1;
-                        row[k] = best;
-                }
-        }
-        return row[n];
-}
-
 /* @keys: ends with NULL */
 static int check_keys(struct reader *r, struct json_object *o, const char *const *keys) {
         if (!json_object_is_type(o, json_type_object))
                 return refuse(r, "expected an object");
         json_object_object_foreach(o, key, value) {
-                const char *nearest = NULL;
-                size_t least = SIZE_MAX;
+                const char *nearest;
+                size_t n = 0;
 
                 (void) value;
-                for (size_t i = 0; keys[i]; i++) {
-                        size_t d = distance(key, keys[i]);
-
-                        if (d < least) {
-                                least = d;
-                                nearest = keys[i];
-                        }
-                }
-                if (least == 0)
+                while (keys[n])
+                        n++;
+                nearest = words_nearest(key, keys, n);
+                if (nearest && streq(nearest, key))
                         continue;
-                if (nearest && least <= 3)
+                if (nearest)
                         return refuse(r, "unknown key \"%.64s\", did you mean \"%s\"?", key, nearest);
                 return refuse(r, "unknown key \"%.64s\"", key);
         }
@@ -333,7 +303,7 @@ int evidence_references_load(const char *path, struct evidence_references **ret,
         size_t size;
         int e;
 
-        e = evidence_file_read(path, EVIDENCE_REFERENCES_FILE_MAX, &text, &size);
+        e = file_read_trusted(path, EVIDENCE_REFERENCES_FILE_MAX, &text, &size, NULL);
         if (e == 0)
                 return evidence_references_parse(text, size, ret, ret_error);
         if (e == -EINVAL)

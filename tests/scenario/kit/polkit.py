@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# polkit on a scenario's private bus: one of ours, which answers what a scenario wants, or not at all, with libsystemd's own bus, in a
-# thread; and the real polkitd, with a rule file of the scenario's.
+# polkit on a scenario's private bus: one of ours, which answers what a scenario wants, or not at all; and the real polkitd, with a rule file of the scenario's.
 
 import ctypes
 import os
 import pwd
 import shutil
 import subprocess
-import threading
 
 import dbus
 
 from kit.checks import Failure, eventually
 from kit.daemon import die_with_us
+from kit.service import Service
 
 NAME = "org.freedesktop.PolicyKit1"
 PATH = "/org/freedesktop/PolicyKit1/Authority"
@@ -21,15 +20,6 @@ INTERFACE = NAME + ".Authority"
 POLKITD = "/usr/lib/polkit-1/polkitd"
 # (is_authorized, is_challenge, details)
 ANSWERS = {"yes": (1, 0, ()), "no": (0, 0, ()), "challenge": (0, 1, ()), "dismissed": (0, 0, ("polkit.dismissed", "true"))}
-
-
-def _lib():
-    lib = ctypes.CDLL("libsystemd.so.0")
-    for name in ("sd_bus_message_is_method_call", "sd_bus_message_read", "sd_bus_reply_method_return", "sd_bus_reply_method_errorf"):
-        getattr(lib, name).argtypes = None
-    for name in ("sd_bus_message_ref", "sd_bus_message_unref", "sd_bus_flush_close_unref"):
-        getattr(lib, name).restype = ctypes.c_void_p
-    return lib
 
 
 class Question:
@@ -40,31 +30,22 @@ class Question:
         self.details, self.flags, self.cancellation = details, flags, cancellation
 
 
-class Polkit:
+class Polkit(Service):
     """
     Owns the name until it is closed. `answers` is by action: a key of ANSWERS, "hang" (until release()), "error", or what is no answer: "garbage"
     (another type), "empty". What is not in it gets `default`.
     """
 
+    name = NAME
+
     def __init__(self, address, answers=None, default="no"):
-        self.address = address.encode()
         self.answers = answers or {}
         self.default = default
         self.asked = []
         self.cancelled = []
         self._hanging = []
         self._release = None
-        self._end = threading.Event()
-        self._ready = threading.Event()
-        self._error = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        if not self._ready.wait(10) or self._error:
-            raise Failure(f"no polkit on {address}: {self._error}")
-
-    def close(self):
-        self._end.set()
-        self._thread.join(10)
+        super().__init__(address)
 
     def release(self, word):
         """Answers all that hang."""
@@ -83,50 +64,30 @@ class Polkit:
 
     # ---- the thread ----
 
-    def _run(self):
-        lib, bus = _lib(), ctypes.c_void_p()
-        steps = (lambda: lib.sd_bus_new(ctypes.byref(bus)), lambda: lib.sd_bus_set_address(bus, self.address),
-                 lambda: lib.sd_bus_set_bus_client(bus, 1), lambda: lib.sd_bus_start(bus),
-                 lambda: lib.sd_bus_request_name(bus, NAME.encode(), ctypes.c_uint64(0)))
-        for step in steps:
-            r = step()
-            if r < 0:
-                self._error = os.strerror(-r)
-                break
-        self._ready.set()
-        while not self._error and not self._end.is_set():
-            message = ctypes.c_void_p()
-            r = lib.sd_bus_process(bus, ctypes.byref(message))
-            if r < 0:
-                break
-            if message:
-                if lib.sd_bus_message_is_method_call(message, INTERFACE.encode(), b"CheckAuthorization") > 0:
-                    self._check(lib, message)
-                elif lib.sd_bus_message_is_method_call(message, INTERFACE.encode(), b"CancelCheckAuthorization") > 0:
-                    text = ctypes.c_char_p()
-                    lib.sd_bus_message_read(message, b"s", ctypes.byref(text))
-                    self.cancelled.append(text.value.decode())
-                    lib.sd_bus_reply_method_return(message, None)
-                lib.sd_bus_message_unref(message)
-            elif r == 0:
-                lib.sd_bus_wait(bus, ctypes.c_uint64(20000))
-            if self._release is not None:
-                for held in self._hanging:
-                    self._answer(lib, held, self._release)
-                    lib.sd_bus_message_unref(held)
-                self._hanging = []
-                self._release = None
+    def methods(self):
+        return {(INTERFACE, "CheckAuthorization"): self._check, (INTERFACE, "CancelCheckAuthorization"): self._cancel}
+
+    def tick(self, lib):
+        if self._release is None:
+            return
+        for held in self._hanging:
+            self._answer(lib, held, self._release)
+            lib.sd_bus_message_unref(held)
+        self._hanging = []
+        self._release = None
+
+    def ends(self, lib):
         for held in self._hanging:
             lib.sd_bus_message_unref(held)
         self._hanging = []
-        if bus:
-            lib.sd_bus_flush_close_unref(bus)
+
+    def _cancel(self, lib, message):
+        self.cancelled.append(self.text(lib, message))
+        lib.sd_bus_reply_method_return(message, None)
 
     def _check(self, lib, message):
         def text():
-            value = ctypes.c_char_p()
-            lib.sd_bus_message_read(message, b"s", ctypes.byref(value))
-            return value.value.decode()
+            return self.text(lib, message)
 
         enter, leave = lib.sd_bus_message_enter_container, lib.sd_bus_message_exit_container
         kind, key, name = (ctypes.c_char_p() for _ in range(3))

@@ -5,6 +5,7 @@
 #include "options.h"
 #include "tdictl.h"
 #include "util/util.h"
+#include "util/words.h"
 
 #define MAX_ARGS 16
 
@@ -168,8 +169,8 @@ int main(void) {
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
                 failed += test_case(cases[i].argv, cases[i].expected);
-        failed += edit_distance("", "abc") != 3;
-        failed += edit_distance("kitten", "sitting") != 3;
-        failed += edit_distance("same", "same") != 0;
+        failed += words_distance("", "abc") != 3;
+        failed += words_distance("kitten", "sitting") != 3;
+        failed += words_distance("same", "same") != 0;
         return failed != 0;
 }

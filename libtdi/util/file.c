@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reads files of anchors and reference values. */
-#include "evidence/file.h"
+/* Reads files that are trusted. */
+#include "util/file.h"
 
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
-int evidence_file_read(const char *path, size_t max, char **ret, size_t *ret_size) {
+int file_read_trusted(const char *path, size_t max, char **ret, size_t *ret_size, bool *ret_null) {
         /* What is no file may block whoever opens it. */
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
         _cleanup_free_ char *text = NULL;
@@ -15,6 +16,8 @@ int evidence_file_read(const char *path, size_t max, char **ret, size_t *ret_siz
                 return -errno;
         if (fstat(fd, &st) < 0)
                 return -errno;
+        if (ret_null)
+                *ret_null = S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
         if (!S_ISREG(st.st_mode))
                 return -EINVAL;
         if (st.st_mode & S_IWOTH)
