@@ -111,7 +111,7 @@ static const char *why_not_mailbox(Manager *m, const Device *d, const char *bdf,
         Custody *user = custody_using_dsm(m, bdf);
 
         if (!m->config.evidence_doe)
-                snprintf(buf, size, "\"doe\" in \"evidence\" of %s is not true: the kernel does not know of what user space does to its mailboxes, and may be tainted by it", m->config_path);
+                snprintf(buf, size, "\"doe\" in \"evidence\" of %s is not true: the kernel does not know of what user space does to its mailboxes, and may be tainted by it; to allow it all the same, set it and `systemctl restart tdid`", m->config_path);
         else if (!(d->tee & DEVICE_DOE))
                 snprintf(buf, size, "%s has no DOE mailbox", bdf);
         else if (d->tsm)
@@ -170,7 +170,7 @@ static int may_start(const Manager *m, const char *bdf) {
 int evidence_ask(Manager *m, Device *d, struct json_object *verify, const char *nonce, evidence_done done, void *userdata, Evidence **ret) {
         _cleanup_json_ struct json_object *args = json_new();
         Device *speaker = evidence_speaker(d);
-        char bdf[TDI_BDF_MAX], why[300];
+        char bdf[TDI_BDF_MAX], why[600];
         _cleanup_close_ int tsm = -EBADF;
         int r;
 

@@ -243,7 +243,7 @@ static void write_text(struct policy_decision *d, const struct policy_facts *f) 
                 if (d->verdict == POLICY_ALLOW)
                         snprintf(d->text, sizeof(d->text), "allowed by default: no rule matches, and the VM's owner is root");
                 else
-                        snprintf(d->text, sizeof(d->text), "denied by default: no rule matches, and the VM's owner (uid %u) is not root", f->owner);
+                        snprintf(d->text, sizeof(d->text), "denied by default: no rule matches, and the VM's owner (uid %u) is not root; to allow it, write a rule (tdid-policy(5)) in " POLICY_DIR_LOCAL " and reload", f->owner);
                 return;
         }
         if (d->n_unmet == 0) {

@@ -6,7 +6,6 @@
 #include "evidence/evidence.h"
 #include "worker/work.h"
 
-
 /* args: "verify": the pairs. Puts "proofs" into the values and "verified" into @evidence; 0 whatever it proves. */
 int evidence_verify_all(struct work *w, const struct evidence *e, const uint8_t *nonce, struct json_object *evidence);
 /* The objects one behind the other in a sealed memfd, which goes out, and where each is: "objects" of @evidence; "digest" of the values. */

@@ -69,6 +69,7 @@ def policy_owners(t):
     except Refused as error:
         equal(error.name, "Policy", "the error")
         contains(str(error), "default", "what decided")
+        contains(str(error), "tdid-policy(5)) in /etc/tdid/policy.d", "where to write a rule")
     policy(t, {"name": "alice", "match": {"owner": ALICE}, "decision": "allow"},
            {"name": "not this one", "match": {"bdf": second}, "decision": "deny"})
     reload(t)
@@ -339,6 +340,7 @@ def evidence_shown(t):
     t.start()
     error = t.tdictl("device", "evidence", bdf, code=4).err
     contains(error, "doe", "the switch")
+    contains(error, "systemctl restart tdid", "what makes it count")
     contains(error, "device-evidence", "what the kernel said")
     t.daemon.stop()
     t.daemon.start(arguments=t.configured(DOE))

@@ -152,7 +152,7 @@ static void test_text(void) {
         check_str(d.text, "allowed by default: no rule matches, and the VM's owner is root");
         f.facts.owner = 10;
         policy_decide(p, &f.facts, &d);
-        check_str(d.text, "denied by default: no rule matches, and the VM's owner (uid 10) is not root");
+        check_str(d.text, "denied by default: no rule matches, and the VM's owner (uid 10) is not root; to allow it, write a rule (tdid-policy(5)) in /etc/tdid/policy.d and reload");
         f.facts.owner = 9;
         f.facts.ide_secure = POLICY_NO;
         policy_decide(p, &f.facts, &d);
