@@ -37,12 +37,7 @@ Device *device_find_number(Manager *m, uint32_t number) {
 }
 
 enum device_sriov device_sriov(const Device *d) {
-        if (d->phys_fn != UINT32_MAX)
-                return DEVICE_SRIOV_VF;
-        for (size_t i = 0; i < d->manager->n_devices; i++)
-                if (d->manager->devices[i]->phys_fn == tdi_bdf_number(d->bdf))
-                        return DEVICE_SRIOV_PF;
-        return DEVICE_SRIOV_NONE;
+        return d->phys_fn != UINT32_MAX ? DEVICE_SRIOV_VF : d->n_vfs > 0 ? DEVICE_SRIOV_PF : DEVICE_SRIOV_NONE;
 }
 
 Device *device_find(Manager *m, struct tdi_bdf bdf) {

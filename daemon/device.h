@@ -24,6 +24,7 @@ struct Device {
         uint32_t class;
         int32_t group;      /* -1: none */
         uint32_t phys_fn;   /* tdi_bdf_number(), or UINT32_MAX */
+        unsigned n_vfs;     /* that it has now */
         uint32_t upstream_above; /* the first switch upstream port above, or UINT32_MAX */
         uint32_t parents[DEVICE_PARENTS_MAX]; /* tdi_bdf_number() of the bridges above, nearest first */
         size_t n_parents;

@@ -128,6 +128,9 @@ static Device *add(Manager *m, struct tdi_bdf bdf) {
         d->group = -1;
         d->phys_fn = d->upstream_above = UINT32_MAX;
         device_renew(d);
+        /* Mostly they come after it. */
+        for (size_t i = 0; i < m->n_devices; i++)
+                d->n_vfs += m->devices[i]->phys_fn == tdi_bdf_number(bdf);
         manager_append((void ***) &m->devices, &m->n_devices, &m->room_devices, d);
         /* They come in their order, so that this is mostly its place already. */
         for (size_t k = m->n_devices - 1; k > 0 && tdi_bdf_number(m->devices[k - 1]->bdf) > tdi_bdf_number(bdf); k--) {
@@ -137,13 +140,26 @@ static Device *add(Manager *m, struct tdi_bdf bdf) {
         return d;
 }
 
-/* A virtual function has come or gone: what role the other has is seen by that. */
-static void tell_physical(Manager *m, uint32_t phys_fn) {
+static void count_vf(Manager *m, uint32_t phys_fn, int more) {
         Device *pf = phys_fn == UINT32_MAX ? NULL : device_find_number(m, phys_fn);
         char path[64];
 
-        if (pf && pf->announced)
+        if (!pf)
+                return;
+        pf->n_vfs += (unsigned) more;
+        /* The first has come, or the last gone: that is what role it has. */
+        if (pf->announced && pf->n_vfs == (more > 0))
                 bus_changed(m, device_path(pf->bdf, path), BUS_DEVICE, "SRIOV", NULL);
+}
+
+static void set_phys_fn(Device *d, uint32_t phys_fn) {
+        uint32_t was = d->phys_fn;
+
+        if (was == phys_fn)
+                return;
+        d->phys_fn = phys_fn;
+        count_vf(d->manager, was, -1);
+        count_vf(d->manager, phys_fn, 1);
 }
 
 static void announce(Device *d) {
@@ -151,7 +167,6 @@ static void announce(Device *d) {
 
         d->announced = true;
         bus_added(d->manager, device_path(d->bdf, path), BUS_DEVICE);
-        tell_physical(d->manager, d->phys_fn);
 }
 
 static void withdraw(Device *d) {
@@ -194,7 +209,7 @@ static void take_function(Manager *m, struct json_object *o) {
         /* Once the reader of tsm/ knows it, a long batch that began before the TSM came has nothing to say. */
         if (d->tsm_read == 0)
                 d->tee = (uint8_t) (json_bool_or(o, "dsm", false) ? d->tee | DEVICE_DSM : d->tee & ~DEVICE_DSM);
-        d->phys_fn = number_or_none(json_str_or(o, "phys_fn", ""));
+        set_phys_fn(d, number_or_none(json_str_or(o, "phys_fn", "")));
         if (json_get_array(o, "tee", &fixed) >= 0) {
                 take_fixed(d, o);
                 fixed_now = !d->fixed;
@@ -219,13 +234,10 @@ static void take_function(Manager *m, struct json_object *o) {
 }
 
 static void drop(Device *d) {
-        Manager *m = d->manager;
-        uint32_t phys_fn = d->phys_fn;
-
+        set_phys_fn(d, UINT32_MAX);
         withdraw(d);
-        manager_remove((void **) m->devices, &m->n_devices, d);
+        manager_remove((void **) d->manager->devices, &d->manager->n_devices, d);
         device_free(d);
-        tell_physical(m, phys_fn);
 }
 
 /* Off the bus. One that is in custody stays to be seen and restored: what it was is known, what it does is no more. */
@@ -241,7 +253,8 @@ static void vanish(Device *d) {
         d->fixed = d->upstream = false;
         d->tee = 0;
         d->group = -1;
-        d->phys_fn = d->upstream_above = UINT32_MAX;
+        set_phys_fn(d, UINT32_MAX);
+        d->upstream_above = UINT32_MAX;
         d->tsm_read = 0;
         (void) update_str(&d->driver, "");
         (void) update_str(&d->tsm, "");

@@ -206,7 +206,8 @@ void tdi_unbind_for_reset(TDI *t) {
 void tdi_unbind_for_write(TDI *t, const char *text) {
         char path[64];
 
-        if (!custody_touched(t->custody, ACTION_BIND_LOCK))
+        /* A guest may write on while that takes. */
+        if (!custody_touched(t->custody, ACTION_BIND_LOCK) || t->custody->goal == GOAL_UNBIND || t->custody->goal == GOAL_DOWN)
                 return;
         audit_tdi_unbound(t, text);
         say(t, text);

@@ -66,7 +66,9 @@ def bind_vfs_appear(t):
     """VFs that appear under a PF that is connected are TDIs like any other."""
     pf = t.host.bdf("igb")
     as_before(t, pf)
+    monitor = Monitor(t)
     t.host.write(pf, "sriov_numvfs", "0")
+    eventually(lambda: t.device(pf).text("SRIOV") == "none", "its role without VFs", 20)
     t.tsm_baseline = None
     t.device(pf).connect()
     t.host.write(pf, "sriov_numvfs", "2")
@@ -74,6 +76,8 @@ def bind_vfs_appear(t):
     for bdf in (first, second):
         known(t, bdf)
         eventually(lambda bdf=bdf: (t.device(bdf).text("DSM"), t.device(bdf).text("TSM")) == (pf, t.tsm_name), f"what speaks for {bdf}")
+    eventually(lambda: [e["value"] for e in monitor.seen if (e["kind"], e.get("id"), e.get("key")) == ("changed", pf, "sriov")] == ["none", "pf"],
+               "who listens is told of its role")
     b = Bound(t, first, second)
     b.bind()
     b.check(first, second)
