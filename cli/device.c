@@ -16,7 +16,19 @@ static int not_found(struct tdictl *t, const char *bdf) {
                     "There is no PCI function %s. See 'tdictl device list'.", bdf);
 }
 
-/* What tdid tells this user besides: why it is quarantined, in full, what its IDE streams are like, and its serial number. */
+/* Of an earlier tdid, which says nothing of a guard, nothing. */
+static int add_guard(json_object *device, json_object *description) {
+        const char *state = json_string(description, "guard");
+        json_object *refused = json_member(description, "refused");
+
+        if (isempty(state))
+                return 0;
+        if (json_put_string(device, "guard", state) < 0)
+                return -ENOMEM;
+        return !refused || json_put(device, "refused", json_object_get(refused)) >= 0 ? 0 : -ENOMEM;
+}
+
+/* What tdid tells this user besides: why it is quarantined, in full, its IDE streams, its serial number, and what the guard has refused of it. */
 static int add_description(struct tdictl *t, struct tdi_bdf bdf, json_object *device) {
         _cleanup_(json_object_putp) json_object *description = NULL;
         bool quarantined = json_string(device, "quarantine");
@@ -33,7 +45,11 @@ static int add_description(struct tdictl *t, struct tdi_bdf bdf, json_object *de
         serial = json_string(json_member(description, "device"), "serial");
         if (!isempty(serial) && json_put_string(device, "serial", serial) < 0)
                 return fail_oom(t);
+        if (add_guard(device, json_member(description, "device")) < 0)
+                return fail_oom(t);
         streams = json_member(json_member(description, "device"), "streams");
+        if (!quarantined && json_object_is_type(streams, json_type_array) && json_object_array_length(streams) == 0)
+                return 0;
         return !streams || json_put(device, "ide", json_object_get(streams)) >= 0 ? 0 : fail_oom(t);
 }
 

@@ -10,6 +10,7 @@
 #include "custody.h"
 #include "device.h"
 #include "export.h"
+#include "guard/guard.h"
 #include "ide.h"
 #include "policy/report.h"
 #include "proofs.h"
@@ -28,6 +29,7 @@ struct subject {
         const struct policy_proof *proofs;
         size_t n_proofs;
         uint64_t now_usec;
+        const Custody *custody; /* NULL: it would be attached only now */
 };
 
 /* ---- the policy ---- */
@@ -78,8 +80,10 @@ static void facts_of(Manager *m, const struct subject *f, struct policy_facts *r
         *ret = (struct policy_facts){
                 .proofs = f->proofs, .n_proofs = f->n_proofs, .now_usec = f->now_usec ? f->now_usec : now_realtime(), .vm = f->vm, .owner = f->owner,
                 .platform = f->platform ? f->platform : platform_of_host(m)->name, .mode = f->mode, .access = f->access,
-                /* There is no guard, and so nothing is guarded. */
-                .ide_secure = f->ide, .guard = POLICY_NO, .association = f->association,
+                /* Where there can be a guard, nothing is attached without. */
+                .ide_secure = f->ide, .association = f->association,
+                .guard = (f->custody ? custody_is_guarded(f->custody) : guard_is_on(m)) ? POLICY_YES : POLICY_NO,
+                .guard_text = f->custody ? guard_state_of(f->custody) : guard_state(m),
         };
         if (!d)
                 return;
@@ -357,6 +361,7 @@ static void decide_again(const TDI *t, enum policy_access access, struct policy_
                 if (streq(mode, strempty(policy_mode_to_string(i))))
                         ret_subject->mode = i;
         ret_subject->association = custody_is_associated(c);
+        ret_subject->custody = c;
         ret_subject->proofs = proofs;
         ret_subject->n_proofs = kept_proofs(c, proofs, &ret_subject->now_usec);
 }

@@ -458,6 +458,10 @@ char *policy_unmet_describe(const struct policy_decision *d, size_t i, const str
 
         if (d->unmet[i].what == POLICY_NEEDS_EVIDENCE)
                 return describe_need(&d->needs[d->unmet[i].need], f, buf, size);
+        if (d->unmet[i].what == POLICY_NEEDS_GUARD && f->guard_text) {
+                snprintf(buf, size, "requires that the function's BARs are guarded: the mmap guard is %s", f->guard_text);
+                return buf;
+        }
         snprintf(buf, size, "%s", texts[d->unmet[i].what]);
         return buf;
 }

@@ -116,6 +116,7 @@ struct policy_facts {
 
         enum policy_answer ide_secure; /* is the link encrypted, and says the TSM that it is secure? */
         enum policy_answer guard;      /* are the function's BARs guarded? */
+        const char *guard_text;        /* "on", or "none: " and why; NULL: nobody says why */
         bool association;              /* the VMM wants KVM associated with the device */
 };
 

@@ -6,6 +6,7 @@
 
 #include "bus/bus-vm.h"
 #include "evidence.h"
+#include "guard/guard.h"
 #include "handoff.h"
 #include "ide.h"
 #include "tsm.h"
@@ -185,6 +186,8 @@ static int method_describe(sd_bus_message *call, void *userdata, sd_bus_error *e
                 json_set_str(o, "serial", why);
         } else
                 json_set_str(o, "serial", d->fixed && !d->unreadable ? "" : NULL);
+        json_set_str(o, "guard", c ? guard_state_of(c) : "");
+        json_set_take(o, "refused", c ? guard_refusals(userdata, d->bdf) : NULL);
         return bus_reply_description(call, "device", o);
 }
 

@@ -9,6 +9,7 @@
 #include "audit.h"
 #include "bus/bus-vm.h"
 #include "custody-rules.h"
+#include "guard/guard.h"
 #include "handoff.h"
 #include "vpci.h"
 
@@ -141,6 +142,9 @@ int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         r = admission_check_handoff(t, uid, e);
         if (r < 0)
                 return r;
+        /* A copy is nobody's to take back: where there can be a guard, it has the function first. */
+        if (guard_is_on(m) && !custody_is_guarded(t->custody))
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is not handed off: the mmap guard is %s", t->custody->name, guard_state_of(t->custody));
         if (t->handing_off)
                 return bus_error(e, TDI_ERROR_BUSY, "%s is being handed off to somebody else", t->custody->name);
         r = check_tdi(t, e);

@@ -24,11 +24,17 @@ class Mapper:
 
     def do(self, *words):
         """One command: its result, 0 or more, or the name of an errno."""
+        self.send(*words)
+        return self.answer()
+
+    def send(self, *words):
         self.process.stdin.write(" ".join(str(w) for w in words) + "\n")
         self.process.stdin.flush()
+
+    def answer(self):
         line = self.process.stdout.readline().strip()
         if not line:
-            raise Failure(f"mapper ended at {words}")
+            raise Failure("mapper has ended")
         return line[1:] if line.startswith("-") else int(line)
 
     def end(self):
@@ -74,14 +80,21 @@ class Ways:
 
     PAGE = 4096
 
-    def __init__(self, t, bdf, mapper, sysfs="/sys", proc="/proc"):
+    def __init__(self, t, bdf, mapper, sysfs="/sys", proc="/proc", files=("resource", "resource_wc", "proc")):
         self.t, self.bdf, self.m = t, bdf, mapper
         self.bar, self.address, self.size = memory_bar(t.host, bdf)
         device = f"{sysfs}/bus/pci/devices/{bdf}"
         self.files = {"resource": f"{device}/resource{self.bar}", "proc": proc_entry(bdf, proc)}
         if os.path.exists(t.host.path(bdf, f"resource{self.bar}_wc")):
             self.files["resource_wc"] = f"{device}/resource{self.bar}_wc"
+        self.files = {name: path for name, path in self.files.items() if name in files}
         self.names = []
+
+    def close(self, *kinds):
+        """Those whose name has one of these words; all of them without any."""
+        for name in [n for n in self.names if not kinds or any(kind in n for kind in kinds)]:
+            self.m.need("close", name)
+            self.names.remove(name)
 
     def prefix(self, name):
         return f"{name}:{self.bdf}"

@@ -5,6 +5,8 @@
  *
  *   open NAME r|w|rw|p PATH      reopen NEW r|w|rw|p NAME     dup NEW NAME      pass NEW NAME      close NAME
  *   mmap NAME LENGTH OFFSET      map NAME LENGTH OFFSET (kept)      unmap      read NAME LENGTH OFFSET
+ *   watch NAME LENGTH TIME  tries to map it all the time, so many milliseconds; how often that worked
+ *   closeall      every descriptor but those that it began with
  *   mem NAME      mknod PATH MAJOR MINOR      legacy NEW GROUP BDF
  *   netns FOLDER  a sysfs of a new network namespace there      pidns FOLDER  a procfs of a new pid namespace there, seen by a child in it
  *   unlink PATH      rmdir PATH      rename PATH PATH      umount PATH
@@ -33,7 +35,7 @@
 #define PCIIOC_MMAP_IS_MEM ('P' << 24 | 'C' << 16 | 'I' << 8 | 0x02) /* include/uapi/linux/pci.h */
 
 static struct {
-        char name[32];
+        char name[96];
         int fd;
 } fds[FDS];
 
@@ -149,6 +151,26 @@ static long map(char **w, int keep) {
         return 0;
 }
 
+static long watch(char **w) {
+        struct timespec now, end;
+        long n = 0;
+
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        end.tv_nsec += atol(w[3]) % 1000 * 1000000;
+        end.tv_sec += atol(w[3]) / 1000 + end.tv_nsec / 1000000000;
+        do {
+                void *p = mmap(NULL, strtoul(w[2], NULL, 0), PROT_READ, MAP_SHARED, *slot(w[1]), 0);
+
+                if (p != MAP_FAILED) {
+                        n++;
+                        (void) munmap(p, strtoul(w[2], NULL, 0));
+                }
+                clock_gettime(CLOCK_MONOTONIC, &now);
+                usleep(100);
+        } while (now.tv_sec < end.tv_sec);
+        return n;
+}
+
 static long run(char **w) {
         char path[64], room[4096];
 
@@ -162,6 +184,12 @@ static long run(char **w) {
                 return (*slot(w[1]) = dup(*slot(w[2]))) < 0 ? -1 : 0;
         if (strcmp(w[0], "pass") == 0)
                 return (*slot(w[1]) = pass(*slot(w[2]))) < 0 ? -1 : 0;
+        if (strcmp(w[0], "watch") == 0)
+                return watch(w);
+        if (strcmp(w[0], "closeall") == 0) {
+                memset(fds, 0, sizeof(fds));
+                return close_range(3, ~0U, 0);
+        }
         if (strcmp(w[0], "close") == 0)
                 return close(*slot(w[1]));
         if (strcmp(w[0], "mmap") == 0 || strcmp(w[0], "map") == 0)
