@@ -10,6 +10,7 @@
 #include "association.h"
 #include "device.h"
 #include "evidence.h"
+#include "guard/guard.h"
 #include "handoff.h"
 #include "job.h"
 #include "tsm.h"
@@ -197,6 +198,8 @@ bool custody_may_do(Custody *c, enum custody_action a) {
                 if (a == ACTION_OPEN_BIND && o->group == c->group && c->group >= 0 && !custody_is_done(o, ACTION_CLAIM_REBIND))
                         return false;
         }
+        if (a == ACTION_GUARD_ON && guard_is_sweeping(c->manager))
+                return false;
         if (a == ACTION_OPEN_BIND && pf_is_being_opened(c))
                 return false;
         if (a == ACTION_CONNECT_NOTE && tsm_is_unknown(c))

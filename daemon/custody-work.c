@@ -83,7 +83,9 @@ void custody_ended(Custody *c, enum custody_action a, bool undo) {
         c->retried = false;
         if (a == ACTION_CLAIM_REBIND)
                 inventory_refresh(c->manager, c->bdf);
-        if (!undo && a == ACTION_GUARD_ON)
+        if (a == ACTION_GUARD_ON && undo)
+                guard_was_cleared(c);
+        else if (a == ACTION_GUARD_ON)
                 guard_was_set(c);
         if (a == ACTION_OPEN_BIND && c->manager->n_tsms > 0)
                 (void) inventory_refresh_tsm(c->manager);

@@ -180,6 +180,7 @@ Manager *manager_free(Manager *m) {
                 job_free(m->jobs[m->n_jobs - 1]);
         while (m->n_vms > 0)
                 vm_free(m->vms[m->n_vms - 1]);
+        guard_free(m);
         while (m->n_custodies > 0)
                 custody_free(m->custodies[--m->n_custodies]);
         inventory_free(m->inventory);
@@ -199,7 +200,6 @@ Manager *manager_free(Manager *m) {
         free(m->vms);
         free(m->jobs);
         watch_free(m->watch);
-        guard_free(m);
         sd_event_source_disable_unref(m->settle);
         sd_event_source_disable_unref(m->retry);
         sd_event_unref(m->event);

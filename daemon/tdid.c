@@ -115,6 +115,7 @@ static void on_name(Manager *m, int r) {
                 (void) sd_event_exit(m->event, 1);
                 return;
         }
+        guard_sweep(m);
         (void) sd_notify(0, "READY=1\nSTATUS=Serving");
         log_notice("serving: %zu functions, %zu VMs, %zu TSMs", m->n_devices, m->n_vms, m->n_tsms);
         worker_keep_spares(m);

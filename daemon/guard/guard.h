@@ -20,6 +20,12 @@ void guard_begin(Manager *m);
 void guard_when_known(Manager *m, void (*done)(Manager *m));
 /* Is any function in the guard, or perhaps? */
 bool guard_has_any(const Manager *m);
+/*
+ * The name is ours, and so is what is pinned: it is taken away where nothing is guarded. Until that is over nothing new is put into the guard.
+ * Not before: a second tdid that is started by mistake must not take away what the first one has pinned.
+ */
+void guard_sweep(Manager *m);
+bool guard_is_sweeping(const Manager *m);
 void guard_free(Manager *m);
 
 /* Will functions that are attached from now on be guarded? */
@@ -35,6 +41,8 @@ bool guard_has_others(const Custody *c);
 
 /* guard.on is done: its set, which may be a new one, is listened to; what the worker has seen is told. */
 void guard_was_set(Custody *c);
+/* It is undone: with the last one the programs go too, a few seconds later. */
+void guard_was_cleared(Custody *c);
 /* How often what of the function was refused: {"vfio": 2, …}, only what was; NULL: nothing is known. */
 struct json_object *guard_refusals(Manager *m, struct tdi_bdf bdf);
 
@@ -48,10 +56,11 @@ struct guard_listener *guard_listener_free(struct guard_listener *l);
 struct json_object *guard_read_refusals(struct guard_listener *l, uint32_t function);
 
 struct guard {
-        bool on, known;
+        bool on, known, sweeping;
         char text[512]; /* what guard_state() says */
         Worker *worker; /* at the look */
         sd_event_source *patience;
+        sd_event_source *linger; /* not NULL: programs are pinned for nobody */
         void (*done)(Manager *m);
         struct guard_listener *listener;
 };

@@ -111,7 +111,7 @@ static int add_nodes(struct guard_ids *ids, const char *bdf, __u32 function, cha
         unsigned n = 0;
         struct dirent *e;
         ssize_t size;
-        __u64 dev;
+        __u64 dev = 0;
         DIR *d;
         int r = 0;
 
@@ -199,8 +199,9 @@ int guard_identify(const char *bdf, __u32 function, struct guard_ids *ret, char 
 
 /* ---- the maps ---- */
 
+static const struct guard_key mem = { .type = GUARD_CHAR, .value = KERNEL_DEV(MEM_MAJOR, MEM_MINOR) };
+
 int guard_add(struct guard_set *s, __u32 function, const struct guard_ids *ids, char why[static GUARD_WHY_MAX]) {
-        struct guard_key mem = { .type = GUARD_CHAR, .value = KERNEL_DEV(MEM_MAJOR, MEM_MINOR) };
         struct guard_object memory = { .function = GUARD_NO_FUNCTION, .kind = GUARD_KIND_MEM, .deny = GUARD_DENY_MMAP | GUARD_DENY_WRITE };
         struct guard_function f = { .group = ids->group };
 
@@ -255,19 +256,9 @@ int guard_remove(struct guard_set *s, __u32 function, char why[static GUARD_WHY_
                 return guard_remove(s, function, why);
         if (bpf_map_delete_elem(s->functions, &function) < 0 && errno != ENOENT)
                 return fail(why, -errno, "could not take a function out of the guard: %s", strerrorname_np(errno));
+        if (bpf_map_get_next_key(s->functions, NULL, &function) < 0 && bpf_map_delete_elem(s->objects, &mem) < 0 && errno != ENOENT)
+                return fail(why, -errno, "could not take /dev/mem out of the guard: %s", strerrorname_np(errno));
         return 0;
-}
-
-size_t guard_count(struct guard_set *s) {
-        __u32 key, next, *at = NULL;
-        size_t n = 0;
-
-        while (bpf_map_get_next_key(s->functions, at, &next) == 0) {
-                n++;
-                key = next;
-                at = &key;
-        }
-        return n;
 }
 
 bool guard_has(struct guard_set *s, __u32 function) {

@@ -125,7 +125,7 @@ static int check_kernel(char why[static GUARD_WHY_MAX]) {
 
 static int load(struct bpf_object **ret, char why[static GUARD_WHY_MAX]) {
         LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tdid_guard");
-        struct bpf_object *o;
+        struct bpf_object *o = NULL;
         struct bpf_map *rodata;
         struct stat mounts;
         size_t size = 0;
@@ -222,7 +222,7 @@ static int protect(struct guard_set *s, const char *path, __u16 deny, char why[s
 
 static int make(const char *name, char why[static GUARD_WHY_MAX]) {
         char folder[128], done[128];
-        struct bpf_object *o;
+        struct bpf_object *o = NULL;
         int r;
 
         r = load(&o, why);
@@ -283,7 +283,7 @@ void guard_set_close(struct guard_set *s) {
 }
 
 int guard_set_open(struct guard_set *ret, char why[static GUARD_WHY_MAX]) {
-        _cleanup_guard_set_ struct guard_set s = GUARD_SET_NONE;
+        struct guard_set s = GUARD_SET_NONE;
         int r = 0;
         const struct {
                 const char *pin;
@@ -302,10 +302,11 @@ int guard_set_open(struct guard_set *ret, char why[static GUARD_WHY_MAX]) {
         }
         if (r >= 0 && !is_whole(s.name))
                 r = fail(why, -ENOENT, "somebody has taken programs out of " GUARD_FOLDER "/%s", s.name);
-        if (r < 0)
+        if (r < 0) {
+                guard_set_close(&s);
                 return r;
+        }
         *ret = s;
-        s = GUARD_SET_NONE;
         return 0;
 }
 
@@ -354,7 +355,7 @@ int guard_set_try(const char *state, const char *boot, char why[static GUARD_WHY
         _cleanup_guard_set_ struct guard_set s = GUARD_SET_NONE;
         char path[512], name[17], tried[TRIED_MAX] = "", read_back[TRIED_MAX] = "";
         _cleanup_close_ int fd = -EBADF;
-        struct bpf_object *o;
+        struct bpf_object *o = NULL;
         int r;
 
         r = check_kernel(why);

@@ -66,8 +66,6 @@ int guard_identify(const char *bdf, __u32 function, struct guard_ids *ret, char 
 /* Idempotent. With the lock. */
 int guard_add(struct guard_set *s, __u32 function, const struct guard_ids *ids, char why[static GUARD_WHY_MAX]);
 int guard_remove(struct guard_set *s, __u32 function, char why[static GUARD_WHY_MAX]);
-/* How many functions are guarded. */
-size_t guard_count(struct guard_set *s);
 bool guard_has(struct guard_set *s, __u32 function);
 /* Of the function is known what shares its pages. */
 bool guard_knows_mapping(struct guard_set *s, __u32 function);

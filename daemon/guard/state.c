@@ -8,6 +8,8 @@
 #include "worker.h"
 
 #define PATIENCE_USEC (10 * 1000000ULL)
+/* After the last function was given back: whoever attaches the next one by then need not wait until the programs are loaded again. */
+#define LINGER_USEC (5 * 1000000ULL)
 #define NOT_KNOWN "none: it is not known yet whether there can be one"
 #define ATTACHED_WITHOUT "none: it was attached when there was no mmap guard; detach it, and attach it again"
 
@@ -89,6 +91,62 @@ void guard_begin(Manager *m) {
         }
 }
 
+static void on_swept(Worker *w, int r, const char *text, _unused_ struct json_object *values, _unused_ struct ipc_fds *fds, void *userdata) {
+        Manager *m = userdata;
+        struct guard *g = m->guard;
+
+        if (r < 0)
+                log_warning("mmap guard: what an earlier tdid has pinned is still there: %s", text);
+        g->worker = r == -ECONNRESET ? worker_free(w) : worker_rest(w);
+        g->sweeping = false;
+        g->listener = guard_listener_free(g->listener);
+        manager_touch(m);
+}
+
+static int start_sweep(Manager *m) {
+        _cleanup_json_ struct json_object *args = json_new();
+        struct guard *g = m->guard;
+        int r;
+
+        g->linger = sd_event_source_disable_unref(g->linger);
+        json_set_str(args, "state", m->state_dir);
+        r = worker_new(m, -EBADF, &g->worker);
+        if (r >= 0)
+                r = worker_call(g->worker, "guard.sweep", "do", args, NULL, 0, on_swept, m);
+        if (r < 0)
+                g->worker = worker_free(g->worker);
+        return r;
+}
+
+void guard_sweep(Manager *m) {
+        struct guard *g = guard_of(m);
+
+        if (g->on && !g->worker && !guard_has_any(m))
+                g->sweeping = start_sweep(m) >= 0;
+}
+
+static int on_linger(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+
+        m->guard->linger = sd_event_source_disable_unref(m->guard->linger);
+        guard_sweep(m);
+        return 0;
+}
+
+void guard_was_cleared(Custody *c) {
+        Manager *m = c->manager;
+
+        if (!guard_is_on(m) || guard_has_any(m))
+                return;
+        m->guard->linger = sd_event_source_disable_unref(m->guard->linger);
+        if (sd_event_add_time_relative(m->event, &m->guard->linger, CLOCK_MONOTONIC, LINGER_USEC, 0, on_linger, m) < 0)
+                log_oom();
+}
+
+bool guard_is_sweeping(const Manager *m) {
+        return m->guard && m->guard->sweeping;
+}
+
 void guard_when_known(Manager *m, void (*done)(Manager *m)) {
         struct guard *g = guard_of(m);
 
@@ -101,6 +159,10 @@ void guard_when_known(Manager *m, void (*done)(Manager *m)) {
 void guard_free(Manager *m) {
         if (!m->guard)
                 return;
+        /* The worker takes away what nobody needs any more, and ends by itself. */
+        if (m->guard->linger && !m->guard->worker && !guard_has_any(m))
+                (void) start_sweep(m);
+        sd_event_source_disable_unref(m->guard->linger);
         m->guard->listener = guard_listener_free(m->guard->listener);
         sd_event_source_disable_unref(m->guard->patience);
         worker_free(m->guard->worker);
@@ -153,6 +215,7 @@ void guard_was_set(Custody *c) {
 
         if (!custody_is_guarded(c))
                 return;
+        c->manager->guard->linger = sd_event_source_disable_unref(c->manager->guard->linger);
         guard_listen(c->manager, json_str_or(c->values, "guard_set", ""));
         if (json_get_array(c->values, "guard_writers", &list) < 0)
                 return;

@@ -89,22 +89,26 @@ static int look_for_writers(struct work *w, struct guard_set *set) {
 
 /* ---- the step ---- */
 
+static int put_in(struct work *w, const struct guard_ids *ids, struct guard_set *ret, char why[static GUARD_WHY_MAX]) {
+        _cleanup_close_ int lock = guard_lock(json_str_or(w->args, "state", ""), why);
+        int r;
+
+        if (lock < 0)
+                return lock;
+        r = guard_set_need(ret, why);
+        return r < 0 ? r : guard_add(ret, number(w->bdf), ids, why);
+}
+
 /* values: "guard_set": the name of the set that it is in; "guard_writers": [text, …]. */
 int guard_on_do(struct work *w) {
         _cleanup_guard_set_ struct guard_set set = GUARD_SET_NONE;
-        _cleanup_close_ int lock = -EBADF;
         char why[GUARD_WHY_MAX] = "";
         struct guard_ids ids;
         int r;
 
         r = guard_identify(w->bdf, number(w->bdf), &ids, why);
         if (r >= 0)
-                r = lock = guard_lock(json_str_or(w->args, "state", ""), why);
-        if (r >= 0)
-                r = guard_set_need(&set, why);
-        if (r >= 0)
-                r = guard_add(&set, number(w->bdf), &ids, why);
-        lock = close_fd(lock);
+                r = put_in(w, &ids, &set, why);
         if (r < 0)
                 return fail(w, r, why);
         json_set_str(w->values, "guard_set", set.name);
@@ -114,20 +118,18 @@ int guard_on_do(struct work *w) {
 
 int guard_on_undo(struct work *w) {
         _cleanup_guard_set_ struct guard_set set = GUARD_SET_NONE;
-        _cleanup_close_ int lock = -EBADF;
         char why[GUARD_WHY_MAX] = "";
+        _cleanup_close_ int lock = guard_lock(json_str_or(w->args, "state", ""), why);
         int r;
 
-        r = lock = guard_lock(json_str_or(w->args, "state", ""), why);
-        if (r < 0)
-                return fail(w, r, why);
+        if (lock < 0)
+                return fail(w, lock, why);
         r = guard_set_open(&set, why);
         if (r < 0)
                 /* No set, or one of a build that is not ours to read: it goes with the last function. */
                 return json_bool_or(w->args, "others_guarded", false) ? 0 : (r = guard_sets_drop(NULL, why)) < 0 ? fail(w, r, why) : 0;
+        /* Programs that know of no function refuse nothing; when they go is tdid's to say. */
         r = guard_remove(&set, number(w->bdf), why);
-        if (r >= 0 && guard_count(&set) == 0)
-                r = guard_sets_drop(NULL, why);
         return r < 0 ? fail(w, r, why) : 0;
 }
 
@@ -180,7 +182,7 @@ static int take_over(struct work *w, struct guard_set *set, const char *bdf) {
 
 /*
  * args: "functions": [BDF, …] that are guarded. Fails, saying why, where there can be no guard. What another build has pinned is replaced:
- * the new programs refuse before the old ones are taken away. Where nothing is guarded, nothing is left pinned.
+ * the new programs refuse before the old ones are taken away.
  * values: "guard_set".
  */
 int guard_look_do(struct work *w) {
@@ -192,8 +194,10 @@ int guard_look_do(struct work *w) {
         int r;
 
         r = guard_set_try(json_str_or(w->args, "state", ""), json_str_or(w->args, "boot", ""), why);
-        if (r >= 0)
-                r = lock = guard_lock(json_str_or(w->args, "state", ""), why);
+        if (r >= 0) {
+                lock = guard_lock(json_str_or(w->args, "state", ""), why);
+                r = lock < 0 ? lock : 0;
+        }
         if (r < 0) {
                 snprintf(w->text, sizeof(w->text), "%s", why);
                 return r;
@@ -201,7 +205,7 @@ int guard_look_do(struct work *w) {
         if (json_get_array(w->args, "functions", &list) >= 0)
                 n = json_object_array_length(list);
         if (n == 0)
-                return guard_sets_drop(NULL, why) < 0 ? work_fail(w, -EPERM, NULL, "take away what an earlier tdid has pinned") : 0;
+                return 0;
         r = guard_set_need(&set, why);
         for (size_t i = 0; i < n && r >= 0; i++)
                 (void) take_over(w, &set, json_object_get_string(json_object_array_get_idx(list, i)));
@@ -215,4 +219,15 @@ int guard_look_do(struct work *w) {
         }
         json_set_str(w->values, "guard_set", set.name);
         return 0;
+}
+
+/* Nothing is guarded: what is pinned all the same has no owner any more. */
+int guard_sweep_do(struct work *w) {
+        char why[GUARD_WHY_MAX] = "";
+        _cleanup_close_ int lock = guard_lock(json_str_or(w->args, "state", ""), why);
+        int r = lock < 0 ? lock : guard_sets_drop(NULL, why);
+
+        if (r < 0)
+                snprintf(w->text, sizeof(w->text), "%s", why);
+        return r;
 }

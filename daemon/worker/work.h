@@ -60,6 +60,7 @@ int claim_rebind_undo(struct work *w);
 int claim_rebind_probe(struct work *w);
 
 int guard_look_do(struct work *w);
+int guard_sweep_do(struct work *w);
 int guard_on_do(struct work *w);
 int guard_on_undo(struct work *w);
 int guard_on_probe(struct work *w);

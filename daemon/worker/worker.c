@@ -24,6 +24,7 @@ static const struct work_op ops[] = {
         { "claim.override", claim_override_do, claim_override_undo, claim_override_probe },
         { "claim.rebind", claim_rebind_do, claim_rebind_undo, claim_rebind_probe },
         { "guard.look", guard_look_do, NULL, NULL },
+        { "guard.sweep", guard_sweep_do, NULL, NULL },
         { "guard.on", guard_on_do, guard_on_undo, guard_on_probe },
         { "take", take_do, NULL, NULL },
         { "open.cdev", open_cdev_do, open_cdev_undo, NULL },

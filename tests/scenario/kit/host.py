@@ -161,11 +161,15 @@ class Host:
 
     def remove(self, bdf):
         """Takes a function off the bus, as unplugging would; rescan() finds it again."""
-        self.write(bdf, "remove", "1")
+        self.write(self.unplugged_with(bdf), "remove", "1")
+
+    def unplugged_with(self, bdf):
+        """Which function's file "remove" takes this one off the bus."""
+        return bdf
 
     def start_remove(self, bdf):
         """The same, not waited for: the kernel lets nobody go on before all descriptors are closed. Returns what tells whether it has ended."""
-        return self.start_write(bdf, "remove", "1")
+        return self.start_write(self.unplugged_with(bdf), "remove", "1")
 
     def start_write(self, bdf, attribute, text):
         """A write that may wait for others, not waited for. Returns what tells whether it has ended."""
@@ -379,6 +383,14 @@ class LinuxHost(Host):
         that members of the struct name.
         """
         return fcntl.ioctl(fd, request, data or value)
+
+    def unplugged_with(self, bdf):
+        """The mmap guard refuses the file of a function that is in custody: then its port goes, with all that is below."""
+        try:
+            os.close(os.open(self.path(bdf, "remove"), os.O_WRONLY))
+            return bdf
+        except PermissionError:
+            return self.bridges(bdf)[0]
 
     def sleeps(self, pid):
         """Whether a process sleeps in the kernel, where no signal ends it."""
