@@ -6,6 +6,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 
 from kit.checks import check, contains, equal, eventually
@@ -417,3 +418,25 @@ def guard_policy(t):
     vm.destroy()
     t.free(bdf)
     t.unchanged(bdf)
+
+
+@scenario("nvme", needs=NEEDS, tags=("systemd",), start=False)
+def unit_guard(t):
+    """The real unit, under its sandbox, can load, pin, look and take away."""
+    bdf = t.host.bdf("nvme")
+    t.unit.start()
+    equal(guard_text(t), "on", "Guard under the unit")
+    m = Mapper(t)
+    ways = Ways(t, bdf, m).open_files()
+    vm = t.vm("v")
+    vm.attach(bdf)
+    all_are(ways.results(), "EPERM", "under the unit")
+    equal(m.do("umount", "/sys/fs/bpf"), "EPERM", "umount in the host's mount namespace")
+    old = t.unit.pid
+    os.kill(old, signal.SIGKILL)
+    all_are(ways.results(), "EPERM", "after SIGKILL of the unit's main process")
+    t.unit.wait_new(old)
+    equal(vm.describe()["guard"], "on", "guard of the VM under the next tdid")
+    t.unit.systemctl("stop", t.unit.name)
+    all_are(ways.results(), 0, "after the stop")
+    no_trace()
