@@ -9,6 +9,7 @@
 #include "custody-rules.h"
 #include "fault.h"
 #include "journal.h"
+#include "unit.h"
 #include "vpci.h"
 
 static void on_request_held(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
@@ -199,6 +200,24 @@ static int associate(Custody *c) {
         return custody_call(c, false, fds, n, on_done);
 }
 
+/* PID 1 has made its list anew by then, or it was not that. */
+#define LISTED_USEC (3 * 1000000ULL)
+
+/* The node may not be opened: for want of a newer list, which is asked for once? Then it is tried again until that must be there. */
+static bool wait_for_list(Custody *c) {
+        if (c->asked == 0) {
+                if (unit_look_for_devices(c->manager) < 0)
+                        return false;
+                c->asked = now_monotonic();
+        } else if (now_monotonic() - c->asked > LISTED_USEC) {
+                c->asked = 0;
+                return false;
+        }
+        c->worker = worker_free(c->worker);
+        custody_later(c);
+        return true;
+}
+
 static void on_done(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata) {
         Custody *c = userdata;
         enum custody_action a = custody_highest(c->command);
@@ -243,6 +262,8 @@ static void on_done(Worker *w, int r, const char *text, struct json_object *valu
         if (values)
                 json_object_object_del(values, "serve");
         custody_idle(c);
+        if (r == -EPERM && a == ACTION_OPEN_CDEV && wait_for_list(c))
+                return;
         custody_merge(c, values);
         json_object_object_del(c->values, "answered");
         if (r >= 0 && a == ACTION_CONNECT_TSM)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <systemd/sd-daemon.h>
 
 #include "admission.h"
@@ -164,6 +165,9 @@ static int lock_state(const char *state) {
         return 0;
 }
 
+/* What the process ends with where the loop has never run. */
+static int exit_code = 1;
+
 static int load_config(Manager *m, const char *path) {
         _cleanup_free_ char *text = NULL;
         int r;
@@ -171,6 +175,7 @@ static int load_config(Manager *m, const char *path) {
         r = config_load(path, &m->config, &text);
         if (r < 0 && r != -ENOENT) {
                 log_error("%s", text ? text : strerror(-r));
+                exit_code = EX_CONFIG;
                 return r;
         }
         return 0;
@@ -268,7 +273,7 @@ int main(int argc, char **argv) {
         /* The loop ends with the code that sd_event_exit() was given. */
         if (r >= 0)
                 r = sd_event_loop(m->event);
-        r = r < 0 ? 1 : r;
+        r = r < 0 ? exit_code : r;
         audit_ended(r);
         audit_close();
         return r;
