@@ -13,6 +13,8 @@ void fault_point(const char *action, const char *verb, const char *when);
 void fault_point_within(const char *action, const char *verb, const char *when);
 /* 0, or the negative errno to fail with. */
 int fault_fails(const char *action, const char *verb, const char *bdf);
+/* TDID_TEST_NEWER="journal|record|holder|all:N": by how many versions this program says to be newer than it is, in what it writes or answers. */
+unsigned fault_newer(const char *what);
 /* What the fault points themselves call, for the filter of a worker. */
 const int *fault_calls(size_t *ret_n);
 /* TDID_TEST_FORBIDDEN: a worker tries what its list has to refuse; -1 and what went through, 0 where nothing has. */

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "fault.h"
 #define START_TIMEOUT_USEC (10 * 1000000ULL)
 /* A holder answers at once, or is of no use: then it is ended, which closes its VM. */
 #define ANSWER_TIMEOUT_USEC (10 * 1000000ULL)
@@ -270,8 +271,11 @@ static void on_hello(int r, struct json_object *answer, struct ipc_fds *fds, voi
         if (r >= 0) {
                 h->version = (unsigned) json_u64_or(answer, "version", 0);
                 /* It may do what we do not understand, and a guest may be running. */
-                if (h->version > IPC_VERSION)
+                if (version_check(answer, IPC_VERSION, fault_newer("holder")) == -EPROTONOSUPPORT)
                         r = -EPROTONOSUPPORT;
+                /* A later one that serves us does so as one of ours would. */
+                else if (h->version > IPC_VERSION)
+                        h->version = IPC_VERSION;
         }
         h->started(r, answer, fds, h->userdata);
 }

@@ -114,3 +114,17 @@ int ipc_recv(int socket, struct json_object **ret, struct ipc_fds *ret_fds) {
         fds.n = 0;
         return 0;
 }
+
+void version_set(struct json_object *o, unsigned version, unsigned newer) {
+        json_set_u64(o, "version", version + newer);
+        if (newer > 0)
+                json_set_u64(o, "reads", version + newer - 1);
+}
+
+int version_check(struct json_object *o, unsigned ours, unsigned newer) {
+        uint64_t version;
+
+        if (json_get_u64(o, "version", &version) < 0 || version == 0)
+                return -EBADMSG;
+        return version <= ours + newer || json_u64_or(o, "reads", version) <= ours + newer ? 0 : -EPROTONOSUPPORT;
+}

@@ -18,6 +18,16 @@
  */
 #define IPC_VERSION 3
 
+/*
+ * What outlives a tdid (journals, records of VMs, what a holder is) has the "version" of who wrote it, and where an earlier one can go on with it also "reads": the
+ * earliest version that understands it, may act on it, and may write it anew without what it does not know. So a tdid can be replaced by the one before
+ * and by the one after; what is further away is held and left alone.
+ */
+/* @newer: as a test asks for, see fault.h. */
+void version_set(struct json_object *o, unsigned version, unsigned newer);
+/* Is it of this version or an earlier one, or does it say that this one understands it? No version at all is -EBADMSG, else 0 or -EPROTONOSUPPORT. */
+int version_check(struct json_object *o, unsigned ours, unsigned newer);
+
 /* Bytes of what a worker tells of a device's evidence, in a memfd: tdid reads it back, and the bus takes it. */
 #define EVIDENCE_TEXT_MAX (4 << 20)
 

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 
 #include "audit.h"
+#include "fault.h"
+#include "ipc.h"
 
 static void path_of(Manager *m, struct tdi_bdf bdf, const char *suffix, char buf[static PATH_MAX]) {
         char label[TDI_BDF_MAX];
@@ -65,21 +67,28 @@ int journal_parse(const char *text, size_t size, const char *boot_id, const char
         int64_t group;
         int r;
 
-        if (json_parse_strict(text, size, &o, NULL, NULL) < 0 || json_get_u64(o, "version", &version) < 0)
+        if (json_parse_strict(text, size, &o, NULL, NULL) < 0)
                 return -EBADMSG;
-        if (version > JOURNAL_VERSION)
-                return -EPROTONOSUPPORT;
-        if (version == 0 || !keys_are_known(o) || json_get_str(o, "boot", &s) < 0)
+        r = version_check(o, JOURNAL_VERSION, fault_newer("journal"));
+        if (r < 0)
+                return r;
+        version = json_u64_or(o, "version", 0);
+        if ((version <= JOURNAL_VERSION && !keys_are_known(o)) || json_get_str(o, "boot", &s) < 0)
                 return -EBADMSG;
         if (!streq(s, boot_id))
                 return -ESTALE;
         if (json_get_str(o, "bdf", &s) < 0 || !streq(s, bdf) || json_get_str(o, "vm", &vm) < 0 ||
             json_get_u64(o, "sequence", &e.sequence) < 0 || json_get_i64(o, "group", &group) < 0 || group < -1 || group > INT32_MAX ||
-            json_get_array(o, "done", &list) < 0 || json_get_object(o, "values", &values) < 0 || parse_actions(list, &e.done) < 0)
+            json_get_array(o, "done", &list) < 0 || json_get_object(o, "values", &values) < 0)
                 return -EBADMSG;
-        r = json_get_array(o, "begun", &list);
+        r = parse_actions(list, &e.done);
+        if (r >= 0)
+                r = json_get_array(o, "begun", &list);
         if (r >= 0)
                 r = parse_actions(list, &e.begun);
+        /* Done by a later tdid, and nothing that this one could undo. */
+        if (r == -EBADMSG && version > JOURNAL_VERSION)
+                return -EPROTONOSUPPORT;
         if (r < 0 && r != -ENOENT)
                 return r;
         r = json_get_str(o, "quarantine", &s);
@@ -152,7 +161,7 @@ int journal_write(Custody *c) {
         size_t size;
         int r;
 
-        json_set_u64(o, "version", JOURNAL_VERSION);
+        version_set(o, JOURNAL_VERSION, fault_newer("journal"));
         json_set_str(o, "boot", c->manager->boot_id);
         json_set_str(o, "bdf", c->name);
         json_set_str(o, "vm", c->vm_id);

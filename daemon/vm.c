@@ -10,6 +10,7 @@
 #include "association.h"
 #include "bus/bus.h"
 #include "export.h"
+#include "fault.h"
 #include "guard/guard.h"
 #include "handoff.h"
 #include "ide.h"
@@ -266,7 +267,7 @@ struct json_object *vm_record(VM *vm, bool describe) {
         char text[256];
 
         if (!describe)
-                json_set_u64(o, "version", VM_STATE_VERSION);
+                version_set(o, VM_STATE_VERSION, fault_newer("record"));
         json_set_str(o, "id", vm->id);
         json_set_str(o, "name", vm->name);
         json_set_str(o, "uuid", vm->uuid);
@@ -346,12 +347,11 @@ struct json_object *vm_record(VM *vm, bool describe) {
 int vm_take_record(VM *vm, struct json_object *o) {
         struct json_object *list;
         const struct platform *p;
-        uint64_t version;
+        int r;
 
-        if (json_get_u64(o, "version", &version) < 0)
-                return -EBADMSG;
-        if (version > VM_STATE_VERSION)
-                return -EPROTONOSUPPORT;
+        r = version_check(o, VM_STATE_VERSION, fault_newer("record"));
+        if (r < 0)
+                return r;
         if (free_and_strdup(&vm->name, json_str_or(o, "name", "")) < 0 || free_and_strdup(&vm->seclabel, json_str_or(o, "seclabel", NULL)) < 0)
                 log_oom();
         snprintf(vm->uuid, sizeof(vm->uuid), "%s", json_str_or(o, "uuid", ""));

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "fault.h"
 #include "vm/vpci/vpci.h"
 
 /* The record that comes with a request, NULL when none does; hello has to fit into one answer. */
@@ -65,7 +66,7 @@ static int do_get(struct store *s, struct json_object *request, struct json_obje
 static void do_hello(struct store *s, const char *id, struct json_object *answer) {
         struct json_object *keys = json_new_array();
 
-        json_set_u64(answer, "version", IPC_VERSION);
+        version_set(answer, IPC_VERSION, fault_newer("holder"));
         json_set_str(answer, "id", id);
         for (size_t i = 0; i < s->n; i++)
                 json_push_str(keys, s->entries[i].key);

@@ -214,6 +214,28 @@ static void test_any_bytes(void) {
         check_int(ipc_recv(theirs, &back, &fds), 0);
 }
 
+static void check_version(const char *text, int r) {
+        _cleanup_json_ struct json_object *o = NULL;
+
+        test_about("%s", text);
+        require(json_parse_strict(text, strlen(text), &o, NULL, NULL) == 0);
+        check_int(version_check(o, 4, 0), r);
+}
+
+/* One version up and down; what is further away only where it says so. */
+static void test_versions(void) {
+        check_version("{\"version\": 4}", 0);
+        check_version("{\"version\": 1}", 0);
+        check_version("{\"version\": 5, \"reads\": 4}", 0);
+        check_version("{\"version\": 9, \"reads\": 2}", 0);
+        check_version("{\"version\": 5}", -EPROTONOSUPPORT);
+        check_version("{\"version\": 6, \"reads\": 5}", -EPROTONOSUPPORT);
+        check_version("{\"version\": 5, \"reads\": \"4\"}", -EPROTONOSUPPORT);
+        check_version("{\"version\": 0, \"reads\": 0}", -EBADMSG);
+        check_version("{\"reads\": 1}", -EBADMSG);
+        check_version("{\"version\": \"4\"}", -EBADMSG);
+}
+
 int main(void) {
         some_fd = eventfd(0, EFD_CLOEXEC);
         require(some_fd >= 0);
@@ -224,6 +246,7 @@ int main(void) {
         test_too_many_fds();
         test_ends();
         test_any_bytes();
+        test_versions();
         close_fd(ours);
         close_fd(theirs);
         close_fd(some_fd);
