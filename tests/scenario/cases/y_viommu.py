@@ -10,6 +10,7 @@ from cases.q_order import calls, first, in_order
 from kit.checks import check, contains, equal, eventually
 from kit.client import Lost, refused
 from kit.registry import scenario
+from kit.simtsm import Rules
 from kit.tdictl import Monitor
 
 CCA = "arm-cca-host"
@@ -172,6 +173,26 @@ def viommu_events(t):
     vm.lease.close()
     t.gone(vm)
     equal(t.tsm.count("viommu_destroy"), 2, "vIOMMUs that have gone")
+
+
+@scenario("igb-vf", start=False, needs=("faults",), tags=("quick",))
+def viommu_listened_to_again(t):
+    """There was no memory for a queue of its events when a vIOMMU was made: the next tdid has the holder try once more."""
+    bdf = t.host.bdf("igb-vf")
+    start(t, t.host.dsm(bdf), fake_viommu=1)
+    rules = Rules(t.host.client)
+    t.defer(rules.clear)
+    rules.add("queue", call="IOMMU_VEVENTQ_ALLOC", errno="ENOMEM")
+    vm = t.vm()
+    vm.attach((bdf, {"guest_rid": RID}))
+    equal(vm.describe()["viommus"], [], "what is listened to")
+    rules.clear()
+    t.daemon.restart()
+    eventually(lambda: [v["error"] for v in vm.describe()["viommus"]] == [None], "events are read")
+    t.tsm.iommu_event(bdf, F_TRANSLATION, 0x2000)
+    eventually(lambda: vm.describe()["viommus"][0]["events"] == 1, "an event is counted")
+    vm.lease.close()
+    t.gone(vm)
 
 
 @scenario("igb-vf", start=False, tags=("quick",))
