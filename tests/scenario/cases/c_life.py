@@ -4,6 +4,7 @@
 
 import os
 import re
+import signal
 import socket
 import time
 
@@ -12,6 +13,8 @@ from kit.checks import check, contains, equal, eventually
 from kit.client import VM, Client, refused
 from kit.daemon import process_state
 from kit.registry import scenario
+from kit.vfio_user import CONFIG
+from kit.vmm import connect
 
 
 @scenario("edu:2", tags=("quick",))
@@ -54,6 +57,30 @@ def holder_connection_breaks(t):
     t.gone(vm)
     check(process_state(holder) in ("", "Z"), "the holder lives on when its VM is gone")
     check(vm.lease.hung_up(), "the lease does not tell that the VM is gone")
+    t.free(bdf)
+    t.unchanged(bdf)
+
+
+@scenario("edu:2", needs=("programs",))
+def holder_not_found(t):
+    """
+    A holder that lives, and that the next tdid cannot find: its socket's file is gone. What it has open stays its own, its client is served,
+    and nobody else gets the function; when it ends, the function is given back.
+    """
+    bdf, other = t.host.bdfs("edu", 2)
+    vm = t.vm()
+    vm.attach(bdf)
+    holder, client = vm.holder_pid(), connect(t, vm, bdf)
+    t.daemon.kill()
+    (name,) = t.daemon.holder_sockets()
+    os.unlink(os.path.join(t.daemon.state, "holder", name))
+    t.daemon.start()
+    refused(("Busy", "InUse", "Quarantined"), t.vm("next").attach, bdf)
+    t.client.find_vm("next").attach(other)
+    client.read32(CONFIG, 0)
+    check(t.device(bdf).text("Custody") != "none", "the function looks free")
+    client.close()
+    os.kill(holder, signal.SIGKILL)
     t.free(bdf)
     t.unchanged(bdf)
 

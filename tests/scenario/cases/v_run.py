@@ -430,6 +430,41 @@ def handoff_outlives(t):
     beside.lease.close()
 
 
+@scenario("edu:3", needs=("programs",), tags=("quick",), start=False)
+def handoff_without_holders(t):
+    """
+    Every holder is killed, and tdid with them. What somebody still has open is held by them: shown as handed off, given to nobody, and back when
+    that ends. Everything else is back at once.
+    """
+    restart = start_allowing(t, claim=5)
+    handed, first, second = t.host.bdfs("edu", 3)
+    vmm = Vmm(t, ("--device=" + handed,), f"@vfio:{handed}@", "@iommufd@")
+    node = t.host.vfio_node(handed)
+    others = [t.vm(), t.vm()]
+    for vm, bdf in zip(others, (first, second)):
+        vm.attach(bdf)
+    holders = [vm.holder_pid() for vm in (vmm.vm, *others)]
+    t.daemon.process.send_signal(signal.SIGSTOP)
+    for pid in holders:
+        os.kill(pid, signal.SIGKILL)
+    t.daemon.kill()
+    restart()
+    t.free(first, second)
+    contains(eventually(lambda: t.device(handed).text("Quarantine"), "it is shown", 30), "handed off", "what everybody is told")
+    for part in (f"uid {os.geteuid()}", node):
+        contains(t.tdictl.json("device", "show", handed)["devices"][0]["quarantine"], part, "what root is told")
+    refused(("Busy", "InUse", "Quarantined"), t.vm().attach, handed)
+    beside = t.vm()
+    beside.attach(first)
+    t.dma(beside, first)
+    check(process_state(vmm.pid) not in ("", "Z"), "who has it has ended")
+    vmm.kill()
+    vmm.tdictl.wait(30)
+    t.free(handed)
+    beside.lease.close()
+    t.unchanged(handed, first, second)
+
+
 @scenario("edu", tags=("quick",), start=False)
 def handoff_detached(t):
     """Detaching a function waits for the copies too; other copies of the iommufd keep nothing."""
