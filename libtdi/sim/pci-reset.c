@@ -127,6 +127,7 @@ int sim_reset_locked(struct sim_call *c, struct sim_function *fn) {
                 sim_sleep(c, m->plan->reset_ms);
         if (r >= 0)
                 pci_hardware_reset(c, fn);
+        sim_trace(c, "reset", fn->bdf, r);
         restore(fn, saved);
         sim_up_write(c, &fn->config_lock);
         /* A function that was unplugged meanwhile never comes back: pci_dev_wait(). */
@@ -174,6 +175,7 @@ int sim_reset_bus_locked(struct sim_call *c, struct sim_function *port) {
         while (saved.functions) {
                 struct saved_function *one = saved.functions;
 
+                sim_trace(c, "reset", one->fn->bdf, r);
                 restore(one->fn, one->config);
                 sim_up_write(c, &one->fn->config_lock);
                 saved.functions = one->next;
