@@ -65,6 +65,17 @@ static bool dsm_is_busy(const Custody *c) {
         return job_acts_on_dsm(c->manager, custody_dsm(c)) || evidence_is_asking(c->manager, custody_dsm(c));
 }
 
+/* Another one has found its DSM connected, and has not decided yet what follows: until then that stays so. */
+static bool connection_is_relied_on(const Custody *c) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++) {
+                Custody *o = c->manager->custodies[i];
+
+                if (o != c && same_dsm(c, o) && custody_is_done(o, ACTION_CONNECT_NOTE) && !custody_touched(o, ACTION_CONNECT_TSM) && o->goal == GOAL_UP)
+                        return true;
+        }
+        return false;
+}
+
 /* A connect that an earlier tdid began is being settled, perhaps by a disconnect: what tsm/connect says now may not last. */
 static bool connection_is_in_doubt(const Custody *c) {
         for (size_t i = 0; i < c->manager->n_custodies; i++) {
@@ -256,7 +267,7 @@ bool custody_may_undo(Custody *c, enum custody_action a) {
         if (c->vm && c->vm->phase == TDI_VM_CLOSING && c->vm->close < CLOSE_UNMAPPED && a < ACTION_PREPARE_ATTACH &&
             a >= ACTION_OPEN_CDEV)
                 return false;
-        if (a == ACTION_CONNECT_TSM && dsm_is_busy(c))
+        if (a == ACTION_CONNECT_TSM && (dsm_is_busy(c) || connection_is_relied_on(c)))
                 return false;
         if (a == ACTION_OPEN_ASSOCIATE && (association_is_busy(c) || (custody_is_associated(c) && association_is_needed(c))))
                 return false;
