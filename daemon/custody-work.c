@@ -48,7 +48,7 @@ void custody_failed(Custody *c, enum custody_action a, bool undo, int r, const c
         log_warning("%s: %s: %s", c->name, name, strempty(c->error_text));
         /* What was begun is undone from here; the job that watches turns the others round. A function that is not bound is no worse than before. */
         if (c->goal != GOAL_DOWN)
-                c->goal = a != ACTION_NONE && custody_table[a].step == TDI_CUSTODY_BIND ? GOAL_UNBIND : GOAL_DOWN;
+                custody_set_goal(c, a != ACTION_NONE && custody_table[a].step == TDI_CUSTODY_BIND ? GOAL_UNBIND : GOAL_DOWN);
 }
 
 enum custody_action custody_highest(uint32_t actions) {
