@@ -75,3 +75,28 @@ void custody_give_back(Custody *c) {
         else if (!c->quarantine)
                 custody_set_goal(c, GOAL_DOWN);
 }
+
+void custody_restore(Custody *c, bool forced) {
+        if (custody_unbind_is_refused(c)) {
+                custody_unbind_again(c, c->again_goal);
+                return;
+        }
+        json_set_bool(c->values, "forced", forced);
+        custody_set_quarantine(c, NULL);
+        custody_set_goal(c, GOAL_DOWN);
+        /* Where its VM has it still, as if it were detached: from here on it is not the VM's any more. A group goes together. */
+        for (size_t i = 0; c->vm && i < c->manager->n_custodies; i++) {
+                Custody *o = c->manager->custodies[i];
+                TDI *t = tdi_of(o);
+
+                if (o != c && (o->vm != c->vm || c->group < 0 || o->group != c->group))
+                        continue;
+                if (t) {
+                        t->committed = false;
+                        tdi_set_state(t, TDI_STATE_DETACHING);
+                }
+                custody_give_back(o);
+        }
+        if (c->vm)
+                vm_touch(c->vm);
+}

@@ -137,6 +137,8 @@ bool custody_is_asked_again(const Custody *c);
 /* At once. Not of a function whose unbind was not refused. */
 void custody_unbind_again(Custody *c, enum custody_goal goal);
 void custody_unbind_went_well(Custody *c);
+/* An administrator's word: a quarantined function, at rest and not frozen, is given back, or its TSM asked again. @forced: whether or not it answers. */
+void custody_restore(Custody *c, bool forced);
 /* To GOAL_DOWN, by way of the TSM where that has refused; one that is quarantined for anything else stays. */
 void custody_give_back(Custody *c);
 

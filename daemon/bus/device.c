@@ -147,13 +147,7 @@ static int method_restore(sd_bus_message *call, void *userdata, sd_bus_error *e)
         if (r < 0)
                 return r;
         job_add_bdf(j, c->bdf);
-        if (custody_unbind_is_refused(c))
-                custody_unbind_again(c, c->again_goal);
-        else {
-                json_set_bool(c->values, "forced", a.force);
-                custody_set_quarantine(c, NULL);
-                custody_set_goal(c, GOAL_DOWN);
-        }
+        custody_restore(c, a.force);
         return bus_job_started(j, call, a.options.async);
 }
 
