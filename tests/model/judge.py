@@ -195,6 +195,9 @@ class Judge:
             self.may_differ |= set(FUNCTIONS)
             if kind == "tsm":
                 self.without_tsm |= set(sequence.BINDABLE)
+            elif kind == "aer":
+                # All behind the port hear of it, and are unbound when they do.
+                self.left |= {g for g in FUNCTIONS if BDFS[g][:8] == BDFS[op[1]][:8]}
         elif kind == "fault" and op[3] in ("kill", "never"):
             self.may_differ |= set(FUNCTIONS)
         if kind == "restore" and op[1] in FUNCTIONS:

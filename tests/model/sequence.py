@@ -26,13 +26,19 @@ PLACES = (
 )
 WAITING = ("reset", "driver.remove", "driver.probe", "tsm.connect", "tsm.bind", "tsm.unbind", "tsm.disconnect", "write:unbind", "VFIO_DEVICE_BIND_IOMMUFD")
 FAULTS = ("errno", "delay", "never", "kill")
+# What comes across them, so that most are met: else the next thing that does may be in another round.
+MEETS = {"TDID_BIND_IOC_BIND": ("bind",), "tsm.bind": ("bind",), "TDID_BIND_IOC_UNBIND": ("unbind", "detach"), "tsm.unbind": ("unbind", "detach"),
+         "IOMMU_IOAS_MAP_FILE": ("map",), "IOMMU_IOAS_UNMAP": ("unmap", "destroy"), "write:disconnect": ("destroy", "disconnect"),
+         "tsm.disconnect": ("destroy", "disconnect"), "write:connect": ("connect", "attach"), "tsm.connect": ("connect", "attach"),
+         "VFIO_DEVICE_SET_IRQS": ("attach", "detach"), "VFIO_DEVICE_DETACH_IOMMUFD_PT": ("detach",), "reset": ("attach", "detach", "reset"),
+         "driver.probe": ("attach", "detach"), "driver.remove": ("attach", "detach"), "close": ("detach", "destroy")}
 
 # How often each is drawn. What ends a process or has to be waited for is dear.
 WEIGHTS = {
     "create": 50, "attach": 130, "seal": 60, "kvm": 60, "bind": 160, "unbind": 50, "detach": 50, "hold": 120, "drop": 90, "pidfd": 12, "pidfd-end": 8,
     "destroy": 14, "abandon": 5, "connect": 12, "disconnect": 12, "restore": 6, "export": 70, "export-close": 25, "buffer": 6,
     "vpci": 80, "vpci-close": 25, "config": 160, "map": 120, "unmap": 70, "decode": 90, "reset": 12, "request": 80,
-    "kill-tdid": 3, "kill-holder": 3, "kill-worker": 3, "fault": 24, "unplug": 3, "aer": 4, "tsm": 2,
+    "kill-tdid": 3, "kill-holder": 3, "kill-worker": 3, "fault": 40, "unplug": 5, "aer": 4, "tsm": 2,
 }
 # After these what holds is known only when everything has come to rest.
 DISTURBING = ("kill-tdid", "kill-holder", "kill-worker", "fault", "unplug", "aer", "tsm")
@@ -60,10 +66,12 @@ class Generator:
         self.slots = [None] * SLOTS
         self.number += 1
         out, since = [], None
+        meets = ()
         while len(out) < ROUND:
-            op = self._draw()
+            op = self._draw(meets)
             if op is None:
                 continue
+            meets = MEETS.get(op[1], ("attach", "detach")) if op[0] == "fault" else ()
             out.append(op)
             self._sketch(op)
             if op[0] in DISTURBING or "nowait" in op:
@@ -75,8 +83,9 @@ class Generator:
 
     # ---- one operation ----
 
-    def _draw(self):
-        rng, kind = self.rng, self.rng.choices(self.kinds, self.weights)[0]
+    def _draw(self, meets=()):
+        rng = self.rng
+        kind = rng.choice(meets) if meets and rng.random() < 0.8 else rng.choices(self.kinds, self.weights)[0]
         live = [i for i, s in enumerate(self.slots) if s]
         slot = rng.choice(live) if live and rng.random() < 0.97 else rng.randrange(SLOTS)
         s = self.slots[slot]
@@ -163,7 +172,7 @@ class Generator:
     def _fault(self, mine):
         rng, how = self.rng, self.rng.choices(FAULTS, (10, 5, 1, 4))[0]
         place = rng.choice(WAITING if how in ("delay", "never") else PLACES)
-        device = rng.choice(mine) if mine and rng.random() < 0.6 else rng.randrange(FUNCTIONS) if rng.random() < 0.5 else -1
+        device = -1 if rng.random() < 0.6 else rng.choice(mine) if mine and rng.random() < 0.6 else rng.randrange(FUNCTIONS)
         what = rng.choice(ERRNOS) if how == "errno" else rng.choice((20, 100, 400)) if how == "delay" else rng.choice(("before", "after"))
         return ["fault", place, device, how, what, rng.choice((1, 1, 1, 2, 4)) if place == "*" else 1]
 
