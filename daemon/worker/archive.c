@@ -262,7 +262,7 @@ int archive_newest(const char *folder, const char *bdf, size_t max, char ret_nam
         if (r >= 0)
                 r = newest ? read_file(records, newest, max, ret_record, &size) : -ENOENT;
         if (r >= 0)
-                snprintf(ret_name, 64, "%s", newest);
+                snprintf(ret_name, 64, "%.63s", newest);
         free(l.all);
         return r;
 }

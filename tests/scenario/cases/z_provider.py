@@ -11,7 +11,7 @@ import signal
 from cases.x_bind import check_log, kill_holder
 from cases.z_association import Associating
 from cases.z_requests import CCA, check_tdisp, opened
-from cases.zz_evidence_tsm import conversation, give, good
+from cases.zz_evidence_tsm import conversation, give, good, known
 from kit.checks import Failure, check, contains, equal, eventually
 from kit.client import Lost, Refused, refused
 from kit.logind import Logind
@@ -352,6 +352,7 @@ def provider_objects(t):
     _, said = conversation(t)
     for form in (5, 7):
         start(t, bdf, form)
+        known(t)
         r = Realm(t, bdf)
         t.client.tdi(bdf).bind()
         give(t, said)

@@ -8,7 +8,7 @@ import hashlib
 from cases.x_bind import Bound
 from cases.z_requests import CCA
 from cases.zz_admission import policy, reload, wanting, write_json
-from cases.zz_evidence_tsm import evidence, raw, tried
+from cases.zz_evidence_tsm import evidence, raw, start, tried
 from kit.checks import contains, equal
 from kit.client import refused
 from kit.registry import scenario
@@ -72,7 +72,7 @@ def evidence_kernel_and_tsm(t):
     t.spdm(mailbox, hash="sha384")
     kernel = KernelEvidence(t, t.load_evidence_module(), t.host.dsm(bdf), mailbox)
     t.load_tsm([t.host.dsm(bdf)], parent=CCA, fake_viommu=1, bind_locks=0)
-    t.start()
+    start(t)
     b = Bound(t, bdf)
     b.bind()
     t.tsm.set_object(4, b"not asked for")

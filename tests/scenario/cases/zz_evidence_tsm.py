@@ -6,9 +6,9 @@
 import hashlib
 
 from cases.x_bind import Bound
-from cases.z_requests import CCA, ask_report, opened
+from cases.z_requests import CCA, ask_report, opened, report_of
 from cases.zz_admission import policy, wanting, write_json
-from kit.checks import check, contains, equal
+from kit.checks import check, contains, equal, eventually
 from kit.client import refused
 from kit.registry import scenario
 from kit.spdm import Transcript
@@ -23,6 +23,17 @@ def conversation(t):
     responder = t.spdm(bdf, hash="sha384")
     policy(t, wanting(responder, write_json(t, "references.json", responder.references()), bdf))
     return responder, Transcript(t, bdf)
+
+
+def known(t):
+    """A VM is of the platform of the TSM that tdid knows when it is made."""
+    eventually(lambda: t.tsm_name in [str(x["name"]) for x in t.tdictl.json("tsm", "list")["tsms"]], f"tdid knows of {t.tsm_name}", 30)
+
+
+def start(t, **more):
+    """tdid on a host of Arm CCA, when it knows that."""
+    t.daemon.start(arguments=t.configured(more))
+    known(t)
 
 
 def give(t, said, certificates=None, nonce=NONCE):
@@ -68,7 +79,7 @@ def evidence_tsm(t):
     bdf = t.host.bdf("igb-vf")
     _, said = conversation(t)
     t.load_tsm([t.host.dsm(bdf)], parent=CCA, fake_viommu=1, bind_locks=0)
-    t.start()
+    start(t)
     b = Bound(t, bdf)
     error = t.tdictl("device", "evidence", bdf, code=4).err
     contains(error, "it is not bound to a VM", "why no TSM is asked")
@@ -80,6 +91,7 @@ def evidence_tsm(t):
     contains(error, "vca: it has 1 bytes, and does not give them", "a TSM that understands something else")
     # What its guest has asked for is there without asking again.
     report = ask_report(client)
+    eventually(lambda: report_of(b), "tdid has the report")
     e = evidence(t, bdf)
     equal((e["source"], sorted(raw(e))), ("tsm", ["report"]), "the report of its guest")
     equal(raw(e)["report"]["sha256"], hashlib.sha256(report).hexdigest(), "the report")
@@ -125,7 +137,7 @@ def evidence_tsm_sibling(t):
     first, second = t.host.bdfs("igb-vf", 2)
     responder, said = conversation(t)
     t.load_tsm([t.host.dsm(first)], parent=CCA, fake_viommu=1, bind_locks=0)
-    t.start()
+    start(t)
     b = Bound(t, first)
     b.bind()
     give(t, said)
@@ -154,6 +166,7 @@ def evidence_tsm_unknown(t):
     contains(t.tdictl("device", "evidence", bdf, code=4).err, "published nowhere", "why it is not asked")
     equal(t.tsm.count("guest_req"), seen, "requests to the TSM")
     ask_report(client)
+    eventually(lambda: report_of(b), "tdid has the report")
     e = evidence(t, bdf)
     equal((e["source"], sorted(raw(e)), tried(e)["tsm"][0]), ("tsm", ["report"], "ok"), "what there is")
 
@@ -163,7 +176,7 @@ def evidence_tsm_slow(t):
     """A TSM that does not answer is given up in time, and its TDI can be unbound when it has."""
     bdf = t.host.bdf("igb-vf")
     t.load_tsm([t.host.dsm(bdf)], parent=CCA, fake_viommu=1, bind_locks=0)
-    t.daemon.start(arguments=t.configured({"deadlines": {"evidence": 2}}))
+    start(t, deadlines={"evidence": 2})
     b = Bound(t, bdf)
     b.bind()
     t.tsm.rule("guest_req", bdf, delay=60000, count=1)
