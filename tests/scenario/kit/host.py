@@ -17,7 +17,7 @@ import subprocess
 import time
 
 import host_state
-from kit import busy, guest, importer, tsm
+from kit import busy, guard, guest, importer, tsm
 from kit.checks import Failure, eventually
 from kit.daemon import process_state
 from kit.files import OsFiles
@@ -161,15 +161,11 @@ class Host:
 
     def remove(self, bdf):
         """Takes a function off the bus, as unplugging would; rescan() finds it again."""
-        self.write(self.unplugged_with(bdf), "remove", "1")
-
-    def unplugged_with(self, bdf):
-        """Which function's file "remove" takes this one off the bus."""
-        return bdf
+        self.write(bdf, "remove", "1")
 
     def start_remove(self, bdf):
         """The same, not waited for: the kernel lets nobody go on before all descriptors are closed. Returns what tells whether it has ended."""
-        return self.start_write(self.unplugged_with(bdf), "remove", "1")
+        return self.start_write(bdf, "remove", "1")
 
     def start_write(self, bdf, attribute, text):
         """A write that may wait for others, not waited for. Returns what tells whether it has ended."""
@@ -384,13 +380,19 @@ class LinuxHost(Host):
         """
         return fcntl.ioctl(fd, request, data or value)
 
-    def unplugged_with(self, bdf):
-        """The mmap guard refuses the file of a function that is in custody: then its port goes, with all that is below."""
+    def remove(self, bdf):
+        """The file is not there any more when the write ends."""
+        fd = guard.open_for_writing(self.path(bdf, "remove"))
         try:
-            os.close(os.open(self.path(bdf, "remove"), os.O_WRONLY))
-            return bdf
-        except PermissionError:
-            return self.bridges(bdf)[0]
+            os.write(fd, b"1")
+        finally:
+            os.close(fd)
+
+    def start_remove(self, bdf):
+        fd = guard.open_for_writing(self.path(bdf, "remove"))
+        process = subprocess.Popen(["echo", "1"], stdout=fd)
+        os.close(fd)
+        return lambda: process.poll() is not None
 
     def sleeps(self, pid):
         """Whether a process sleeps in the kernel, where no signal ends it."""
