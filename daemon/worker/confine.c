@@ -21,7 +21,7 @@
 static const int reads[] = {
         SCMP_SYS(lseek), SCMP_SYS(getdents64), SCMP_SYS(statx), SCMP_SYS(flock), SCMP_SYS(sysinfo), SCMP_SYS(uname), SCMP_SYS(getppid),
         SCMP_SYS(geteuid), SCMP_SYS(getgid), SCMP_SYS(getegid), SCMP_SYS(prlimit64), SCMP_SYS(access), SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
-        SCMP_SYS(dup), SCMP_SYS(getpeername), SCMP_SYS(getsockname), SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait),
+        SCMP_SYS(dup), SCMP_SYS(statfs), SCMP_SYS(getpeername), SCMP_SYS(getsockname), SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait),
 };
 /* The archive: see archive.c. */
 static const int stores[] = {

@@ -145,7 +145,7 @@ static int get_addresses(struct ifaddrs **ret) {
 }
 
 static int linux_address_present(_unused_ TdiHost *host, const char *interface) {
-        struct ifaddrs *all;
+        struct ifaddrs *all = NULL;
         int found = 0, r;
 
         r = get_addresses(&all);
