@@ -2,13 +2,16 @@
 #
 # The installed units: bus activation, readiness, stop and restart told apart, kills, and a worker that is stuck.
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import time
 
+from kit import busy
 from kit.checks import check, contains, equal, eventually
+from kit.client import refused
 from kit.daemon import process_state, processes
 from kit.registry import scenario
 
@@ -159,19 +162,6 @@ EXPOSURE = {"tdid.service": 25, "tdid-vm@": 12}
 
 
 @unit_scenario("edu")
-def unit_exposure(t):
-    """What systemd-analyze says of both units is no more than was promised."""
-    t.unit.start()
-    vm, _ = with_vm(t, "edu")
-    for unit, most in {t.unit.name: EXPOSURE["tdid.service"], vm.describe()["holder"]["unit"]: EXPOSURE["tdid-vm@"]}.items():
-        done = subprocess.run(["systemd-analyze", "security", "--no-pager", f"--threshold={most}", unit], capture_output=True, text=True, check=False)
-        said = done.stdout.strip().splitlines()
-        t.note(f"{unit}: {said[-1] if said else done.stderr}")
-        check(done.returncode == 0, f"{unit} is exposed more than {most / 10}:\n" + "\n".join(line for line in said if "✗" in line or "→" in line))
-        check(said and "Overall exposure" in said[-1], f"systemd-analyze says: {done.stdout}{done.stderr}")
-
-
-@unit_scenario("edu")
 def unit_files(t):
     """What the units create: the state folder and its modes; nothing of it after a stop but locks."""
     t.unit.start()
@@ -207,7 +197,7 @@ def unit_devices_later(t):
 
 @unit_scenario("edu")
 def unit_lines(t):
-    """What systemd knows of the units: who is ordered how, what is kept, and what restarts."""
+    """What systemd knows of the units: who is ordered how, what is kept, and what restarts; and how much they are exposed."""
     t.unit.start()
     vm, _ = with_vm(t, "edu")
     for key, value in {"KillMode": "process", "Restart": "always", "RestartUSec": "100ms", "RuntimeDirectoryPreserve": "yes", "StartLimitIntervalUSec": "0",
@@ -222,6 +212,12 @@ def unit_lines(t):
     check({t.unit.name, "shutdown.target"} <= names("Before", holder), f"Before= of the holder: {names('Before', holder)}")
     for unit in (t.unit.name, holder):
         check("shutdown.target" in names("Conflicts", unit), f"{unit} does not end at shutdown")
+    for unit, most in {t.unit.name: EXPOSURE["tdid.service"], holder: EXPOSURE["tdid-vm@"]}.items():
+        done = subprocess.run(["systemd-analyze", "security", "--no-pager", f"--threshold={most}", unit], capture_output=True, text=True, check=False)
+        said = done.stdout.strip().splitlines()
+        t.note(f"{unit}: {said[-1] if said else done.stderr}")
+        check(done.returncode == 0, f"{unit} is exposed more than {most / 10}:\n" + "\n".join(line for line in said if "✗" in line or "→" in line))
+        check("Overall exposure" in said[-1], f"systemd-analyze says: {done.stdout}{done.stderr}")
 
 
 @unit_scenario("edu")
@@ -257,6 +253,57 @@ def unit_stop_slow(t):
     equal((t.unit.show("Result"), t.unit.leftovers()), ("success", []), "result of the unit, and what is left")
     check(vm.lease.hung_up(), "the lease does not tell that the VM is gone")
     t.unchanged(*bdfs)
+
+
+@unit_scenario("spdm", "nvme", needs=("spdm", "evidence_module"), tsm=("nvme",))
+def unit_sandbox(t):
+    """What the sandbox is in the way of, if anything: a mailbox in config space, the kernel's netlink family, the archive, a TSM, drivers, the disk's use."""
+    bdf, nvme, folder = t.host.bdf("spdm"), t.host.bdf("nvme"), "/var/lib/tdid/evidence"
+    t.spdm(bdf)
+    os.makedirs("/etc/tdid", exist_ok=True)
+    t.after(lambda: os.unlink("/etc/tdid/tdid.conf"))
+    with open("/etc/tdid/tdid.conf", "w", encoding="ascii") as file:
+        json.dump({"evidence": {"doe": True}}, file)
+    t.unit.start()
+
+    def evidence():
+        return t.tdictl.json("device", "evidence", bdf)["evidence"]
+    said = evidence()
+    equal(said["source"], "doe", f"where evidence is from: {said['tried']}")
+    check(os.path.exists(os.path.join(folder, "records", said["archived"])), "the evidence is not in the archive")
+    t.load_evidence_module()
+    # Its family is there, under the network that tdid has of its own too, and has something, or nothing, to say.
+    (tried,) = [x for x in evidence()["tried"] if x["source"] == "kernel"]
+    check(tried["reason"] != "not-supported", f"the kernel's family is not seen: {tried}")
+    vm = t.vm("v")
+    vm.attach(nvme)
+    t.attached(vm, nvme)
+    equal(t.tsm.count("connect"), 1, "connects")
+    status = f"/proc/{t.unit.pid}/status"
+    with open(status, encoding="ascii") as file:
+        equal([line.split()[1] for line in file if line.startswith("Seccomp:")], ["2"], "tdid's filter")
+    vm.lease.close()
+    t.gone(vm)
+    t.free(nvme)
+
+
+@unit_scenario("nvme", "e1000e")
+def unit_in_use(t):
+    """A disk that is mounted where the unit sees nothing of it, and an interface that is in a network that is not the unit's, are in use all the same."""
+    nvme, e1000e = t.host.bdf("nvme"), t.host.bdf("e1000e")
+    disk = eventually(lambda: t.host.block(nvme), "the disk")
+    home, tmp = "/home/tdid-scenario", "/tmp/tdid-scenario"
+    # One is older than the unit, which has a copy of the mounts there were; the other is younger.
+    with busy.mounted(disk, home):
+        t.unit.start()
+        contains(refused("InUse", t.vm().attach, nvme), home, "where it is mounted")
+    with busy.mounted(disk, tmp):
+        contains(refused("InUse", t.vm().attach, nvme), tmp, "where it is mounted")
+    with busy.interface_up(eventually(lambda: t.host.net(e1000e), "the interface")):
+        contains(refused("InUse", t.vm().attach, e1000e), "address", "why it is in use")
+    vm = t.vm()
+    vm.attach(nvme, e1000e)
+    t.attached(vm, nvme, e1000e)
 
 
 # Stands for the guests' manager, whose name it has, and for a guest of its: each notes what it sees of tdid when it ends.
