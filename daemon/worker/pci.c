@@ -165,14 +165,21 @@ static bool offers_connect(struct work *w, const char *bdf) {
         return false;
 }
 
+/* Nothing is wrong with the function: the next time it will be read. */
+static bool is_passing(int r) {
+        return r == -EINTR || r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -EAGAIN;
+}
+
 static int read_function(struct work *w, const char *bdf, bool config, bool with_names, struct json_object **ret) {
         struct json_object *o;
         uint64_t vendor;
         char path[PATH_MAX], group[32];
+        int r;
 
-        vendor = number(w, bdf, "vendor", UINT64_MAX);
-        if (vendor == UINT64_MAX)
-                return -ENODEV;
+        snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/vendor", bdf);
+        r = host_read_u64(w->host, path, &vendor);
+        if (r < 0)
+                return is_passing(r) ? work_fail(w, r, "it is read again", "read %s", path) : -ENODEV;
         o = json_new();
         json_set_str(o, "bdf", bdf);
         json_set_u64(o, "vendor", vendor);
@@ -218,7 +225,11 @@ int read_pci_do(struct work *w) {
                 for (size_t i = 0; i < json_object_array_length(bdfs); i++) {
                         const char *bdf = json_object_get_string(json_object_array_get_idx(bdfs, i));
 
-                        if (read_function(w, bdf, config, with_names, &o) < 0)
+                        r = read_function(w, bdf, config, with_names, &o);
+                        /* To be taken for gone it would have to be. */
+                        if (r < 0 && r != -ENODEV)
+                                return r;
+                        if (r < 0)
                                 json_push_str(gone, bdf);
                         else
                                 json_push_take(functions, o);
@@ -235,7 +246,10 @@ int read_pci_do(struct work *w) {
                         json_set_str(w->values, "more", *(b - 1));
                         break;
                 }
-                if (read_function(w, *b, config, with_names, &o) >= 0)
+                r = read_function(w, *b, config, with_names, &o);
+                if (r < 0 && r != -ENODEV)
+                        return r;
+                if (r >= 0)
                         json_push_take(functions, o);
         }
         return 0;

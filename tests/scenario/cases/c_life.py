@@ -390,6 +390,27 @@ def unplugged_halfway(t):
     eventually(lambda: t.device(bdf).text("BDF") == bdf, "tdid knows the function again")
 
 
+@scenario("edu", tags=("quick",), needs=("faults",))
+def read_once_more(t):
+    """A function that cannot be read for a moment, because memory is short, is not taken for one that has gone."""
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    control = t.host.client.control
+    rule = control("fault", rule={"call": "open:vendor", "device": bdf, "errno": "ENOMEM", "times": 1 << 20, "process": "tdid-worker"})["id"]
+
+    def fired():
+        return next(f["fired"] for f in control("faults")["faults"] if f["id"] == rule)
+    t.client.tdi(bdf).detach()
+    eventually(fired, "it was read again after the detach")
+    # Until all that the detach gave reason to read has been read.
+    time.sleep(0.5)
+    control("clear", id=rule)
+    eventually(lambda: t.device(bdf).text("Driver") == (t.host.driver(bdf) or ""), "tdid knows it, and its driver")
+    vm.attach(bdf)
+    t.attached(vm, bdf)
+
+
 @scenario("edu", tags=("quick",))
 def power_control(t):
     """A function that may sleep is held awake while a VM has it, and may sleep again afterwards."""
