@@ -236,6 +236,12 @@ class Judge:
             raise Violation(f"{op}: nothing is wrong with the kernel, and tdid says: {why}")
         if kind == "create" and outcome == "ok" and self.world.slots[op[1]] and not self.vms[op[1]]:
             self.vms[op[1]] = Vm(op[3], op[2], op[4])
+        elif kind == "vpci" and outcome != "none":
+            # Even one that is hung up on was there.
+            port = self.world.ports.get(op[1])
+            for vm in self.vms if not port else [self.vms[port.slot]]:
+                if vm:
+                    vm.arrived = True
         elif kind == "restore" and outcome != "none":
             self.asked.add(BDFS[op[1]])
         slot = op[1] if len(op) > 1 and isinstance(op[1], int) and op[1] < sequence.SLOTS else None
@@ -251,10 +257,6 @@ class Judge:
         elif kind == "kvm" and vm:
             vm.kvm = True
             self._refresh(self.functions(slot))
-        elif kind == "vpci":
-            f = op[1]
-            if self.owner[f] is not None and self.vms[self.owner[f]]:
-                self.vms[self.owner[f]].arrived = True
         elif kind == "vpci-close":
             # What a DSM speaks for is unbound with it.
             self.left |= {op[1], *(g for g in FUNCTIONS if self.dsm_function(g) == op[1])}
@@ -380,6 +382,15 @@ class Judge:
         """tdid says of these what the model says, and the kernel does what tdid says."""
         if not functions:
             return
+        if self.quarantined:
+            before = set(self.quarantined)
+            self.look_at_quarantine()
+            if before != self.quarantined:
+                # Tried again by itself; whether it may be is the watch's business.
+                self._disturb("quarantine")
+                for f in before - self.quarantined:
+                    self._may_go(f)
+                return
         host = self.world.host
         for f in functions:
             bdf, slot = BDFS[f], self.owner[f]
