@@ -296,12 +296,9 @@ bool custody_is_local(Custody *c, enum custody_action a, bool undo) {
                         json_set_str(c->values, "connected_by", "");
                         return true;
                 }
-                if (custody_shares_connection(c)) {
-                        json_set_str(c->values, "connected_by", "tdid");
-                        return true;
-                }
+                /* What another one of ours could not undo may be gone all the same: the kernel says whether it is there. */
                 if (!isempty(json_str_or(c->values, "connect_before", ""))) {
-                        json_set_str(c->values, "connected_by", "other");
+                        json_set_str(c->values, "connected_by", custody_shares_connection(c) ? "tdid" : "other");
                         return true;
                 }
                 /* Written down before it is done: if we die now, the worker's own mark tells whether it is ours to undo. */
