@@ -14,6 +14,8 @@ from kit.daemon import processes
 from world import BDFS, DSM, LIMITS, PATIENCE
 
 ATTACHED = ("prepared", "bound", "running")
+# What the property Quarantine says of functions that are on their way still.
+PASSING = ("has not come back", "was handed off")
 FUNCTIONS = range(sequence.FUNCTIONS)
 
 
@@ -59,7 +61,7 @@ class Judge:
 
     def expect(self, op):
         """True: it must be accepted; a set of errors: one of these; None: nobody can say."""
-        if not self.calm:
+        if not self.calm or "nowait" in op:
             return None
         kind = op[0].replace("-", "_")
         func = getattr(self, "_expect_" + kind, None)
@@ -195,6 +197,8 @@ class Judge:
             self.may_differ |= set(FUNCTIONS)
             if kind == "tsm":
                 self.without_tsm |= set(sequence.BINDABLE)
+                # tdid hears of it a little later.
+                self.left |= set(sequence.BINDABLE)
             elif kind == "aer":
                 # All behind the port hear of it, and are unbound when they do.
                 self.left |= {g for g in FUNCTIONS if BDFS[g][:8] == BDFS[op[1]][:8]}
@@ -460,12 +464,16 @@ class Judge:
     def restore_all(self):
         """An administrator's word, which must be enough when nothing is wrong with the host."""
         self.look_at_quarantine()
-        for f in sorted(self.quarantined):
-            self.asked.add(BDFS[f])
-            outcome, good, _ = self.world.do(["restore", f])
-            if outcome != "ok" and self._quarantined(f):
-                raise Violation(f"{BDFS[f]} cannot be restored: {outcome}: {self.world.why}")
-            self.restored += good
+        for last in (False, True):
+            for f in sorted(self.quarantined):
+                if not self._quarantined(f):
+                    continue
+                self.asked.add(BDFS[f])
+                outcome, good, _ = self.world.do(["restore", f])
+                # One that only waits for another of its group is given back when that has been.
+                if outcome != "ok" and last:
+                    eventually(lambda f=f: not self._quarantined(f), f"{BDFS[f]} is restored: {outcome}: {self.world.why}", PATIENCE)
+                self.restored += good
 
     def _let_go(self, f):
         """Restores it where it is quarantined; False: it is there still."""
@@ -528,6 +536,8 @@ class Judge:
             if "org.tdid1.Device" in interfaces:
                 device = interfaces["org.tdid1.Device"]
                 devices[str(device["BDF"])] = device
+                if any(mark in str(device["Quarantine"]) for mark in PASSING):
+                    raise Failure(f"{device['BDF']}: {device['Quarantine']}")
                 if str(device["Custody"]) != "none" and not str(device["VM"]) and not str(device["Quarantine"]):
                     raise Failure(f"{device['BDF']} is of no VM, and its custody is {device['Custody']}")
         live = {str(p) for p, i in objects.items() if "org.tdid1.VM" in i}
