@@ -236,7 +236,7 @@ class Judge:
                 raise Violation(f"{op} must be refused with one of {sorted(wanted)}, and ended with {outcome}: {why}")
         if outcome == "lost" and self.calm:
             raise Violation(f"{op}: tdid has ended")
-        if outcome == "Kernel" and self.calm and kind != "request":
+        if outcome == "Kernel" and self.calm and kind != "request" and not (kind == "bind" and op[1] in self.without_tsm):
             raise Violation(f"{op}: nothing is wrong with the kernel, and tdid says: {why}")
         if kind == "create" and outcome == "ok" and self.world.slots[op[1]] and not self.vms[op[1]]:
             self.vms[op[1]] = Vm(op[3], op[2], op[4])
@@ -286,7 +286,11 @@ class Judge:
             if op[1] == 4:
                 # What it speaks for loses its TDI with it.
                 self._refresh((4, 5))
-        elif kind in ("request", "connect", "disconnect", "reset") and self.calm:
+        elif kind == "disconnect":
+            # Whoever was connected by it cannot be bound until somebody connects it again.
+            self.without_tsm |= {f for f in FUNCTIONS if DSM.get(BDFS[f]) == BDFS[op[1]]}
+            self._refresh(FUNCTIONS)
+        elif kind in ("request", "connect", "reset") and self.calm:
             self._refresh(FUNCTIONS)
         elif kind == "restore" and self.calm:
             self.look_at_quarantine()
