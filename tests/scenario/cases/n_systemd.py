@@ -220,7 +220,7 @@ def unit_lines(t):
         check("Overall exposure" in said[-1], f"systemd-analyze says: {done.stdout}{done.stderr}")
 
 
-@unit_scenario("edu")
+@unit_scenario("edu", tags=("full",))
 def unit_configuration(t):
     """A configuration that cannot be read: no restart mends it, so there is none. The VM is held meanwhile, and taken up when it is mended."""
     t.unit.start()
@@ -240,7 +240,7 @@ def unit_configuration(t):
     t.attached(vm, *bdfs)
 
 
-@unit_scenario("nvme", tsm=("nvme",))
+@unit_scenario("nvme", tsm=("nvme",), tags=("full",))
 def unit_stop_slow(t):
     """Giving back takes longer than a stop may: tdid says that it is at it, and systemd waits."""
     drop_in(t, "TimeoutStopSec=4s")
@@ -287,7 +287,7 @@ def unit_sandbox(t):
     t.free(nvme)
 
 
-@unit_scenario("nvme", "e1000e")
+@unit_scenario("nvme", "e1000e", tags=("full",))
 def unit_in_use(t):
     """A disk that is mounted where the unit sees nothing of it, and an interface that is in a network that is not the unit's, are in use all the same."""
     nvme, e1000e = t.host.bdf("nvme"), t.host.bdf("e1000e")
