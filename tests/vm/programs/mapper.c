@@ -10,7 +10,7 @@
  *   mem NAME      mknod PATH MAJOR MINOR      legacy NEW GROUP BDF
  *   netns FOLDER  a sysfs of a new network namespace there      pidns FOLDER  a procfs of a new pid namespace there, seen by a child in it
  *   unlink PATH      rmdir PATH      rename PATH PATH      umount PATH
- *   bench LENGTH COUNT NAME|- nanoseconds that so many mappings take, each undone at once
+ *   bench LENGTH COUNT NAME|- nanoseconds that a hundred mappings take, each undone at once, in the fastest of so many hundreds
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +32,7 @@
 
 #define WORDS 5
 #define FDS 64
+#define BATCH 100
 #define PCIIOC_MMAP_IS_MEM ('P' << 24 | 'C' << 16 | 'I' << 8 | 0x02) /* include/uapi/linux/pci.h */
 
 static struct {
@@ -121,20 +122,29 @@ static int new_namespace(int flags, const char *type, const char *folder) {
         return mount(type, folder, type, 0, NULL);
 }
 
+/* The fastest of so many batches: the others were interrupted by what else the machine does, and the shorter they are the fewer. */
 static long bench(const char *name, size_t length, long count) {
         int fd = strcmp(name, "-") == 0 ? -1 : *slot(name), flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
-        struct timespec from, to;
+        long best = -1;
 
-        clock_gettime(CLOCK_MONOTONIC, &from);
         for (long i = 0; i < count; i++) {
-                void *p = mmap(NULL, length, PROT_READ, flags, fd, 0);
+                struct timespec from, to;
+                long spent;
 
-                if (p == MAP_FAILED)
-                        return -1;
-                (void) munmap(p, length);
+                clock_gettime(CLOCK_MONOTONIC, &from);
+                for (int k = 0; k < BATCH; k++) {
+                        void *p = mmap(NULL, length, PROT_READ, flags, fd, 0);
+
+                        if (p == MAP_FAILED)
+                                return -1;
+                        (void) munmap(p, length);
+                }
+                clock_gettime(CLOCK_MONOTONIC, &to);
+                spent = (to.tv_sec - from.tv_sec) * 1000000000L + to.tv_nsec - from.tv_nsec;
+                if (best < 0 || spent < best)
+                        best = spent;
         }
-        clock_gettime(CLOCK_MONOTONIC, &to);
-        return (to.tv_sec - from.tv_sec) * 1000000000L + to.tv_nsec - from.tv_nsec;
+        return best;
 }
 
 static long map(char **w, int keep) {
