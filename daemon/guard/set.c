@@ -50,6 +50,8 @@ static int fail(char why[static GUARD_WHY_MAX], int r, const char *format, ...) 
 /* What libbpf has complained of last: the reason is in a line of text, and the errno says little. */
 static char complaint[160];
 
+static int keep_complaint(enum libbpf_print_level level, const char *format, va_list ap) _printf_(2, 0);
+
 static int keep_complaint(enum libbpf_print_level level, const char *format, va_list ap) {
         char line[sizeof(complaint)];
 
