@@ -39,7 +39,7 @@ static const struct option question_options[] = {
 /* -EINVAL: no name in the table is that. */
 static int find_name(const char *name, const char *(*to_string)(int), int max) {
         for (int i = 0; i < max; i++)
-                if (streq(name, strempty(to_string(i))))
+                if (to_string(i) && streq(name, to_string(i)))
                         return i;
         return -EINVAL;
 }
@@ -66,6 +66,8 @@ static int parse(Manager *m, const struct question *q, struct admission_question
         ret->device = q->device ? device_find(m, bdf) : NULL;
         if (q->device && !ret->device)
                 return bus_error(e, TDI_ERROR_NOT_FOUND, "there is no PCI function %.64s on this host", q->device);
+        if (q->vm && !name_is_valid(q->vm))
+                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "vm: no VM can have that name");
         if (q->evidence && !ret->device)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "evidence: without a device there is nobody to ask");
         if (q->platform && !platform_find_alias(q->platform))

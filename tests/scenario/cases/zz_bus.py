@@ -23,6 +23,7 @@ CLOSED = "closed"
 # What every option is: a wrong type of it is tried, and each of these values.
 OPTIONS = {
     "async": ("b", ()), "abandon": ("b", ()), "force": ("b", ()), "verify": ("b", ()), "hotplug": ("b", ()), "peer_to_peer": ("b", ()), "association": ("b", ()),
+    "evidence": ("b", ()), "archived": ("b", ()), "ide": ("s", ("", "x")),
     "uuid": ("s", ("", "x", "0" * 36, "../" * 12)), "owner_uid": ("u", (0xffffffff,)), "vmm_uid": ("u", (0xffffffff,)), "vmm_gid": ("u", (0xffffffff,)),
     "seclabel": ("s", ("x" * MIB, "a\nb")), "platform": ("s", ("", "vax", "x" * MIB)), "bind": ("s", ("", "never", "x" * MIB)), "await_vmm": ("u", (601, 0xffffffff)),
     "limits": ("a{sv}", ([("unknown", ("u", 1))], [("functions", ("s", "1"))], [("functions", ("u", 0))], [("maps", ("u", 1))] * 2)),
@@ -37,7 +38,7 @@ TABLE = {
     ("Manager", "GetDevice"): (("bdf",), ""),
     ("Manager", "DescribeHost"): ((), ""),
     ("Manager", "Reload"): ((), ""),
-    ("Manager", "ExplainPolicy"): (("options",), "device vm owner platform mode access association"),
+    ("Manager", "ExplainPolicy"): (("options",), "device vm owner platform mode access association ide evidence"),
     ("VM", "Attach"): (("functions", "options"), "async"),
     ("VM", "Seal"): (("options",), "async"),
     ("VM", "Destroy"): (("options",), "async abandon"),
@@ -57,7 +58,7 @@ TABLE = {
     ("Device", "Connect"): (("tsm", "options"), "async"),
     ("Device", "Disconnect"): (("options",), "async"),
     ("Device", "Restore"): (("options",), "async force"),
-    ("Device", "Evidence"): (("options",), "nonce verify"),
+    ("Device", "Evidence"): (("options",), "nonce verify archived"),
     ("Device", "Describe"): ((), ""),
     ("Job", "Cancel"): ((), ""),
     ("Job", "Describe"): ((), ""),

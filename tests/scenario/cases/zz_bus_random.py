@@ -117,7 +117,8 @@ class Calls:
                 "bind": lambda: rng.choice(("early", "late")), "await_vmm": lambda: rng.randint(1, 4),
                 "limits": lambda: [("functions", ("u", rng.randint(1, 8)))], "guest_rid": lambda: rng.randrange(0x10000), "connect": lambda: rng.choice(("yes", "no", "policy")),
                 "vf_token": lambda: "0f8fad5b-d9cb-469f-a165-708677289501", "heap": lambda: "system", "nonce": lambda: "ab" * 32, "device": lambda: rng.choice(self.bdfs),
-                "vm": lambda: f"random-{rng.randint(1, self.names + 1)}", "owner": lambda: 0, "mode": lambda: rng.choice(("early", "late")), "access": lambda: "vfio-user"}
+                "vm": lambda: f"random-{rng.randint(1, self.names + 1)}", "owner": lambda: 0, "mode": lambda: rng.choice(("early", "late")), "access": lambda: rng.choice(("vpci", "handoff")),
+                "ide": lambda: rng.choice(("secure", "insecure"))}
         kind = OPTIONS[key][0]
         return kind, rng.randrange(2) if kind == "b" else good[key]()
 
