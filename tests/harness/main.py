@@ -47,7 +47,7 @@ SUITES = (
     Suite("sim-asan", "the same scenarios, with ASan and UBSan", sim.run_asan, (), False, "b"),
     Suite("sim-tsan", "the same scenarios, with the thread sanitizer", sim.run_tsan, (), False, "b"),
     Suite("sim-matrix", "host calls that fail, and processes that die at one", sim.run_matrix, (), False, "b"),
-    Suite("model", "random operations on the simulation, against a model", model.run_model, (), False, "b"),
+    Suite("model", "every state of the custody engine; with --full random operations on the simulation, too", model.run_model, (), False, "b"),
     Suite("conformance", "calls recorded on the real kernel, on the simulation", conformance.run_corpus, (), False, "b"),
     Suite("fuzz", "some seconds of every fuzz target", fuzz.run_fuzz, (), False, "b"),
     Suite("guest", "the guest of the vfio-user scenarios, with QEMU's own device", vm.run_guest, ("fetch-qemu-client", "build-guest"), True, "b"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Random operations on the simulation, against a model of what must hold: a minute of them; with --full a quarter of an hour, in which everything
-must have been seen, and planted bugs that they have to find. Before that the explorer of the custody engine, of which unit tests walk less."""
+"""The explorer of the custody engine, of which unit tests walk less. With --full also a quarter of an hour of random operations on the simulation, against
+a model of what must hold, in which everything must have been seen, and planted bugs that they have to find. Those are no test that others could be
+held up by: what the model knows of times is less exact than what it is compared with, so that a loaded machine can make it wrong."""
 
 import child
 from builds import DEFAULT
@@ -30,7 +31,6 @@ def run_model(report, builds, full, seed, **_):
     log = builds.logs / "model-explore.log"
     report.result("custody-explore", child.run([*child.BESIDE_A_VM, builds.folder(DEFAULT) / EXPLORER, "full" if full else "quick"], log,
                                                timeout=7200 if full else 600), log)
-    how = ["--seconds", 900, "--jobs", 2, "--full"] if full else ["--seconds", 60]
-    run_one(report, builds.logs / "model.log", [builds.root / RUNNER, "--build", builds.folder(DEFAULT), "--seed", seed, *how], 2400 if full else 480)
     if full:
+        run_one(report, builds.logs / "model.log", [builds.root / RUNNER, "--build", builds.folder(DEFAULT), "--seed", seed, "--seconds", 900, "--jobs", 2, "--full"], 2400)
         run_one(report, builds.logs / "model-plant.log", [builds.root / PLANT, "--seed", seed], 7200)
