@@ -189,6 +189,14 @@ static struct sd_event_source *source_of(bool last) {
         return found;
 }
 
+/* What waits for the holder is freed by its answer. */
+static void drop_question(void) {
+        if (!holder_has.asked)
+                return;
+        holder_has.asked = false;
+        holder_has.done(-ECANCELED, NULL, NULL, holder_has.userdata);
+}
+
 /* As tdid's next one finds it: what the holder has, and who is connected. */
 static void restart(void) {
         enum tdi_vm_phase phase = vm->phase;
@@ -199,8 +207,8 @@ static void restart(void) {
         size_t n = holder_has.n_keys;
 
         memcpy(keys, holder_has.keys, sizeof(keys));
+        drop_question();
         vm_end();
-        holder_has.asked = false;
         n_sources = 0;
         timer.there = false;
         vm_begin(await);
@@ -383,11 +391,7 @@ static bool play(bool await, size_t n) {
 }
 
 static void forget(void) {
-        /* What waits for the holder is freed by its answer. */
-        if (holder_has.asked) {
-                holder_has.asked = false;
-                holder_has.done(-ECANCELED, NULL, NULL, holder_has.userdata);
-        }
+        drop_question();
         vm_end();
 }
 
