@@ -210,7 +210,7 @@ static int read_function(struct work *w, const char *bdf, bool config, bool with
  */
 int read_pci_do(struct work *w) {
         _cleanup_(host_names_freep) char **all = NULL;
-        struct json_object *bdfs, *functions, *gone, *o;
+        struct json_object *bdfs, *functions, *gone, *o = NULL;
         const char *after = json_str_or(w->args, "after", "");
         bool config = json_bool_or(w->args, "config", true), with_names = json_bool_or(w->args, "names", true);
         size_t n = 0;

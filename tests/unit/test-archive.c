@@ -101,7 +101,7 @@ static void test_limits(void) {
 /* Records are not of one size: a device with much to say has long ones. */
 static void test_record_bytes(void) {
         const struct archive_limits limits = { 2500, 100 };
-        char name[64], first[64], path[600], record[1001];
+        char name[64] = "", first[64] = "", path[600], record[1001];
         uint64_t bytes;
 
         test_about("%s", "bytes of records");
