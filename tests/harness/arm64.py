@@ -45,7 +45,16 @@ UNTRIED = ("names_at_once", "told_to_all", "ide_policy", "provider_number_reused
                                            "table_is_whole", "table_polkit", "table_without")),
            *(f"audit_{name}" for name in ("bind", "denied", "exports", "failures", "main_job", "nowhere", "quarantine")),
            *(f"evidence_{name}" for name in ("doe_raw", "gate", "refused_often", "reload", "replaced", "shown")),
-           *(f"policy_{name}" for name in ("explained", "limits", "owners", "reload", "truth", "unknown_facts")))
+           *(f"policy_{name}" for name in ("explained", "limits", "owners", "reload", "truth", "unknown_facts")),
+           "read_once_more", "handoff_without_holders", "viommu_listened_to_again", "policy_fds", "policy_write_handoff",
+           "policy_config_write", "evidence_archived", "evidence_unsealed", "evidence_tsm", "evidence_tsm_sibling", "evidence_tsm_unknown",
+           "evidence_tsm_slow", "provider_objects", "access_terminal", "bus_table", "confined_workers", "confined_evidence",
+           "confined_all", "event_wanted", "event_wanted_group", "event_wanted_handed_off", "event_unplugged_early", "event_pulled_out",
+           "event_error", "event_error_bound", "event_reset_in_attach", "evidence_kernel", "evidence_kernel_and_tsm", "explain_asks_tdid",
+           "explain_evidence", "explain_serial", "guard_mmap", "guard_writes", "guard_in_use", "guard_told", "full_run",
+           "short_of_descriptors", "short_of_descriptors_giving_back", "short_of_memory", "watchdog", "thousand_idle", "never_reads",
+           "bus_returns", "clock_jumps", "evidence_step", "evidence_replaced_after", "evidence_one_speaker", "quarantine_checked",
+           "quarantine_resets", "quarantine_shown", "policy_truth_polkit", "version_before_and_after")
 # A whole run takes an emulated processor a quarter of an hour; some of each, chosen by the seed, less than 40 s.
 UNIT_SAMPLE, SCENARIO_SAMPLE = 20, 6
 

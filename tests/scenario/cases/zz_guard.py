@@ -420,6 +420,24 @@ def guard_policy(t):
     t.unchanged(bdf)
 
 
+@scenario("nvme", start=False)
+def guard_simulated(t):
+    """The simulation has no guard, and a rule that requires one is not met there."""
+    if t.host.kind == "linux":
+        t.skip("this host is real")
+    bdf = t.host.bdf("nvme")
+    policy(t, {"name": "guarded", "match": {"bdf": bdf}, "decision": "require", "require": {"guard": True}})
+    t.start()
+    equal(guard_text(t), "none: the host is simulated", "Guard")
+    vm = t.vm()
+    text = refused("Policy", vm.attach, bdf)
+    contains(text, "the host is simulated", "the refusal")
+    contains(text, "guarded", "the rule")
+    t.free(bdf)
+    vm.destroy()
+    t.unchanged(bdf)
+
+
 @scenario("nvme", needs=NEEDS, tags=("systemd",), start=False)
 def unit_guard(t):
     """The real unit, under its sandbox, can load, pin, look and take away."""
