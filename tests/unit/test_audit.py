@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The table of audit events and tdid.journal-fields(7) say the same; and tdid's help, tdid(8) and its arguments do.
 
-usage: test_audit.py PRINT-AUDIT TDID TDID.JOURNAL-FIELDS.7 TDID.8
+usage: test_audit.py PRINT-AUDIT TDID TDID.JOURNAL-FIELDS.7.RST TDID.8.RST
 """
 import re
 import subprocess
 import sys
 import unittest
+
+import manual
 
 PRINT_AUDIT, TDID, MAN, TDID_MAN = sys.argv[1:5]
 
@@ -26,32 +28,30 @@ def table():
     return rows, fields.split()[1:]
 
 
-def manual():
-    """The same of the manual."""
-    with open(MAN, encoding="utf-8") as file:
-        text = file.read()
-    fields, events = text.split("\n.SH FIELDS\n")[1].split("\n.SH EVENTS\n")
+def in_manual():
+    """The same of the manual; and its examples."""
+    page = manual.read(MAN)
     rows = {}
-    for part in events.split("\n.SH ")[0].split("\n.SS ")[1:]:
-        name, row, _, names, _, *sentences = part.splitlines()
+    for name, section in page["EVENTS"].subsections.items():
+        (row, names, *sentences), = section.lines
         message_id, priority = re.fullmatch(r"([0-9a-f]{32}), (\d)", row).groups()
         words = names.split()
         maybe = {w.strip("[]") for w in words if w.startswith("[")}
         always = {w for w in words if not w.startswith("[")}
         assert len(words) == len(maybe) + len(always) and sentences
-        rows[name.replace("\\-", "-")] = (message_id, int(priority), always, maybe)
-    return rows, re.findall(r"^\.TP\n\.B (TDID_[A-Z_]+)=\n\S.*$", fields, flags=re.M), text
+        rows[name] = (message_id, int(priority), always, maybe)
+    return rows, [term.rstrip("=") for term in page["FIELDS"].entries], page["DESCRIPTION"].literals
 
 
 class Audit(unittest.TestCase):
     maxDiff = None
 
     def test_events(self):
-        self.assertEqual(table()[0], manual()[0])
+        self.assertEqual(table()[0], in_manual()[0])
 
     def test_fields(self):
         self.assertGreater(len(table()[1]), 30)
-        self.assertEqual(table()[1], manual()[1])
+        self.assertEqual(table()[1], in_manual()[1])
 
     def test_every_field_is_used(self):
         rows, fields = table()
@@ -59,19 +59,16 @@ class Audit(unittest.TestCase):
         self.assertEqual(used, set(fields))
 
     def test_example(self):
-        rows, _, text = manual()
-        examples = re.findall(r"MESSAGE_ID=([0-9a-f]{32})", text)
+        rows, _, literals = in_manual()
+        examples = re.findall(r"MESSAGE_ID=([0-9a-f]{32})", "\n".join(literals))
         self.assertTrue(examples)
         for example in examples:
             self.assertIn(example, [row[0] for row in rows.values()])
 
     def test_options_of_tdid(self):
-        with open(TDID_MAN, encoding="utf-8") as file:
-            man = file.read().replace("\\-", "-")
         options = re.findall(r"^  (--[a-z-]+)(?:=([A-Z]+))?", output(TDID, "--help"), flags=re.M)
         self.assertGreater(len(options), 5)
-        part = man.split("\n.SH OPTIONS\n")[1].split("\n.SH ")[0]
-        in_man = re.findall(r"^\.(?:BI?|BR) (--[a-z-]+)=? ?([A-Z]+)?", part, flags=re.M)
+        in_man = [(m[1], m[2] or "") for m in (re.match(r"(--[a-z-]+)(?:=([A-Z]+))?", term) for term in manual.read(TDID_MAN)["OPTIONS"].entries)]
         self.assertEqual(options, in_man)
 
 

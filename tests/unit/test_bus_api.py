@@ -141,8 +141,8 @@ class BusApi(unittest.TestCase):
         with open(os.path.join(DAEMON, "../cli/verbs.c"), encoding="utf-8") as f:
             choices = re.search(r'#define PLATFORMS "([^"]+)"', f.read())[1].split("|")
         self.assertEqual(choices, ["auto"] + [name for row, aliases in names.items() for name in [row, *aliases]])
-        with open(os.path.join(DAEMON, "../docs/man/tdictl.1"), encoding="utf-8") as f:
-            text = f.read().replace("\\-", "-")
+        with open(os.path.join(DAEMON, "../docs/man/tdictl.1.rst"), encoding="utf-8") as f:
+            text = f.read()
         for name in choices:
             self.assertRegex(text, rf"(?<![\w-]){name}(?![\w-])")
 

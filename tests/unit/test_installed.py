@@ -64,6 +64,7 @@ def expected():
         yield path.format(**FOLDERS)
     # Every page that is written is installed.
     for page in os.listdir(MAN_PAGES):
+        page = page.removesuffix(".rst")
         yield f"{FOLDERS['man']}/man{page.rpartition('.')[2]}/{page}"
 
 

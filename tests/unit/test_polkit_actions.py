@@ -10,6 +10,8 @@ import sys
 import unittest
 import xml.etree.ElementTree as ElementTree
 
+import manual
+
 POLICY, DAEMON, DOCS = sys.argv[1:4]
 PREFIX = "org.tdid1."
 INTERFACES = ("Manager", "VM", "TDI", "Device", "TSM", "Job")
@@ -78,9 +80,7 @@ class Actions(unittest.TestCase):
         rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", document(), flags=re.M)[1:]
         named = set(re.findall(r"`([a-z-]+)`", " ".join(a + b for _, a, b in rows)))
         self.assertEqual(named, code)
-        with open(os.path.join(DOCS, "man/tdid.8"), encoding="utf-8") as f:
-            page = f.read().replace("\\-", "-").split(".SH ACCESS\n", 1)[1].split(".SH ", 1)[0]
-        self.assertEqual(set(re.findall(r"^([a-z-]+)\t", page, flags=re.M)), code)
+        self.assertEqual(set(manual.read(os.path.join(DOCS, "man/tdid.8.rst"))["ACCESS"].entries), code)
 
     def test_methods(self):
         """Each method is in the table of the document, and nothing else is."""

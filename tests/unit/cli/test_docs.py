@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """tdictl's help, its man page, and the error table of libtdi, the man page and the D-Bus document say the same.
 
-usage: test_docs.py TDICTL TDICTL.1 DBUS-API.MD PRINT-ERRORS
+usage: test_docs.py TDICTL TDICTL.1.RST DBUS-API.MD PRINT-ERRORS
 """
+import os
 import re
 import subprocess
 import sys
 import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+import manual
 
 TDICTL, MAN, DBUS_API, PRINT_ERRORS = sys.argv[1:5]
 
@@ -16,7 +20,7 @@ def tdictl(*arguments):
 
 
 def option(line):
-    """'--bus=BUS' of a line of help or, cleaned, of the man page; or None."""
+    """'--bus=BUS' of a line of help or of the man page; or None."""
     m = re.match(r"\s*(--[a-z-]+)(?:=(\S+))?", line)
     return m and (m.group(1) + ("=" + m.group(2) if m.group(2) else ""))
 
@@ -33,51 +37,30 @@ def help_verbs():
     return [re.split(r"\s{2,}", line.strip())[0] for line in lines]
 
 
-def clean(troff):
-    text = re.sub(r"^\.(BI|B|IR|RI|BR|I) ", "", troff)
-    text = text.replace(r"\-", "-").replace(r"\|", "").replace("...", "…").replace('"', "")
-    return re.sub(r"(=) (?=\S)", r"\1", text)
-
-
-def man_sections():
-    """{heading: {subheading: lines}}; what stands before the first subheading is under ''."""
-    sections, lines = {}, []
-    with open(MAN, encoding="utf-8") as f:
-        for line in f.read().splitlines():
-            if line.startswith(".SH "):
-                lines = []
-                section = sections[line[4:]] = {"": lines}
-            elif line.startswith(".SS "):
-                lines = section[clean(line[4:])] = []
-            else:
-                lines.append(line)
-    return sections
-
-
-def man_options(lines):
-    return {option(clean(b)) for a, b in zip(lines, lines[1:]) if a in (".TP", ".TQ") and option(clean(b))}
+def man_options(section):
+    return {option(part) for term in section.entries for part in term.split(", ") if option(part)}
 
 
 class Docs(unittest.TestCase):
     def setUp(self):
-        self.man = man_sections()
-        self.man_verbs = {re.sub(r" \[?-- .*", "", k): v for k, v in self.man["VERBS"].items() if k}
+        self.man = manual.read(MAN)
+        self.man_verbs = {re.sub(r" \[?-- .*", "", k): v for k, v in self.man["VERBS"].subsections.items()}
 
     def test_verbs(self):
         self.assertGreater(len(help_verbs()), 15)
         self.assertEqual(help_verbs(), list(self.man_verbs))
 
     def test_options_of_verbs(self):
-        for usage, lines in self.man_verbs.items():
+        for usage, section in self.man_verbs.items():
             name = " ".join(word for word in usage.split() if word.islower())
             with self.subTest(verb=name):
                 text = tdictl(*name.split(), "--help")
                 self.assertTrue(text.startswith("tdictl " + name))
-                self.assertEqual(help_of_options(text, "Options"), man_options(lines))
+                self.assertEqual(help_of_options(text, "Options"), man_options(section))
 
     def test_options_of_all(self):
         text = tdictl("--help")
-        self.assertEqual(help_of_options(text, "Options"), man_options(self.man["OPTIONS"][""]))
+        self.assertEqual(help_of_options(text, "Options"), man_options(self.man["OPTIONS"]))
         self.assertEqual(help_of_options(tdictl("status", "--help"), "Options of every verb"), help_of_options(text, "Options"))
 
     def test_group_help(self):
@@ -90,10 +73,9 @@ class Docs(unittest.TestCase):
         with open(DBUS_API, encoding="utf-8") as f:
             document = {m[1]: int(m[2]) for m in re.finditer(r"^\| ([A-Z][A-Za-z]+) \|.*\| (\d+) \|$", f.read(), flags=re.M)}
         man = {}
-        for line in self.man["EXIT STATUS"][""]:
-            m = re.match(r"(\d+)\|([A-Za-z, ]*)\|", line)
-            if m:
-                man.update({name.strip(): int(m[1]) for name in m[2].split(",") if name.strip()})
+        for term in self.man["EXIT STATUS"].entries:
+            code, _, names = term.partition(" ")
+            man.update({name: int(code) for name in names.split(", ") if name})
         for name in "Failed", "Interrupted", "Usage", "Unreachable":
             self.assertIn(name, man)
             del man[name]

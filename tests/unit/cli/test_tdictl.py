@@ -16,6 +16,9 @@ import unittest
 
 from private_bus import PrivateBus
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+import manual
+
 TDICTL, FAKE, MAN = (os.path.abspath(a) for a in sys.argv[1:4])
 
 
@@ -100,10 +103,9 @@ class Looking(Case):
         self.json("vm", "create", "web", "--await-vmm=600")
         self.json("attach", "web", "01:00.0")
         o = self.json()
-        with open(MAN, encoding="utf-8") as f:
-            text = f.read().split(".SH JSON")[1].split(".SH ")[0]
+        described = manual.read(MAN)["JSON"].entries
         for name in "tdid", "devices", "vms", "tsms", "jobs":
-            words = set(re.findall(r"[a-z_]+", text.split(".B " + name + "\n")[1].split("\n.TP")[0]))
+            words = set(re.findall(r"[a-z_]+", described[name]))
             one = o[name] if name == "tdid" else o[name][0]
             self.assertEqual(set(one) - words, set(), name)
         tdi = o["vms"][0]["tdis"][0]

@@ -12,6 +12,9 @@ import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+import manual
+
 TDICTL, ROOT = sys.argv[1:3]
 
 
@@ -21,7 +24,7 @@ def read(path):
 
 
 SCHEMA = json.loads(read("policy/schema/tdid-policy-1.schema.json"))
-MAN = read("docs/man/tdid-policy.5")
+MAN = manual.read(os.path.join(ROOT, "docs/man/tdid-policy.5.rst"))
 DEFS = SCHEMA["$defs"]
 # What stands under which heading of the man page.
 OBJECTS = {
@@ -81,8 +84,7 @@ def is_valid(o, s):
 
 
 def examples():
-    for text in re.findall(r'\.\\" example\n(.*?)\.\\" end', MAN, flags=re.S):
-        yield text.replace("\\(dq", '"').replace("\\-", "-")
+    yield from MAN["EXAMPLES"].literals
 
 
 def policies():
@@ -95,15 +97,14 @@ def policies():
 class Docs(unittest.TestCase):
     def test_man_page(self):
         for heading, properties in OBJECTS.items():
-            section = MAN.split(f".SH {heading}\n")[1].split(".SH ")[0]
-            # The first line of an entry is its key, or several.
-            keys = [re.findall(r"[a-z_]+", re.sub(r"^\.[BRI]+ ", "", line)) for line in re.findall(r"\.TP\n(.*)", section)]
+            # The head of an entry is its key, or several.
+            keys = [re.findall(r"[a-z_]+", term) for term in MAN[heading].entries]
             self.assertEqual([k for one in keys for k in one], list(properties), heading)
         for key in EVIDENCE:
-            self.assertRegex(MAN.split(".SH REQUIREMENTS")[1], rf"\.BR? {key}\b")
+            self.assertRegex(MAN["REQUIREMENTS"].text, rf"\b{key}\b")
 
     def test_specificity(self):
-        listed = MAN.split(".SH SPECIFICITY")[1].split(".nf\n")[1].split(".fi")[0].split("\n")[:-1]
+        listed = MAN["SPECIFICITY"].literals[0].split("\n")
         keys = list(dict.fromkeys(line.split(",")[0] for line in listed))
         self.assertEqual(keys, list(DEFS["match"]["properties"]))
         # Each line against the next, in the program.
