@@ -163,7 +163,21 @@ def _meson_results(folder):
 
 
 # Take many seconds, for a whole machine or for time limits: as they are, and under sanitizers, is enough.
-ONCE = ("sim-machine", "vpci", "vconfig", "ranges", "dma-helper", "dma-shared", "dma-model", "worker", "inventory", "tdictl", "handoff")
+ONCE = ("sim-machine", "vpci", "vconfig", "ranges", "dma-helper", "dma-shared", "dma-model", "worker", "inventory", "tdictl", "handoff",
+        "spdm-requester", "spdm-verify")
+# Read the tree, or what a program says of itself: the same in every variant.
+TEXTS = ("abi", "audit-docs", "bus-api", "custody-worker", "exports", "installed", "lists", "polkit-actions", "policy-docs", "seam", "tdictl-docs",
+         "when-things-go-wrong")
+# Make no thread, and take the thread sanitizer seconds each.
+ONE_THREAD = ("bench-policy", "chain", "client", "custody-explore", "inventory", "journal", "keeper-explore", "options-fuzz", "policy-load", "ranges",
+              "record", "runs", "spdm-requester", "spdm-verify", "tdictl", "tdictl-policy", "vconfig-rules")
+
+
+def in_ci(variant, name):
+    """Does CI run this unit test in this variant? --full does."""
+    if variant is DEFAULT:
+        return True
+    return name not in (*TEXTS, *(ONE_THREAD if variant is TSAN else () if variant.env else ONCE))
 
 
 def _names(folder):
@@ -185,8 +199,8 @@ def run_variant(report, builds, variant, limits, choose, seed):
 
 def _run_unit(report, builds, variant, prefix, wrapper, slowness, full, seed):
     names = _names(builds.folder(variant))
-    every = full or not report.selection.whole or variant.env or variant is DEFAULT
-    wanted = [n for n in names if report.selection.wants("unit", f"{prefix}:{n}") and (every or n not in ONCE)]
+    every = full or not report.selection.whole
+    wanted = [n for n in names if report.selection.wants("unit", f"{prefix}:{n}") and (every or in_ci(variant, n))]
     if not wanted:
         if not names:
             report.skipped(f"{prefix}:*", "meson knows no tests")
