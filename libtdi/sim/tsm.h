@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A platform's security managers, as tsm.c (the PCI/TSM core and a link TSM under it) and tsm-sysfs.c (its files) share them.
+ * A platform's security managers, as tsm.c (the PCI/TSM core and a link TSM under it), tsm-ide.c (its IDE streams), tsm-load.c (how they
+ * come and go) and tsm-sysfs.c (its files) share them.
  */
 #ifndef TDI_SIM_TSM_H
 #define TDI_SIM_TSM_H
@@ -48,6 +49,16 @@ int tsm_connect(struct sim_call *c, struct sim_function *fn, const char *text);
 int tsm_disconnect(struct sim_call *c, struct sim_function *fn, const char *text);
 /* The DSM's mutex; NULL for a context that a disconnect has forgotten. */
 struct sim_rwsem *tsm_dsm_lock(struct sim_tsm_context *x);
+
+/* tsm.c, for what comes and goes. The machine's tsm_lock is held for writing, but by tsm_accepts(). */
+bool tsm_accepts(const struct sim_tsm *tsm, const struct sim_function *fn);
+void tsm_mark(struct sim_machine *m, struct sim_function *fn);
+void tsm_context_destroy(struct sim_call *c, struct sim_function *fn);
+void tsm_context_remove(struct sim_function *fn);
+
+/* tsm-ide.c, with the same lock. A function without IDE has no stream, which is no error of connect. */
+int tsm_stream_start(struct sim_call *c, struct sim_tsm_context *x);
+void tsm_stream_stop(struct sim_call *c, struct sim_tsm_context *x);
 
 /* tsm-sysfs.c */
 void tsm_device_create(struct sim_machine *m, struct sim_tsm *tsm);
