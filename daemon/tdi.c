@@ -109,7 +109,8 @@ void tdi_written_to(struct tdi_bdf bdf, const char *file, void *userdata) {
                 return;
         snprintf(text, sizeof(text), "somebody on the host has written to its %s file in sysfs%s", file,
                  streq(file, "config") ? ": what the VM knows of its configuration may be wrong" :
-                 streq(file, "reset")  ? ": the function has lost its state" : "");
+                 streq(file, "reset")  ? ": the function has lost its state" :
+                 streq(file, "reset_method") ? ": it may be reset otherwise when it is given back, or not at all" : "");
         vpci_note(t, "host", text);
 }
 

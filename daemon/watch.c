@@ -5,9 +5,14 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "function-files.h"
 #include "log.h"
 
-static const char *const files[] = { "config", "reset", "remove" };
+static const char *const files[] = {
+#define WATCHED(name, kind) name,
+        FUNCTION_FILES(WATCHED)
+#undef WATCHED
+};
 
 struct watched {
         struct tdi_bdf bdf;
@@ -112,7 +117,7 @@ void watch_add(struct watch *w, struct tdi_bdf bdf) {
 
                 snprintf(path, sizeof(path), "%s/%s/%s", w->folder, name, files[i]);
                 r = host_watch_add(w->host, w->fd, path);
-                /* Not every function has a reset of its own. */
+                /* Not every function can be reset. */
                 if (r == -ENOENT)
                         continue;
                 if (r > 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who writes to a function's config, reset or remove file in sysfs while a VM has it, behind the back of everybody: told, as it cannot be
+ * Who writes to one of a function's files in sysfs (function-files.h) while a VM has it, behind the back of everybody: told, as it cannot be
  * prevented here. Nothing of tdid writes to these files. A sysfs that was mounted in another network namespace has files of its own, of
  * which nothing is heard.
  */
@@ -14,7 +14,7 @@
 
 struct watch;
 
-/* @file: "config", "reset" or "remove" */
+/* @file: its name, of FUNCTION_FILES */
 typedef void (*watch_found)(struct tdi_bdf bdf, const char *file, void *userdata);
 
 /* @folder: where the functions are, /sys/bus/pci/devices but for tests. All below take NULL for one that does nothing. */

@@ -26,6 +26,7 @@
 #define SYSFS_MAGIC 0x62656572
 #define PROC_SUPER_MAGIC 0x9fa0
 #define BPF_FS_MAGIC 0xcafe4a11
+#define ANON_INODE_FS_MAGIC 0x09041934
 
 struct address_space;
 
@@ -181,12 +182,14 @@ static __always_inline struct guard_object *find_file(struct file *file) {
                         return find(GUARD_SYSFS, inode->i_ino);
                 if (magic == PROC_SUPER_MAGIC)
                         return find(GUARD_PROC, inode->i_ino);
+                /* A device of VFIO's legacy kind is one of these, which newer kernels call regular. No other has the pages of another inode. */
+                if (magic != ANON_INODE_FS_MAGIC)
+                        return NULL;
         } else if (type == S_IFCHR) {
                 o = find(GUARD_CHAR, inode->i_rdev);
                 if (o)
                         return o;
         }
-        /* Only files of devices have the pages of another inode. */
         if (file->f_mapping == inode->i_mapping)
                 return NULL;
         return find(GUARD_MAPPING, (__u64) (unsigned long) file->f_mapping);

@@ -5,7 +5,6 @@
 #include <bpf/bpf.h>
 #include <dirent.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +12,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "guard/names.h"
+#include "function-files.h"
 #include "util/util.h"
 
 #define SYSFS_MAGIC 0x62656572
@@ -22,17 +21,6 @@
 #define KERNEL_DEV(major, minor) ((__u64) (major) << 20 | (minor)) /* include/linux/kdev_t.h */
 #define MEM_MAJOR 1
 #define MEM_MINOR 1
-
-static int fail(char why[static GUARD_WHY_MAX], int r, const char *format, ...) _printf_(3, 4);
-
-static int fail(char why[static GUARD_WHY_MAX], int r, const char *format, ...) {
-        va_list ap;
-
-        va_start(ap, format);
-        vsnprintf(why, GUARD_WHY_MAX, format, ap);
-        va_end(ap);
-        return r;
-}
 
 static int add_id(struct guard_ids *ids, __u32 type, __u64 value, __u32 function, __u16 kind, __u16 deny) {
         if (ids->n >= GUARD_KEYS_MAX)
@@ -49,11 +37,11 @@ static int add_file(struct guard_ids *ids, const char *path, __u32 function, __u
         struct stat st;
 
         if (stat(path, &st) < 0 || statfs(path, &fs) < 0)
-                return errno == ENOENT ? -ENOENT : fail(why, -errno, "could not look at %s: %s", path, strerrorname_np(errno));
+                return errno == ENOENT ? -ENOENT : guard_fail(why, -errno, "could not look at %s: %s", path, strerrorname_np(errno));
         if (fs.f_type != SYSFS_MAGIC && fs.f_type != PROC_SUPER_MAGIC)
-                return fail(why, -EXDEV, "%s is neither of sysfs nor of procfs: something is mounted over it", path);
+                return guard_fail(why, -EXDEV, "%s is neither of sysfs nor of procfs: something is mounted over it", path);
         if (add_id(ids, fs.f_type == SYSFS_MAGIC ? GUARD_SYSFS : GUARD_PROC, st.st_ino, function, kind, deny) < 0)
-                return fail(why, -E2BIG, "there are more files of the function than %d", GUARD_KEYS_MAX);
+                return guard_fail(why, -E2BIG, "there are more files of the function than %d", GUARD_KEYS_MAX);
         return 0;
 }
 
@@ -85,7 +73,7 @@ static int add_resources(struct guard_ids *ids, const char *bdf, __u32 function,
         snprintf(path, sizeof(path), SYSFS_PCI "%s", bdf);
         d = opendir(path);
         if (!d)
-                return fail(why, -errno, "could not list %s: %s", path, strerrorname_np(errno));
+                return guard_fail(why, -errno, "could not list %s: %s", path, strerrorname_np(errno));
         while (r >= 0 && (e = readdir(d))) {
                 const char *end;
 
@@ -100,7 +88,7 @@ static int add_resources(struct guard_ids *ids, const char *bdf, __u32 function,
                 snprintf(path, sizeof(path), SYSFS_PCI "%s/%s", bdf, e->d_name);
                 r = add_file(ids, path, function, GUARD_KIND_RESOURCE, GUARD_DENY_MMAP, why);
                 if (r == -ENOENT)
-                        r = fail(why, r, "%s has gone", path);
+                        r = guard_fail(why, r, "%s has gone", path);
         }
         closedir(d);
         return r;
@@ -118,7 +106,7 @@ static int add_nodes(struct guard_ids *ids, const char *bdf, __u32 function, cha
         snprintf(path, sizeof(path), SYSFS_PCI "%s/vfio-dev", bdf);
         d = opendir(path);
         if (!d)
-                return fail(why, -errno, "could not list %s: %s; is the function on vfio-pci, and has the kernel CONFIG_VFIO_DEVICE_CDEV?", path,
+                return guard_fail(why, -errno, "could not list %s: %s; is the function on vfio-pci, and has the kernel CONFIG_VFIO_DEVICE_CDEV?", path,
                             strerrorname_np(errno));
         while (r >= 0 && (e = readdir(d))) {
                 if (e->d_name[0] == '.')
@@ -128,12 +116,12 @@ static int add_nodes(struct guard_ids *ids, const char *bdf, __u32 function, cha
                 if (r >= 0)
                         r = add_id(ids, GUARD_CHAR, dev, function, GUARD_KIND_VFIO, GUARD_DENY_MMAP);
                 if (r < 0)
-                        (void) fail(why, r, "could not read %s: %s", path, strerrorname_np(-r));
+                        (void) guard_fail(why, r, "could not read %s: %s", path, strerrorname_np(-r));
                 n++;
         }
         closedir(d);
         if (r < 0 || n == 0)
-                return r < 0 ? r : fail(why, -ENODEV, "%s has no VFIO device node", bdf);
+                return r < 0 ? r : guard_fail(why, -ENODEV, "%s has no VFIO device node", bdf);
 
         /* Where the kernel has no groups, or this one has no node, nobody can open it. */
         snprintf(path, sizeof(path), SYSFS_PCI "%s/iommu_group", bdf);
@@ -144,9 +132,9 @@ static int add_nodes(struct guard_ids *ids, const char *bdf, __u32 function, cha
         snprintf(path, sizeof(path), "/sys/class/vfio/%.64s/dev", strrchr(target, '/') ? strrchr(target, '/') + 1 : target);
         r = read_dev(path, &dev);
         if (r < 0)
-                return r == -ENOENT ? 0 : fail(why, r, "could not read %s: %s", path, strerrorname_np(-r));
+                return r == -ENOENT ? 0 : guard_fail(why, r, "could not read %s: %s", path, strerrorname_np(-r));
         ids->group = (__u32) dev;
-        return add_id(ids, GUARD_CHAR, dev, function, GUARD_KIND_GROUP, GUARD_DENY_MMAP) < 0 ? fail(why, -E2BIG, "too many files of %s", bdf) : 0;
+        return add_id(ids, GUARD_CHAR, dev, function, GUARD_KIND_GROUP, GUARD_DENY_MMAP) < 0 ? guard_fail(why, -E2BIG, "too many files of %s", bdf) : 0;
 }
 
 /* pci_proc_attach_device(): where there are domains, only the first is without. Made for every function that there is. */
@@ -159,7 +147,7 @@ static int add_proc(struct guard_ids *ids, const char *bdf, __u32 function, char
         if (domain != 0)
                 snprintf(path, sizeof(path), "/proc/bus/pci/%04x:%02x/%02x.%x", domain, bus, device, number);
         r = add_file(ids, path, function, GUARD_KIND_PROC, GUARD_DENY_MMAP | GUARD_DENY_WRITE, why);
-        return r == -ENOENT ? fail(why, r, "there is no %s of %s: is /proc mounted with subset=pid, or covered?", path, bdf) : r;
+        return r == -ENOENT ? guard_fail(why, r, "there is no %s of %s: is /proc mounted with subset=pid, or covered?", path, bdf) : r;
 }
 
 int guard_identify(const char *bdf, __u32 function, struct guard_ids *ret, char why[static GUARD_WHY_MAX]) {
@@ -167,11 +155,9 @@ int guard_identify(const char *bdf, __u32 function, struct guard_ids *ret, char 
                 const char *name;
                 __u16 kind, deny;
         } files[] = {
-                { "config", GUARD_KIND_CONFIG, GUARD_DENY_WRITE },
-                { "reset", GUARD_KIND_RESET, GUARD_DENY_WRITE },
-                /* Says how the kernel resets it when it is given back, or that it does not. */
-                { "reset_method", GUARD_KIND_RESET, GUARD_DENY_WRITE },
-                { "remove", GUARD_KIND_REMOVE, GUARD_DENY_WRITE },
+#define WRITTEN(name, kind) { name, GUARD_KIND_##kind, GUARD_DENY_WRITE },
+                FUNCTION_FILES(WRITTEN)
+#undef WRITTEN
                 /* Its memory, where a driver gave it to peers. */
                 { "p2pmem/allocate", GUARD_KIND_RESOURCE, GUARD_DENY_MMAP },
         };
@@ -186,7 +172,7 @@ int guard_identify(const char *bdf, __u32 function, struct guard_ids *ret, char 
                 if (r == -ENOENT && files[i].kind != GUARD_KIND_CONFIG)
                         r = 0;
                 else if (r == -ENOENT)
-                        (void) fail(why, r, "there is no %s", path);
+                        (void) guard_fail(why, r, "there is no %s", path);
         }
         if (r >= 0)
                 r = add_resources(ret, bdf, function, why);
@@ -207,13 +193,13 @@ int guard_add(struct guard_set *s, __u32 function, const struct guard_ids *ids, 
 
         /* Who is there already keeps its counters. */
         if (bpf_map_update_elem(s->functions, &function, &f, BPF_NOEXIST) < 0 && errno != EEXIST)
-                return fail(why, -errno, "could not add a function to the guard: %s", strerrorname_np(errno));
+                return guard_fail(why, -errno, "could not add a function to the guard: %s", strerrorname_np(errno));
         for (size_t i = 0; i < ids->n; i++)
                 if (bpf_map_update_elem(s->objects, &ids->of[i].key, &ids->of[i].object, BPF_ANY) < 0)
-                        return fail(why, -errno, "could not add a file to the guard: %s", strerrorname_np(errno));
+                        return guard_fail(why, -errno, "could not add a file to the guard: %s", strerrorname_np(errno));
         /* No hook is told which of its pages are mapped: while anything is guarded, none of them. */
         if (bpf_map_update_elem(s->objects, &mem, &memory, BPF_ANY) < 0)
-                return fail(why, -errno, "could not add /dev/mem to the guard: %s", strerrorname_np(errno));
+                return guard_fail(why, -errno, "could not add /dev/mem to the guard: %s", strerrorname_np(errno));
         return 0;
 }
 
@@ -250,14 +236,14 @@ int guard_remove(struct guard_set *s, __u32 function, char why[static GUARD_WHY_
         }
         for (size_t i = 0; i < n; i++)
                 if (bpf_map_delete_elem(s->objects, &list[i]) < 0 && errno != ENOENT)
-                        return fail(why, -errno, "could not take a file out of the guard: %s", strerrorname_np(errno));
+                        return guard_fail(why, -errno, "could not take a file out of the guard: %s", strerrorname_np(errno));
         /* Last: as long as it is there, not all of it has gone. */
         if (n == GUARD_KEYS_MAX)
                 return guard_remove(s, function, why);
         if (bpf_map_delete_elem(s->functions, &function) < 0 && errno != ENOENT)
-                return fail(why, -errno, "could not take a function out of the guard: %s", strerrorname_np(errno));
+                return guard_fail(why, -errno, "could not take a function out of the guard: %s", strerrorname_np(errno));
         if (bpf_map_get_next_key(s->functions, NULL, &function) < 0 && bpf_map_delete_elem(s->objects, &mem) < 0 && errno != ENOENT)
-                return fail(why, -errno, "could not take /dev/mem out of the guard: %s", strerrorname_np(errno));
+                return guard_fail(why, -errno, "could not take /dev/mem out of the guard: %s", strerrorname_np(errno));
         return 0;
 }
 

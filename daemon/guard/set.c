@@ -36,9 +36,7 @@ static const struct {
 static const char *const maps[] = { "objects", "functions", "events", "excused" };
 static const char *const iterators[] = { "guard_mappings", "guard_writers", "guard_learn" };
 
-static int fail(char why[static GUARD_WHY_MAX], int r, const char *format, ...) _printf_(3, 4);
-
-static int fail(char why[static GUARD_WHY_MAX], int r, const char *format, ...) {
+int guard_fail(char why[static GUARD_WHY_MAX], int r, const char *format, ...) {
         va_list ap;
 
         va_start(ap, format);
@@ -79,13 +77,13 @@ int guard_lock(const char *state, char why[static GUARD_WHY_MAX]) {
         char path[512];
 
         if (snprintf(path, sizeof(path), "%s/guard.lock", state) >= (int) sizeof(path))
-                return fail(why, -ENAMETOOLONG, "lock the guard: the name of tdid's state folder is too long");
+                return guard_fail(why, -ENAMETOOLONG, "lock the guard: the name of tdid's state folder is too long");
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
-                return fail(why, -errno, "open %s", path);
+                return guard_fail(why, -errno, "open %s", path);
         while (flock(fd, LOCK_EX) < 0)
                 if (errno != EINTR)
-                        return fail(why, -errno, "lock %s", path);
+                        return guard_fail(why, -errno, "lock %s", path);
         return TAKE_FD(fd);
 }
 
@@ -97,7 +95,7 @@ static int check_lsm(char why[static GUARD_WHY_MAX]) {
         ssize_t n;
 
         if (fd < 0)
-                return fail(why, -errno, SECURITYFS_LSM " cannot be read (%s), so nobody can tell whether the kernel heeds BPF programs: mount securityfs",
+                return guard_fail(why, -errno, SECURITYFS_LSM " cannot be read (%s), so nobody can tell whether the kernel heeds BPF programs: mount securityfs",
                             strerrorname_np(errno));
         n = read(fd, text, sizeof(text) - 1);
         text[n < 0 ? 0 : n] = '\0';
@@ -105,7 +103,7 @@ static int check_lsm(char why[static GUARD_WHY_MAX]) {
                 if (streq(s, "bpf"))
                         return 0;
         /* Programs could be attached all the same, and nobody would ask them. */
-        return fail(why, -EOPNOTSUPP, "the kernel was not started with the security module BPF: add bpf to lsm= on its command line");
+        return guard_fail(why, -EOPNOTSUPP, "the kernel was not started with the security module BPF: add bpf to lsm= on its command line");
 }
 
 static int check_kernel(char why[static GUARD_WHY_MAX]) {
@@ -116,10 +114,10 @@ static int check_kernel(char why[static GUARD_WHY_MAX]) {
         if (r < 0)
                 return r;
         if (access(KERNEL_BTF, R_OK) < 0)
-                return fail(why, -errno, "the kernel does not describe its structures: " KERNEL_BTF " cannot be read (%s); it needs CONFIG_DEBUG_INFO_BTF",
+                return guard_fail(why, -errno, "the kernel does not describe its structures: " KERNEL_BTF " cannot be read (%s); it needs CONFIG_DEBUG_INFO_BTF",
                             strerrorname_np(errno));
         if (statfs(GUARD_ROOT, &s) < 0 || (unsigned) s.f_type != BPF_FS_MAGIC)
-                return fail(why, -ENODEV, "no bpf file system is mounted on " GUARD_ROOT ", without which a guard would end with its process");
+                return guard_fail(why, -ENODEV, "no bpf file system is mounted on " GUARD_ROOT ", without which a guard would end with its process");
         return 0;
 }
 
@@ -138,7 +136,7 @@ static int load(struct bpf_object **ret, char why[static GUARD_WHY_MAX]) {
         (void) libbpf_set_print(keep_complaint);
         o = bpf_object__open_mem(guard_object, sizeof(guard_object), &opts);
         if (!o)
-                return fail(why, -errno, "the programs are damaged: %s", complaint);
+                return guard_fail(why, -errno, "the programs are damaged: %s", complaint);
         rodata = bpf_object__find_map_by_name(o, ".rodata");
         if (stat("/proc/1/ns/mnt", &mounts) < 0)
                 r = -errno;
@@ -152,7 +150,7 @@ static int load(struct bpf_object **ret, char why[static GUARD_WHY_MAX]) {
                 r = bpf_object__load(o);
         if (r < 0) {
                 bpf_object__close(o);
-                return fail(why, r, "the kernel did not take the programs: %s (%s)%s%s", strerror(-r), strerrorname_np(-r), complaint[0] ? ": " : "", complaint);
+                return guard_fail(why, r, "the kernel did not take the programs: %s (%s)%s%s", strerror(-r), strerrorname_np(-r), complaint[0] ? ": " : "", complaint);
         }
         *ret = o;
         return 0;
@@ -166,24 +164,24 @@ static int pin_all(struct bpf_object *o, const char *folder, char why[static GUA
                 snprintf(path, sizeof(path), "%s/%s", folder, maps[i]);
                 r = bpf_map__pin(bpf_object__find_map_by_name(o, maps[i]), path);
                 if (r < 0)
-                        return fail(why, r, "could not pin a map as %s: %s", path, strerrorname_np(-r));
+                        return guard_fail(why, r, "could not pin a map as %s: %s", path, strerrorname_np(-r));
         }
         for (size_t i = 0; i < ARRAY_SIZE(iterators); i++) {
                 snprintf(path, sizeof(path), "%s/%s", folder, iterators[i]);
                 r = bpf_program__pin(bpf_object__find_program_by_name(o, iterators[i]), path);
                 if (r < 0)
-                        return fail(why, r, "could not pin a program as %s: %s", path, strerrorname_np(-r));
+                        return guard_fail(why, r, "could not pin a program as %s: %s", path, strerrorname_np(-r));
         }
         for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
                 struct bpf_link *link = bpf_program__attach_lsm(bpf_object__find_program_by_name(o, links[i].program));
 
                 if (!link)
-                        return fail(why, -errno, "could not attach %s: %s", links[i].program, strerrorname_np(errno));
+                        return guard_fail(why, -errno, "could not attach %s: %s", links[i].program, strerrorname_np(errno));
                 snprintf(path, sizeof(path), "%s/%s", folder, links[i].pin);
                 r = bpf_link__pin(link, path);
                 (void) bpf_link__destroy(link);
                 if (r < 0)
-                        return fail(why, r, "could not pin a program's link as %s: %s", path, strerrorname_np(-r));
+                        return guard_fail(why, r, "could not pin a program's link as %s: %s", path, strerrorname_np(-r));
         }
         return 0;
 }
@@ -215,10 +213,10 @@ static int protect(struct guard_set *s, const char *path, __u16 deny, char why[s
         struct stat st;
 
         if (stat(path, &st) < 0)
-                return fail(why, -errno, "could not look at %s: %s", path, strerrorname_np(errno));
+                return guard_fail(why, -errno, "could not look at %s: %s", path, strerrorname_np(errno));
         key.value = st.st_ino;
         if (bpf_map_update_elem(s->objects, &key, &object, BPF_ANY) < 0)
-                return fail(why, -errno, "could not protect %s: %s", path, strerrorname_np(errno));
+                return guard_fail(why, -errno, "could not protect %s: %s", path, strerrorname_np(errno));
         return 0;
 }
 
@@ -233,16 +231,16 @@ static int make(const char *name, char why[static GUARD_WHY_MAX]) {
         snprintf(folder, sizeof(folder), GUARD_FOLDER "/" NEW "%s", name);
         snprintf(done, sizeof(done), GUARD_FOLDER "/%s", name);
         if (mkdir(GUARD_FOLDER, 0700) < 0 && errno != EEXIST)
-                r = fail(why, -errno, "could not make " GUARD_FOLDER ": %s", strerrorname_np(errno));
+                r = guard_fail(why, -errno, "could not make " GUARD_FOLDER ": %s", strerrorname_np(errno));
         /* Of one that died at this. */
         guard_excuse(true);
         remove_set(folder);
         if (r >= 0 && mkdir(folder, 0700) < 0)
-                r = fail(why, -errno, "could not make %s: %s", folder, strerrorname_np(errno));
+                r = guard_fail(why, -errno, "could not make %s: %s", folder, strerrorname_np(errno));
         if (r >= 0)
                 r = pin_all(o, folder, why);
         if (r >= 0 && rename(folder, done) < 0)
-                r = fail(why, -errno, "could not rename %s: %s", folder, strerrorname_np(errno));
+                r = guard_fail(why, -errno, "could not rename %s: %s", folder, strerrorname_np(errno));
         if (r < 0) {
                 remove_set(folder);
                 (void) rmdir(GUARD_FOLDER);
@@ -300,10 +298,10 @@ int guard_set_open(struct guard_set *ret, char why[static GUARD_WHY_MAX]) {
                 *pins[i].fd = open_pin(s.name, pins[i].pin);
                 r = *pins[i].fd;
                 if (r < 0)
-                        (void) fail(why, r, "could not open " GUARD_FOLDER "/%s/%s: %s", s.name, pins[i].pin, strerrorname_np(-r));
+                        (void) guard_fail(why, r, "could not open " GUARD_FOLDER "/%s/%s: %s", s.name, pins[i].pin, strerrorname_np(-r));
         }
         if (r >= 0 && !is_whole(s.name))
-                r = fail(why, -ENOENT, "somebody has taken programs out of " GUARD_FOLDER "/%s", s.name);
+                r = guard_fail(why, -ENOENT, "somebody has taken programs out of " GUARD_FOLDER "/%s", s.name);
         if (r < 0) {
                 guard_set_close(&s);
                 return r;
@@ -367,7 +365,7 @@ int guard_set_try(const char *state, const char *boot, char why[static GUARD_WHY
                 return 0;
         snprintf(tried, sizeof(tried), "%s %s\n", boot, set_name(name));
         if (snprintf(path, sizeof(path), "%s/guard.tried", state) >= (int) sizeof(path))
-                return fail(why, -ENAMETOOLONG, "the name of tdid's state folder is too long");
+                return guard_fail(why, -ENAMETOOLONG, "the name of tdid's state folder is too long");
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd >= 0 && read(fd, read_back, sizeof(read_back) - 1) > 0 && streq(tried, read_back))
                 return 0;
@@ -413,7 +411,7 @@ int guard_sets_drop(const char *but, char why[static GUARD_WHY_MAX]) {
                 (void) rmdir(GUARD_FOLDER);
         guard_excuse(false);
         if (each_set(but, NULL) > 0)
-                return fail(why, -EPERM, "could not remove all of " GUARD_FOLDER);
+                return guard_fail(why, -EPERM, "could not remove all of " GUARD_FOLDER);
         return 0;
 }
 

@@ -15,9 +15,13 @@
 #include <stddef.h>
 
 #include "guard/layout.h"
+#include "util/util.h"
 
 #define GUARD_WHY_MAX 400
 #define GUARD_KEYS_MAX 48
+
+/* Writes why. Returns @r. */
+int guard_fail(char why[static GUARD_WHY_MAX], int r, const char *format, ...) _printf_(3, 4);
 
 /* Descriptors are the set's; guard_set_close(). */
 struct guard_set {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "function-files.h"
 #include "test.h"
 #include "watch.h"
 
@@ -85,7 +86,15 @@ static void test_files(TdiHost *host) {
         write_to(FIRST, "reset");
         watch_add(w, parse(FIRST));
         write_to(FIRST, "reset");
+        write_to(FIRST, "reset_method");
         check_str(heard(), FIRST "/reset");
+        /* The same that the guard refuses, each of them. */
+        watch_drop(w, parse(FIRST));
+        watch_add(w, parse(FIRST));
+#define WRITE(name, kind) write_to(FIRST, name);
+#define HEARD(name, kind) " " FIRST "/" name
+        FUNCTION_FILES(WRITE)
+        check_str(heard(), &FUNCTION_FILES(HEARD)[1]);
         check_str(watch_describe(w), "inotify");
         watch_free(w);
         write_to(SECOND, "config");
