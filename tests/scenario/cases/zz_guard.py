@@ -11,7 +11,7 @@ import subprocess
 
 from kit.checks import check, contains, equal, eventually
 from kit.client import Lost, refused
-from kit.mapper import Mapper, Ways, memory_bar, proc_entry
+from kit.mapper import Mapper, Ways, memory_bar, prefetchable_bar, proc_entry
 from kit.registry import scenario
 
 PINS = "/sys/fs/bpf/tdid"
@@ -117,6 +117,38 @@ def guard_namespaces(t):
     t.free(bdf)
     for way in ways:
         all_are(way.results(), 0, "after the release")
+
+
+@guarded("ivshmem", "testdev", tags=("quick",))
+def guard_write_combined(t):
+    """A BAR that is prefetchable has a second file in sysfs, by which it is mapped write-combined."""
+    bdf, other = t.host.bdf("ivshmem"), t.host.bdf("testdev")
+    m = Mapper(t)
+    names = []
+
+    def look(function, when, results):
+        for name in (f"resource{prefetchable_bar(t.host, function)}{end}" for end in ("", "_wc")):
+            path, now = t.host.path(function, name), f"{when}-{function}-{name}"
+            check(os.path.exists(path), f"there is no {path}")
+            m.need("open", now, "r", path)
+            for kind in ("dup", "pass"):
+                m.need(kind, f"{kind}-{now}", now)
+            for way in (now, f"dup-{now}", f"pass-{now}"):
+                equal(m.do("mmap", way, PAGE, 0), results, f"{way}")
+            if function == bdf:
+                names.append(now)
+    look(bdf, "before", 0)
+    vm = t.vm()
+    vm.attach(bdf)
+    for name in names:
+        equal(m.do("mmap", name, PAGE, 0), "EPERM", f"{name}, by a descriptor from before")
+    look(bdf, "after", "EPERM")
+    look(other, "neighbour", 0)
+    equal(description(t, bdf)["refused"], {"resource": 2 + 6}, "counters")
+    vm.destroy()
+    t.free(bdf)
+    for name in names:
+        equal(m.do("mmap", name, PAGE, 0), 0, f"{name} after the release")
 
 
 @guarded("nvme:2", tags=("quick",))
@@ -225,9 +257,15 @@ def guard_legacy(t):
     m.need("legacy", "new", group, bdf)
     equal(m.do("mmap", "new", PAGE, 0), "EPERM", "mapping of the group's descriptor")
     m.need("closeall")
-    m.end()
+    # The group's own node: the kernel has nothing to map of it, but asks its security modules before it finds that out.
+    m.need("open", "group", "rw", f"/dev/vfio/{group}")
+    equal(m.do("mmap", "group", PAGE, 0), "EPERM", "mapping of the group's node")
+    m.need("closeall")
     t.start()
     t.free(bdf)
+    m.need("open", "group", "rw", f"/dev/vfio/{group}")
+    equal(m.do("mmap", "group", PAGE, 0), "ENODEV", "mapping of the group's node when nothing of it is guarded")
+    m.end()
     t.host.reprobe(bdf)
     no_trace()
 

@@ -63,6 +63,15 @@ def memory_bar(host, bdf):
     raise Failure(f"{bdf} has no BAR with memory")
 
 
+def prefetchable_bar(host, bdf):
+    """The number of the first BAR whose memory may be written in bursts: that of which sysfs has a resourceN_wc too."""
+    for number, line in enumerate(host.read(bdf, "resource").splitlines()[:6]):
+        start, end, flags = (int(word, 16) for word in line.split())
+        if flags & 0x2200 == 0x2200 and end > start:
+            return number
+    raise Failure(f"{bdf} has no BAR that is prefetchable")
+
+
 def proc_entry(bdf, folder="/proc"):
     return f"{folder}/bus/pci/{bdf[5:7]}/{bdf[8:]}"
 
