@@ -4,6 +4,7 @@
 # kernels only: the simulated one has no memory to map.
 
 import json
+import mmap
 import os
 import shutil
 import signal
@@ -14,7 +15,8 @@ from kit.client import Lost, refused
 from kit.mapper import Mapper, Ways, memory_bar, prefetchable_bar, proc_entry
 from kit.registry import scenario
 
-PINS = "/sys/fs/bpf/tdid"
+PINS_ROOT = "/sys/fs/bpf"
+PINS = PINS_ROOT + "/tdid"
 NEEDS = ("linux", "programs", "guard")
 PAGE = 4096
 MEM = (1, 1)
@@ -456,6 +458,85 @@ def guard_policy(t):
     vm.destroy()
     t.free(bdf)
     t.unchanged(bdf)
+
+
+def handing_off(bdf):
+    """Rules by which anybody may attach the function, and may have its descriptors where it is guarded."""
+    return ({"name": "attached", "match": {"bdf": bdf, "access": "vpci"}, "decision": "allow"},
+            {"name": "handed-off", "match": {"bdf": bdf, "access": "handoff"}, "decision": "require", "require": {"guard": True}, "permit": ["handoff"]})
+
+
+@guarded("edu", start=False)
+def guard_handoff(t):
+    """
+    A copy of a descriptor is nobody's to take back. So a function that is not guarded is not handed off where a rule requires that, nor where
+    there is a guard that does not have it; who has the descriptors of one that is guarded maps nothing with them either.
+    """
+    bdf = t.host.bdf("edu")
+    arguments = t.configured({"policy": {"handoff": True}})
+    policy(t, *handing_off(bdf))
+    covered = [subprocess.run(["mount", "-t", "tmpfs", "none", PINS_ROOT], check=True)]
+    t.after(lambda: covered and subprocess.run(["umount", PINS_ROOT], check=True))
+    t.daemon.start(arguments=arguments)
+    vm = t.vm()
+    vm.attach(bdf)
+    contains(vm.describe()["guard"], "none: ", "guard of the VM")
+    text = refused("Policy", t.client.tdi(bdf).handoff)
+    contains(text, "handed-off", "the rule")
+    contains(text, "no bpf file system is mounted", "why")
+    t.daemon.kill()
+    subprocess.run(["umount", PINS_ROOT], check=True)
+    covered.clear()
+    t.daemon.start(arguments=arguments)
+    t.drop_client()
+    equal(guard_text(t), "on", "Guard")
+    contains(refused("Policy", t.client.tdi(bdf).handoff), "attached when there was no mmap guard", "why")
+    # Without such a rule tdid itself sees to it, where it can have a guard.
+    policy(t, {"name": "anyway", "match": {"bdf": bdf}, "decision": "allow", "permit": ["handoff"]})
+    t.client.manager("Reload")
+    contains(refused("InvalidState", t.client.tdi(bdf).handoff), "attached when there was no mmap guard", "why")
+    equal(vm.describe()["tdis"][0]["handoff"], None, "what was handed off so far")
+    t.client.tdi(bdf).detach().wait()
+    t.free(bdf)
+    policy(t, *handing_off(bdf))
+    t.client.manager("Reload")
+    vm.attach(bdf)
+    iommufd, device = t.client.tdi(bdf).handoff()
+    try:
+        equal(len(os.pread(device, 4, 0)), 4, "bytes read of its first BAR")
+        try:
+            mmap.mmap(device, PAGE, mmap.MAP_SHARED, mmap.PROT_READ).close()
+            check(False, "a descriptor that was handed off is good for a mapping")
+        except PermissionError:
+            pass
+    finally:
+        os.close(iommufd)
+        os.close(device)
+    vm.destroy()
+    t.free(bdf)
+    no_trace()
+
+
+@scenario("edu", start=False, tags=("quick",))
+def handoff_unguarded(t):
+    """Where there is no guard a function is not handed off when a rule requires one, and is when none does."""
+    if t.host.kind == "linux":
+        t.skip("this host is real")
+    bdf = t.host.bdf("edu")
+    policy(t, *handing_off(bdf))
+    t.daemon.start(arguments=t.configured({"policy": {"handoff": True}}))
+    vm = t.vm()
+    vm.attach(bdf)
+    text = refused("Policy", t.client.tdi(bdf).handoff)
+    contains(text, "handed-off", "the rule")
+    contains(text, "the host is simulated", "why")
+    equal(vm.describe()["tdis"][0]["handoff"], None, "what was handed off so far")
+    policy(t, {"name": "anyway", "match": {"bdf": bdf}, "decision": "allow", "permit": ["handoff"]})
+    t.client.manager("Reload")
+    for fd in t.client.tdi(bdf).handoff():
+        t.host.close(fd)
+    vm.destroy()
+    t.free(bdf)
 
 
 @scenario("nvme", start=False)
