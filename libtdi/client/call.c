@@ -83,7 +83,7 @@ int client_new_call(struct tdi_client *c, const char *path, const char *interfac
 #define DIALOG_USEC UINT64_C(600000000)
 
 /* Whoever has set a time limit for all calls (SYSTEMD_BUS_TIMEOUT) means it. */
-static uint64_t patience(struct tdi_client *c, uint64_t usec) {
+uint64_t client_patience(struct tdi_client *c, uint64_t usec) {
         uint64_t all;
 
         if (!c->interactive || sd_bus_get_method_call_timeout(c->bus, &all) < 0 || all != BUS_USEC)
@@ -95,7 +95,7 @@ int client_call_for(struct tdi_client *c, sd_bus_message *call, uint64_t usec, c
         _cleanup_(sd_bus_error_free) sd_bus_error e = SD_BUS_ERROR_NULL;
         int r;
 
-        r = sd_bus_call(c->bus, call, patience(c, usec), &e, ret_reply);
+        r = sd_bus_call(c->bus, call, client_patience(c, usec), &e, ret_reply);
         if (r < 0)
                 return client_fail_bus(c, r, &e, what);
         return 0;

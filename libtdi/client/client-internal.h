@@ -23,6 +23,11 @@ struct tdi_client {
         bool in_callback;
         bool interactive;
 
+        tdi_job_callback started; /* jobs are not waited for; see async.c */
+        void *started_data;
+        struct async_job *async_jobs;
+        sd_bus_slot *async_signals, *async_owner; /* while there are any */
+
         tdi_event_callback event;
         void *event_data;
         sd_bus_slot *event_slot;
@@ -61,7 +66,16 @@ int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct cl
 /* The next argument of an answer, @thing, as a descriptor of ours, the caller's. */
 int client_read_fd(struct tdi_client *c, sd_bus_message *reply, const struct client_what *what, const char *thing, int *ret);
 
-/* Starts the job of a call whose options have async, and waits for its end. */
+/* The patience with a call: @usec, or longer while a person may be asked. */
+uint64_t client_patience(struct tdi_client *c, uint64_t usec);
+
+/* Sends the call of a job, whose ends are reported to c->started. */
+int client_start_job(struct tdi_client *c, sd_bus_message *call, const struct client_what *what);
+/* Ends all that client_start_job() began: reported as lost with the connection, or dropped unreported. */
+void client_lose_jobs(struct tdi_client *c);
+void client_drop_jobs(struct tdi_client *c);
+
+/* Starts the job of a call whose options have async, and waits for its end, unless c->started is to be told of it. */
 int client_run_job(struct tdi_client *c, sd_bus_message *call, const struct client_what *what);
 
 /* Waits for the bus, a CLOCK_MONOTONIC time and, unless ret_woken is NULL, the wake descriptor. */

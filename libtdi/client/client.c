@@ -23,6 +23,7 @@ int tdi_client_new(struct tdi_client **ret_client) {
 struct tdi_client *tdi_client_free(struct tdi_client *c) {
         if (!c)
                 return NULL;
+        client_drop_jobs(c);
         sd_bus_slot_unref(c->event_slot);
         sd_bus_slot_unref(c->event_owner_slot);
         sd_bus_flush_close_unref(c->bus);

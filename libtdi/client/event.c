@@ -260,8 +260,10 @@ int tdi_client_process(struct tdi_client *c) {
         } while (r > 0);
         if (r == -ENOMEM)
                 return r;
-        if (r < 0)
+        if (r < 0) {
+                client_lose_jobs(c);
                 return client_fail(c, -ECONNRESET, TDI_ERROR_NONE, "The connection to %s is lost.", c->bus_label);
+        }
         return 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Jobs: start one, follow it, wait for its end. Deciding when to cancel is the caller's.
+ * Jobs: start one, follow it, wait for its end. Deciding when to cancel is the caller's. Those that nobody waits for are in async.c.
  *
  * The signals are matched before the call is made, and sd-bus keeps what arrives during a call in its queue, so an end that
  * comes before the reply is seen afterwards, when the job's path is known. Only signals of the connection that answered the
@@ -219,9 +219,11 @@ static int job_wait(struct tdi_client *c, struct job *j) {
                 } while (r > 0 && !j->error);
                 if (r == -ENOMEM)
                         return r;
-                if (r < 0)
+                if (r < 0) {
+                        client_lose_jobs(c);
                         return client_fail(c, -ECONNRESET, TDI_ERROR_NONE, "The connection to %s was lost during job %s (%s); the job may go on: look with 'tdictl status'.",
                                            c->bus_label, j->id, j->what->action);
+                }
                 if (j->error)
                         return isempty(j->error) ? 0 : job_failed(c, j);
                 if (j->lost)
@@ -257,6 +259,8 @@ int client_run_job(struct tdi_client *c, sd_bus_message *call, const struct clie
         _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *signals = NULL, *owner = NULL;
         int r;
 
+        if (c->started)
+                return client_start_job(c, call, what);
         r = sd_bus_add_match(c->bus, &owner,
                              "type='signal',sender='" DBUS_NAME "',path='" DBUS_PATH "',interface='" DBUS_IFACE "',"
                              "member='NameOwnerChanged',arg0='" TDI_BUS_NAME "'",

@@ -31,6 +31,9 @@ int tdi_client_prepare_vm(struct tdi_client *c, const char *name, const struct t
                 return r;
         if (!ret_id || !ret_lease || (n_functions > 0 && !functions))
                 return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "A VM's id, its lease and its functions need a place.");
+        if (c->started)
+                return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT,
+                                   "Preparing a VM in one call waits for its jobs, which this client does not: create, attach and seal it one by one.");
         r = tdi_client_create_vm(c, name, options, &id, &lease);
         if (r < 0)
                 return r;

@@ -30,6 +30,7 @@
 
 #include <tdi/bdf.h>
 #include <tdi/dmabuf.h>
+#include <tdi/enums.h>
 #include <tdi/error.h>
 #include <tdi/request.h>
 #include <tdi/runs.h>
@@ -128,6 +129,43 @@ void tdi_client_set_interactive(struct tdi_client *client, bool interactive);
  */
 void tdi_client_set_wake_fd(struct tdi_client *client, int fd);
 
+/* ---- jobs that nobody waits for ---- */
+
+/** struct tdi_job_report - the beginning or the end of a job that was not waited for; the strings are the library's, valid inside the callback */
+struct tdi_job_report {
+        enum tdi_job_state state; /* TDI_JOB_RUNNING: tdid has begun it. TDI_JOB_DONE, _FAILED, _CANCELLED: it has ended, or was refused; comes once, last */
+        const char *id;           /* as in the snapshot's "jobs", and for tdi_client_cancel_job(); "" of one that was refused before it began */
+        int result;               /* what the function would have returned had it waited: 0, or a negative errno; 0 at the beginning */
+        enum tdi_error error;     /* tdid's, as of tdi_client_error(); TDI_ERROR_NONE on success */
+        const char *text;         /* for people, as of tdi_client_error(); "" on success */
+};
+
+/** typedef tdi_job_callback - told of the job's beginning, if it does begin, and of its end */
+typedef void (*tdi_job_callback)(const struct tdi_job_report *report, void *userdata);
+
+/**
+ * tdi_client_set_async() - from now on, start jobs and do not wait for them
+ * @callback: called for every job that is started from now on, inside tdi_client_process(), tdi_client_run() and functions that wait for a
+ *            job; NULL: wait for jobs again, as at first
+ * @userdata: for the jobs that are started until this function is called again
+ *
+ * The functions below that say "a job" then return 0 as soon as the call is on its way to tdid, or a negative errno when it could not be
+ * made; nothing more is heard of it in that case. All other functions wait for tdid's answer as ever, which takes milliseconds, unless a
+ * device or a person is asked. A client that ends, or waits again, takes no job back: jobs go on, and when the client is freed their ends
+ * are told to nobody. When tdid or the bus goes, what is under way ends with -ECONNRESET; it may go on in tdid.
+ */
+void tdi_client_set_async(struct tdi_client *client, tdi_job_callback callback, void *userdata);
+
+/**
+ * tdi_client_cancel_job() - ask tdid to cancel a job and undo it
+ * @job_id: its id: of struct tdi_job_report, or of the snapshot's "jobs"
+ *
+ * The job's own end says what came of it. What is in the kernel is not interrupted.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_NOT_SUPPORTED for a job that cannot be cancelled, TDI_ERROR_NOT_FOUND.
+ */
+int tdi_client_cancel_job(struct tdi_client *client, const char *job_id);
+
 /* ---- VMs ---- */
 
 #define TDI_VM_SET_OWNER_UID (UINT64_C(1) << 0)
@@ -213,7 +251,7 @@ int tdi_client_seal(struct tdi_client *client, const char *vm_id);
  * @ret_id, @ret_lease: as of tdi_client_create_vm(); both are needed
  *
  * When any of it fails, or a progress callback cancels it, the VM is closed again and its functions are given back before this
- * returns, unless the callback leaves. tdi_client_error() says what failed first.
+ * returns, unless the callback leaves. tdi_client_error() says what failed first. It always waits: with tdi_client_set_async() it is refused.
  *
  * Return: 0 or a negative errno.
  */
@@ -532,7 +570,7 @@ typedef int (*tdi_event_callback)(const struct tdi_event *event, void *userdata)
  * tdi_client_subscribe() - have a callback called for events
  * @callback: NULL ends the subscription
  *
- * Events are delivered inside tdi_client_process(), tdi_client_run() and every function that is a job. A subscribed client
+ * Events are delivered inside tdi_client_process(), tdi_client_run() and every function that waits for a job. A subscribed client
  * has to be processed, else the bus drops it in the end. Subscribe first, then take a snapshot: nothing is missed.
  *
  * Return: 0 or a negative errno.
@@ -558,6 +596,8 @@ int tdi_client_get_poll(struct tdi_client *client, short *ret_events, uint64_t *
 
 /**
  * tdi_client_process() - handle all that has arrived, without waiting
+ *
+ * Call it once after starting jobs or subscribing, and then whenever poll() says that there is something.
  *
  * Return: 1 when a callback asked to stop, else 0, or a negative errno (-ECONNRESET when the bus is gone).
  */
