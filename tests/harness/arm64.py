@@ -34,6 +34,7 @@ SCENARIO_LIMITS = {
     "viommu_prepared": TOO_EARLY,
     "viommu_group": TOO_EARLY,
     **{f"provider_{name}": FORKS for name in ("v5", "v7", "early", "ways_out", "choice", "killed", "worker_killed")},
+    "library_examples": "no compiler's output for this machine runs against libraries for another",
     "vu_hostile_descriptors": CUT_OFF,
     "vu_hostile_many_maps": "with all of its maps an emulated simulation runs out of descriptors: the cause is not found",
     "tdictl_as_user": "another user cannot read the libraries for arm64 below the home of root",

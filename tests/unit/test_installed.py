@@ -16,6 +16,10 @@ EXPECTED = """
 {bin}/tdictl
 {data}/dbus-1/system-services/org.tdid1.service
 {data}/dbus-1/system.d/org.tdid1.conf
+{data}/doc/tdid/examples/async.c
+{data}/doc/tdid/examples/host.cc
+{data}/doc/tdid/examples/plain.py
+{data}/doc/tdid/examples/vmm.c
 {data}/tdid/policy.d/50-default.json
 {data}/tdid/schema/tdid-policy-1.schema.json
 {data}/polkit-1/actions/org.tdid1.policy
