@@ -7,7 +7,7 @@
 
 #include "device.h"
 #include "evidence.h"
-#include "platform.h"
+#include "model/platform.h"
 #include "provider.h"
 #include "vm.h"
 #include "vpci.h"

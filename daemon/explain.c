@@ -198,6 +198,16 @@ static struct json_object *describe_lacks(const Manager *m, const struct platfor
         return lacks;
 }
 
+const struct platform *recognise(const Manager *m, struct json_object *facts, struct json_object *by, struct json_object *doubts) {
+        _cleanup_free_ struct recognise_tsm *tsms = calloc(m->n_tsms + 1, sizeof(*tsms));
+
+        if (!tsms)
+                log_oom();
+        for (size_t i = 0; i < m->n_tsms; i++)
+                tsms[i] = (struct recognise_tsm){ m->tsms[i]->name, m->tsms[i]->parent, m->tsms[i]->driver };
+        return recognise_host(tsms, m->n_tsms, facts, by, doubts);
+}
+
 struct json_object *recognise_describe(Manager *m, struct json_object *facts, bool stale) {
         struct json_object *o = json_new(), *by = json_new_array(), *doubts = json_new_array(), *provider = describe_provider(facts);
         const struct platform *p = recognise(m, facts, by, doubts);

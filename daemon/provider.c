@@ -183,23 +183,8 @@ enum provider_id provider_find(const char *name) {
         return _PROVIDER_INVALID;
 }
 
-/*
- * copy_struct_from_user() refuses what is shorter than the last member that a form knows, and takes what is longer by zeros: v5's struct is EINVAL to
- * v7. v7's is told from those between by an operation that came with it. The members that both have there are in place for each.
- */
 enum provider_id provider_probe(TdiHost *host, int iommufd) {
-        struct tdi_iommu_vdevice_tsm_req_v5 v5 = { .size = sizeof(v5) };
-        struct tdi_iommu_vdevice_tsm_req_v7 v7 = {
-                .size = sizeof(v7), .op = TDI_IOMMU_TSM_REQ_OBJECT_INFO, .tvm_arch = TDI_IOMMU_TVM_ARCH_CCA
-        };
-        int r;
+        int form = iommufd_tsm_probe(host, iommufd);
 
-        r = host_ioctl(host, iommufd, TDI_IOMMU_VDEVICE_TSM_REQ, &v5);
-        if (r == -ENOTTY)
-                return r;
-        if (r == -ENOENT)
-                return PROVIDER_IOMMUFD_V5;
-        if (r == -EINVAL && host_ioctl(host, iommufd, TDI_IOMMU_VDEVICE_TSM_REQ, &v7) == -ENOENT)
-                return PROVIDER_IOMMUFD_V7;
-        return -EPROTONOSUPPORT;
+        return form == 5 ? PROVIDER_IOMMUFD_V5 : form == 7 ? PROVIDER_IOMMUFD_V7 : (enum provider_id) form;
 }

@@ -54,10 +54,7 @@ struct provider {
 const struct provider *provider_get(enum provider_id id); /* NULL out of range */
 enum provider_id provider_find(const char *name);         /* _PROVIDER_INVALID */
 
-/*
- * Which form of iommufd's calls the kernel has, asked in a way that changes nothing: a request for the virtual device 0, which there never is. Quick.
- * -ENOTTY: none. -EPROTONOSUPPORT: one that nobody here knows, which must not be used.
- */
+/* Which form of iommufd's calls the kernel has, and errors, as iommufd_tsm_probe() says. Quick. */
 enum provider_id provider_probe(TdiHost *host, int iommufd);
 
 /* Whether a request changes the TDISP state, and to what: tdi_request_target(), but for operations that change none. */

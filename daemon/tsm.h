@@ -4,7 +4,7 @@
 #define TDID_TSM_H
 
 #include "manager.h"
-#include "platform.h"
+#include "model/platform.h"
 
 struct Tsm {
         char *name;   /* "tsm0" */

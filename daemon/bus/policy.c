@@ -3,7 +3,7 @@
 #include "admission.h"
 #include "bus/bus-vm.h"
 #include "device.h"
-#include "platform.h"
+#include "model/platform.h"
 #include "proofs.h"
 
 int bus_method_reload(sd_bus_message *call, void *userdata, sd_bus_error *e) {

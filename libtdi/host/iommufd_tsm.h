@@ -9,12 +9,13 @@
  * In both the KVM VM is the VFIO device's (KVM_DEV_VFIO_FILE_ADD before it is bound to the iommufd).
  *
  * 0x95 is IOMMU_IOAS_NOIOMMU_GET_PA in Linux 7.3: it is called only where the requests have been found to be those of v5. Requests are told apart by
- * their size, see provider_probe().
+ * their size, see iommufd_tsm_probe().
  */
 #ifndef TDI_HOST_IOMMUFD_TSM_H
 #define TDI_HOST_IOMMUFD_TSM_H
 
 #include "host/abi/iommufd.h"
+#include "host/host.h"
 
 #define TDI_IOMMU_VDEVICE_TSM_BIND 1
 #define TDI_IOMMU_VDEVICE_TSM_UNBIND 2
@@ -65,5 +66,11 @@ struct tdi_iommu_vdevice_tsm_req_v7 {
         tdi_aligned_u64 resp_uptr;
         tdi_aligned_u64 tsm_code; /* out, on failure too */
 };
+
+/*
+ * Which form the kernel has, 5 or 7, asked in a way that changes nothing: a request for the virtual device 0, which there never is. Quick.
+ * -ENOTTY: none. -EPROTONOSUPPORT: one that nobody here knows, which must not be used.
+ */
+int iommufd_tsm_probe(TdiHost *host, int iommufd);
 
 #endif

@@ -3,8 +3,8 @@
  * The platforms that tdid knows, as one table: by what a host is recognised, and what guests and TDIs of it need. Who has to act
  * differently asks a row, never for its name. What this host is of all that, recognise.h says.
  */
-#ifndef TDID_PLATFORM_H
-#define TDID_PLATFORM_H
+#ifndef TDI_MODEL_PLATFORM_H
+#define TDI_MODEL_PLATFORM_H
 
 #include <stddef.h>
 

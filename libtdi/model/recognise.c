@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Which platform this host is of. What follows from it stands in explain.c. */
-#include "recognise.h"
+/* Which platform this host is of. See recognise.h. */
+#include "model/recognise.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -104,12 +104,12 @@ static bool kernel_shows(const struct platform *p, struct json_object *facts, ch
         return false;
 }
 
-static const struct platform *by_tsms(const Manager *m, struct json_object *by, struct json_object *doubts) {
+static const struct platform *by_tsms(const struct recognise_tsm *tsms, size_t n, struct json_object *by, struct json_object *doubts) {
         const struct platform *found = NULL;
 
-        for (size_t i = 0; i < m->n_tsms; i++) {
-                const Tsm *t = m->tsms[i];
-                const struct platform *p = platform_find(t->platform);
+        for (size_t i = 0; i < n; i++) {
+                const struct recognise_tsm *t = tsms + i;
+                const struct platform *p = platform_of_tsm(t->parent, t->driver);
 
                 if (!p)
                         continue;
@@ -121,8 +121,9 @@ static const struct platform *by_tsms(const Manager *m, struct json_object *by, 
         return found;
 }
 
-const struct platform *recognise(const Manager *m, struct json_object *facts, struct json_object *by, struct json_object *doubts) {
-        const struct platform *found = by_tsms(m, by, doubts);
+const struct platform *recognise_host(const struct recognise_tsm *tsms, size_t n_tsms, struct json_object *facts, struct json_object *by,
+                                      struct json_object *doubts) {
+        const struct platform *found = by_tsms(tsms, n_tsms, by, doubts);
         const char *machine = json_str_or(facts, "machine", "");
         char text[256];
 

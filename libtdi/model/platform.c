@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The table of platforms. */
-#include "platform.h"
+#include "model/platform.h"
 
 #include "host/abi/iommufd.h"
 #include "host/abi/kvm.h"
