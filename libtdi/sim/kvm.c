@@ -499,6 +499,13 @@ static void make_files(struct sim_machine *m) {
 
         sim_text(kernel, "arch", "%s", arm ? "aarch64" : "x86_64");
         sim_text(kernel, "osrelease", "7.3.4-tdi-sim");
+        /* Of what the processor can do, what hosts of confidential guests have; the character devices are VFIO's only. */
+        if (arm)
+                sim_text(sim_dirs(m->sim, "proc"), "cpuinfo", "processor\t: 0\nFeatures\t: fp asimd");
+        else
+                sim_text(sim_dirs(m->sim, "proc"), "cpuinfo", "processor\t: 0\nvendor_id\t: %s\nflags\t\t: fpu %s", amd ? "AuthenticAMD" : "GenuineIntel",
+                         amd ? "svm sev sev_es sev_snp" : streq(m->platform, "tdx") ? "vmx tdx_host_platform" : "vmx");
+        sim_text(sim_dirs(m->sim, "proc"), "devices", "Character devices:\n 10 misc\n242 vfio\n511 vfio-dev\n\nBlock devices:\n259 blkext");
         sim_text(sim_dirs(m->sim, "proc"), "cmdline", "console=ttyS0%s", streq(m->platform, "pkvm") ? " kvm-arm.mode=protected" : "");
         if (amd)
                 sim_text(sim_dirs(m->sim, "sys/module/kvm_amd/parameters"), "sev_snp", "Y");

@@ -384,6 +384,41 @@ static void default_windows(struct sim_topology *t) {
         t->reserved[0].msi = true;
 }
 
+/* Text, or {"link": target}. */
+static int check_file(const struct value *v) {
+        const char *text;
+        struct value s;
+
+        if (!json_object_is_type(v->o, json_type_object))
+                return value_text(v, &text);
+        if (!value_member(v, "link", &s) || json_object_object_length(v->o) != 1)
+                return bad(v, "must be a text, or an object with \"link\" only");
+        return value_text(&s, &text);
+}
+
+static int read_files(const struct value *top, struct sim_topology *t) {
+        struct value files;
+
+        if (!value_member(top, "files", &files))
+                return 0;
+        if (!json_object_is_type(files.o, json_type_object))
+                return bad(&files, "must be an object");
+        json_object_object_foreach(files.o, key, o) {
+                struct value v = { files.r, { &files.at, key, 0 }, o };
+                int r;
+
+                if (streq(key, "about"))
+                        continue;
+                if (*key != '/' || strlen(key) > 200 || strstr(key, "//") || strstr(key, "/.") || key[strlen(key) - 1] == '/')
+                        return bad(&v, "must be an absolute path of at most 200 characters, without empty parts and such that begin with a dot");
+                r = check_file(&v);
+                if (r < 0)
+                        return r;
+        }
+        t->files = files.o;
+        return 0;
+}
+
 static int check_faults(const struct value *top) {
         struct value list;
         size_t n;
@@ -427,6 +462,8 @@ int topology_read(struct sim_topology *t, struct json_object *json, struct topol
                 r = READ_MEMBERS(&top, nets, read_net);
         if (r >= 0)
                 r = topology_read_functions(&top);
+        if (r >= 0)
+                r = read_files(&top, t);
         if (r >= 0)
                 r = check_faults(&top);
         return r;

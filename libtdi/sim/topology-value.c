@@ -14,7 +14,7 @@
 const struct value_section value_sections[] = {
         [SECTION_TOP] = { "", { "schema", "platform", "boot_id", "unsafe_interrupts", "bind_module", "reset_ms", "iommu_type", "reserved", "buses",
                                "tsms", "drivers", "disks", "nets",
-                "ports", "functions", "faults" } },
+                "ports", "functions", "files", "faults" } },
         [SECTION_BUS] = { "buses", { "bus", "end", "numa_node", "streams" } },
         [SECTION_TSM] = { "tsms", { "name", "parent", "driver", "accepts", "marks", "bind", "requests", "bind_locks", "loaded", "connect_ms",
                                    "streams" } },

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "model/json.h"
+#include "sim/files.h"
 #include "sim/machine.h"
 
 static bool has_disk(const struct sim_topology *t, const char *name) {
@@ -250,7 +251,7 @@ int sim_machine_boot(struct sim *sim, struct json_object *topology, char *ret_wh
         pci_bus_init(&call, m);
         pci_bus_bind(&call, m);
         sim_tsm_init(&call, m);
-        return 0;
+        return sim_files_init(m, &why);
 }
 
 void sim_machine_free(struct sim *sim) {

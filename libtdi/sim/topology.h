@@ -145,6 +145,7 @@ struct sim_topology {
         size_t n_nets;
         struct topology_reserved reserved[8];
         unsigned n_reserved;
+        struct json_object *files;           /* borrowed of json, NULL: none */
         struct json_object *json;            /* a reference */
 };
 

@@ -144,6 +144,13 @@ class Seam(unittest.TestCase):
                 with self.subTest(file=path):
                     self.assertEqual(set(calls(path, CALLS + SOCKET_CALLS)), HOSTS.get(path, set()))
 
+    def test_check(self):
+        """tdictl looks at a host with the same code as a worker of tdid."""
+        self.assertGreater(len(sources("libtdi/check")), 5)
+        for path in sources("libtdi/check"):
+            with self.subTest(file=path):
+                self.assertEqual(calls(path), {})
+
     def test_this_test(self):
         found = calls(IMPLEMENTATION)
         for name in "open", "ioctl", "pread", "pwrite", "readlink", "opendir", "getifaddrs", "nl_connect":
@@ -178,8 +185,8 @@ class Seam(unittest.TestCase):
         """Every worker file that acts does it by way of the host."""
         for path in sources("daemon/worker"):
             # Memory has no device; cgroups, the archive and what a process may call are this machine's whatever host the devices are on, and a VM's
-            # holder is asked by its socket.
-            if path.endswith(".c") and not path.endswith(("worker.c", "cgroup.c", "archive.c", "evidence-archived.c", "confine.c", "evidence-tsm.c")):
+            # holder is asked by its socket. What is looked at for people libtdi/check looks at.
+            if path.endswith(".c") and not path.endswith(("worker.c", "cgroup.c", "archive.c", "check.c", "evidence-archived.c", "confine.c", "evidence-tsm.c")):
                 with self.subTest(file=path):
                     # A cgroup is of the machine that the processes are on, which is another host on the simulation.
                     if path == "daemon/worker/cgroup.c":

@@ -736,5 +736,28 @@ class Everything(Machine):
         self.assertEqual(self.names(PCI), before)
 
 
+class Files(Machine):
+    """What a topology adds, and replaces."""
+
+    topology = {"files": {"/proc/4242/comm": "qemu", "/proc/4242/fd/7": {"link": "/dev/vfio/devices/vfio0"}, "/proc/sys/kernel/osrelease": "6.1.0",
+                          "/boot/config-6.1.0": "CONFIG_A=y\nCONFIG_B=m"}}
+
+    def test_files(self):
+        self.assertEqual(self.text("/proc/4242/comm"), "qemu")
+        self.assertEqual(self.text("/proc/sys/kernel/osrelease"), "6.1.0")
+        self.assertEqual(self.text("/boot/config-6.1.0"), "CONFIG_A=y\nCONFIG_B=m")
+        self.assertEqual(self.c.readlink("/proc/4242/fd/7"), "/dev/vfio/devices/vfio0")
+
+    def test_what_cannot_be_replaced(self):
+        for path, why in (("/sys/class", "is there"), ("/dev/kvm", "is there"), ("/dev/kvm/x", "no folder")):
+            topology = os.path.join(self.folder.name, "bad.json")
+            with open(topology, "w", encoding="utf-8") as file:
+                json.dump({"schema": "tdi-sim/1", "platform": "plain", "files": {path: ""}}, file)
+            done = subprocess.run([BINARY, "--socket=" + self.socket + "2", topology], capture_output=True, text=True, timeout=60, check=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(f"files.{path}: ", done.stderr)
+            self.assertIn(why, done.stderr)
+
+
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=1)
