@@ -3,28 +3,50 @@
 #include "model.h"
 #include "print.h"
 
+/* The class alone where the ids are nobody's whom the host has heard of. */
+static const char *device_name(json_object *d) {
+        return json_string(d, "name") ?: json_string(d, "class_name");
+}
+
+/* What an operator looks for: is it free, who has it, is something wrong? */
+static const char *device_state(json_object *d) {
+        const char *custody = json_string(d, "custody");
+        json_object *present = json_member(d, "present");
+
+        if (json_member(d, "quarantine"))
+                return "quarantined";
+        if (present && !json_object_get_boolean(present))
+                return "gone";
+        return custody && !streq(custody, "none") ? custody : NULL;
+}
+
+static const char *vpci_state(json_object *tdi) {
+        json_object *vpci = json_member(tdi, "vpci");
+
+        if (json_object_get_boolean(json_member(vpci, "stale")))
+                return "no answer";
+        return json_object_get_boolean(json_member(vpci, "failed")) ? "failed" : json_object_get_boolean(json_member(vpci, "connected")) ? "connected" : NULL;
+}
+
 static const struct column device_columns[] = {
         { .title = "BDF", .key = "bdf" },
-        { .title = "CLASS", .key = "class_name" },
-        { .title = "NAME", .key = "name", .wrap = true },
+        { .title = "NAME", .key = "name", .trunc = true, .text = device_name },
         { .title = "DRIVER", .key = "driver" },
         { .title = "GROUP", .key = "iommu_group", .right = true },
-        { .title = "TEE", .key = "tee" },
+        { .title = "TEE", .key = "tee@" },
         { .title = "TSM", .key = "tsm" },
-        { .title = "CUSTODY", .key = "custody" },
         { .title = "VM", .key = "vm" },
-        { .title = "QUARANTINE", .key = "quarantine", .wrap = true },
+        { .title = "STATE", .key = "quarantine", .text = device_state },
         {},
 };
 
 static const struct column vm_columns[] = {
-        { .title = "ID", .key = "id", .right = true },
         { .title = "NAME", .key = "name" },
         { .title = "PHASE", .key = "phase" },
         { .title = "PLATFORM", .key = "platform" },
         { .title = "OWNER", .key = "owner_uid", .right = true },
-        { .title = "TDIS", .key = "tdis" },
-        { .title = "UUID", .key = "uuid" },
+        { .title = "TDIS", .key = "tdis#", .right = true },
+        { .title = "UUID", .key = "uuid", .trunc = true },
         {},
 };
 
@@ -34,7 +56,7 @@ static const struct column nested_tdi_columns[] = {
         { .title = "VM", .key = "^name" },
         { .title = "STATE", .key = "state" },
         { .title = "CUSTODY", .key = "custody" },
-        { .title = "GUEST-RID", .key = "guest_rid", .right = true },
+        { .title = "GUEST-RID", .key = "guest_rid", .format = COLUMN_HEX },
         { .title = "TDISP", .key = "tdisp" },
         {},
 };
@@ -44,7 +66,7 @@ static const struct column tdi_columns[] = {
         { .title = "VM", .key = "vm" },
         { .title = "STATE", .key = "state" },
         { .title = "CUSTODY", .key = "custody" },
-        { .title = "GUEST-RID", .key = "guest_rid", .right = true },
+        { .title = "GUEST-RID", .key = "guest_rid", .format = COLUMN_HEX },
         { .title = "TDISP", .key = "tdisp" },
         {},
 };
@@ -52,17 +74,18 @@ static const struct column tdi_columns[] = {
 /* What a VMM has made of the function's vPCI socket. */
 static const struct column vpci_columns[] = {
         { .title = "BDF", .key = "bdf" },
-        { .title = "CONNECTED", .key = "vpci.connected" },
-        { .title = "FAILED", .key = "vpci.failed" },
-        { .title = "INTERRUPTS", .key = "vpci.interrupts" },
+        { .title = "VMM", .key = "vpci.connected", .text = vpci_state },
         { .title = "MAPS", .key = "vpci.dma.maps", .right = true },
-        { .title = "BYTES", .key = "vpci.dma.bytes", .right = true },
-        { .title = "FAILED-MAPS", .key = "vpci.dma.failed_ranges", .right = true },
-        { .title = "UNBACKED", .key = "vpci.dma.unbacked.bytes", .right = true },
+        { .title = "MAPPED", .key = "vpci.dma.bytes", .right = true, .format = COLUMN_BYTES },
+        { .title = "FAILED", .key = "vpci.dma.failed_ranges", .right = true },
+        { .title = "UNBACKED", .key = "vpci.dma.unbacked.bytes", .right = true, .format = COLUMN_BYTES },
         { .title = "REQUESTS", .key = "vpci.requests", .right = true },
-        { .title = "SLOWEST-NS", .key = "vpci.slowest_ns", .right = true },
         { .title = "EVENTS", .key = "vpci.events#", .right = true },
-        { .title = "STALE", .key = "vpci.stale" },
+        {},
+};
+
+/* By itself: a path is as wide as a terminal, and whole for whoever copies it. */
+static const struct column socket_columns[] = {
         { .title = "SOCKET", .key = "vpci.socket" },
         {},
 };
@@ -70,8 +93,8 @@ static const struct column vpci_columns[] = {
 static const struct column tsm_columns[] = {
         { .title = "TSM", .key = "name" },
         { .title = "PLATFORM", .key = "platform" },
-        { .title = "PARENT", .key = "parent" },
-        { .title = "DEVICES", .key = "devices", .wrap = true },
+        { .title = "PARENT", .key = "parent", .trunc = true },
+        { .title = "CONNECTED", .key = "devices", .wrap = true },
         {},
 };
 
@@ -92,11 +115,11 @@ static const struct column dmabuf_columns[] = {
 static const struct column job_columns[] = {
         { .title = "JOB", .key = "id", .right = true },
         { .title = "KIND", .key = "kind" },
-        { .title = "OBJECTS", .key = "objects", .wrap = true },
-        { .title = "STEP", .key = "step" },
         { .title = "STATE", .key = "state" },
-        { .title = "STARTED", .key = "started" },
-        { .title = "DEADLINE", .key = "deadline" },
+        { .title = "STEP", .key = "step" },
+        { .title = "STARTED", .key = "started", .format = COLUMN_CLOCK },
+        { .title = "DEADLINE", .key = "deadline", .format = COLUMN_CLOCK },
+        { .title = "OBJECTS", .key = "objects", .wrap = true },
         {},
 };
 
@@ -119,25 +142,51 @@ static const struct column policy_file_columns[] = {
 static const struct column rule_columns[] = {
         { .title = "RULE", .key = "name" },
         { .title = "DECISION", .key = "decision" },
-        { .title = "MATCH", .key = "source.match", .wrap = true },
-        { .title = "FILE", .key = "file" },
+        { .title = "FILE", .key = "file", .trunc = true },
         { .title = "LINE", .key = "line", .right = true },
+        { .title = "MATCH", .key = "source.match", .wrap = true },
         {},
 };
+
+/* The first of them; JSON has all. */
+static const char *tdi_trouble(json_object *tdi) {
+        static const char *const keys[] = { "quarantine", "bind_error", "drift" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+                if (!isempty(json_string(tdi, keys[i])))
+                        return json_string(tdi, keys[i]);
+        return NULL;
+}
+
+static bool has_trouble(json_object *tdi) {
+        return tdi_trouble(tdi);
+}
 
 static bool has_vpci(json_object *tdi) {
         return json_object_is_type(json_member(tdi, "vpci"), json_type_object);
 }
 
-/* status leaves out the functions that tdid has nothing to do with. */
+/* What tdid has that no VM shows, or a TSM is connected to. */
 static bool device_matters(json_object *d) {
-        const char *custody = json_string(d, "custody");
-
-        return (custody && !streq(custody, "none")) || json_member(d, "quarantine") || json_member(d, "tsm");
+        return !json_string(d, "vm") && (device_state(d) || json_member(d, "tsm"));
 }
 
+static bool is_quarantined(json_object *d) {
+        return json_string(d, "quarantine");
+}
+
+static const struct column quarantine_columns[] = {
+        { .title = "BDF", .key = "bdf" },
+        { .title = "WHY", .key = "quarantine", .wrap = true },
+        {},
+};
+
+#define QUARANTINE_SECTION \
+        { .list = "devices", .heading = "Quarantined: 'tdictl device restore BDF' tries again to give them back", .columns = quarantine_columns, .shown = is_quarantined, .remark = true }
+
 const struct section devices_view[] = {
-        { .list = "devices", .none = "No PCI functions.", .columns = device_columns },
+        { .list = "devices", .none = "No such PCI functions.", .columns = device_columns },
+        QUARANTINE_SECTION,
         {},
 };
 
@@ -151,9 +200,31 @@ const struct section vms_view[] = {
         {},
 };
 
+static const struct column vm_tdi_columns[] = {
+        { .title = "BDF", .key = "bdf" },
+        { .title = "STATE", .key = "state" },
+        { .title = "CUSTODY", .key = "custody" },
+        { .title = "GUEST-RID", .key = "guest_rid", .format = COLUMN_HEX },
+        { .title = "TDISP", .key = "tdisp" },
+        { .title = "BIND", .key = "bind" },
+        { .title = "IDE", .key = "ide" },
+        { .title = "ADMITTED-BY", .key = "admitted_by", .trunc = true },
+        {},
+};
+
+/* What the table of functions has no room for. */
+static const struct column trouble_columns[] = {
+        { .title = "BDF", .key = "bdf" },
+        { .title = "WHAT", .key = "bdf", .wrap = true, .text = tdi_trouble },
+        {},
+};
+
 const struct section vm_view[] = {
-        { .list = "vms" },
-        { .list = "vms", .nested = "tdis", .heading = "vPCI", .columns = vpci_columns, .shown = has_vpci },
+        { .list = "vms", .hidden = "tdis" },
+        { .list = "vms", .nested = "tdis", .heading = "Functions", .columns = vm_tdi_columns },
+        { .list = "vms", .nested = "tdis", .heading = "What is wrong", .columns = trouble_columns, .shown = has_trouble },
+        { .list = "vms", .nested = "tdis", .heading = "vPCI: what the VMM has made of each function", .columns = vpci_columns, .shown = has_vpci },
+        { .list = "vms", .nested = "tdis", .heading = "vPCI sockets, for the VMM", .columns = socket_columns, .shown = has_vpci },
         {},
 };
 
@@ -205,7 +276,8 @@ const struct section status_view[] = {
         { .list = "vms", .nested = "tdis", .heading = "Attached functions", .columns = nested_tdi_columns },
         { .list = "tsms", .heading = "TSMs", .columns = tsm_columns },
         { .list = "jobs", .heading = "Jobs", .columns = job_columns },
-        { .list = "devices", .heading = "Functions in use by tdid", .columns = device_columns, .shown = device_matters },
+        { .list = "devices", .heading = "Other functions that are not as the host had them", .columns = device_columns, .shown = device_matters },
+        QUARANTINE_SECTION,
         {},
 };
 
@@ -247,5 +319,35 @@ const struct section evidence_view[] = {
         { .list = "evidence", .nested = "tried", .heading = "Sources", .columns = tried_columns },
         { .list = "evidence", .nested = "objects", .heading = "Objects", .columns = object_columns },
         { .list = "evidence", .nested = "verified", .heading = "Verification", .columns = verified_columns },
+        {},
+};
+
+static const struct column step_columns[] = {
+        { .title = "STEP", .key = "step" },
+        { .title = "ACTION", .key = "action" },
+        { .title = "WHAT", .key = "text", .wrap = true },
+        {},
+};
+
+const struct section plan_view[] = {
+        { .list = "plan", .hidden = "text" },
+        {},
+};
+
+static const struct column stream_columns[] = {
+        { .title = "name", .key = "name" },
+        { .title = "id", .key = "id", .right = true },
+        { .title = "function", .key = "function" },
+        { .title = "function_state", .key = "function_state" },
+        { .title = "port", .key = "port" },
+        { .title = "port_state", .key = "port_state" },
+        { .title = "secure", .key = "secure" },
+        {},
+};
+
+const struct section inner_tables[] = {
+        { .list = "ide", .columns = stream_columns },
+        { .list = "streams", .columns = stream_columns },
+        { .list = "steps", .columns = step_columns },
         {},
 };

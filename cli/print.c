@@ -1,77 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The printers. See print.h. libsmartcols does alignment, wrapping and the escaping of control characters. */
+/* The printers. See print.h. libsmartcols does alignment, cutting and the escaping of control characters. */
 #include "print.h"
 
 #include <libsmartcols/libsmartcols.h>
-#include <time.h>
 
 #include "model.h"
 
 DEFINE_CLEANUP(struct libscols_table *, scols_unref_table);
-
-static char *join(json_object *array) {
-        char *text = strdup("");
-
-        for (size_t i = 0; text && i < json_object_array_length(array); i++) {
-                json_object *element = json_object_array_get_idx(array, i);
-                /* An object in a list is named by its function. */
-                _cleanup_free_ char *one = json_object_is_type(element, json_type_object)
-                        ? format_value(json_member(element, "bdf")) : format_value(element);
-                char *longer = NULL;
-
-                if (!one || asprintf(&longer, "%s%s%s", text, i > 0 ? "," : "", one) < 0)
-                        longer = NULL;
-                free(text);
-                text = longer;
-        }
-        if (text && !*text) {
-                free(text);
-                text = strdup("-");
-        }
-        return text;
-}
-
-static char *join_members(json_object *o) {
-        char *text = strdup("");
-
-        json_object_object_foreach(o, key, value) {
-                _cleanup_free_ char *one = format_value(value);
-                char *longer = NULL;
-
-                if (!text || !one || asprintf(&longer, "%s%s%s=%s", text, *text ? " " : "", key, one) < 0)
-                        longer = NULL;
-                free(text);
-                text = longer;
-        }
-        return text;
-}
-
-char *format_value(json_object *v) {
-        switch (json_object_get_type(v)) {
-        case json_type_null:
-                return strdup("-");
-        case json_type_boolean:
-                return strdup(json_object_get_boolean(v) ? "yes" : "no");
-        case json_type_array:
-                return join(v);
-        case json_type_object:
-                return join_members(v);
-        default:
-                return strdup(json_object_get_string(v));
-        }
-}
-
-static char *format_time(json_object *v) {
-        time_t seconds = (time_t) (json_object_get_int64(v) / 1000000);
-        char text[64];
-        struct tm tm;
-
-        if (!json_object_is_type(v, json_type_int) || seconds == 0)
-                return strdup("-");
-        if (!localtime_r(&seconds, &tm) || strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm) == 0)
-                return format_value(v);
-        return strdup(text);
-}
 
 /* The members that are times, wherever they stand. */
 static bool is_time(const char *key) {
@@ -107,6 +42,9 @@ static struct libscols_table *table_new(FILE *f, const struct style *style) {
         scols_table_set_stream(table, f);
         scols_table_enable_colors(table, style->colors);
         scols_table_enable_noheadings(table, !style->legend);
+        /* What standard output is has been looked at; the stream may be another one. */
+        scols_table_set_termforce(table, style->width > 0 ? SCOLS_TERMFORCE_ALWAYS : SCOLS_TERMFORCE_NEVER);
+        scols_table_set_termwidth(table, style->width);
         return table;
 }
 
@@ -114,17 +52,36 @@ static struct libscols_table *table_new(FILE *f, const struct style *style) {
 static json_object *find_value(json_object *row, const char *key, json_object **ret_own) {
         json_object *v = row;
 
-        while (*key && *key != '#') {
-                size_t n = strcspn(key, ".#");
+        while (*key && !strchr("#@", *key)) {
+                size_t n = strcspn(key, ".#@");
                 char name[64];
 
                 snprintf(name, sizeof(name), "%.*s", (int) n, key);
                 v = json_object_is_type(v, json_type_object) ? json_member(v, name) : NULL;
                 key += n + (key[n] == '.');
         }
-        if (*key == '#' && json_object_is_type(v, json_type_array))
-                v = *ret_own = json_object_new_uint64(json_object_array_length(v));
-        return v;
+        if (!*key || !json_object_is_type(v, json_type_array))
+                return v;
+        if (*key == '#')
+                return *ret_own = json_object_new_uint64(json_object_array_length(v));
+        return json_object_array_length(v) > 0 ? json_object_array_get_idx(v, 0) : NULL;
+}
+
+static char *format_cell(const struct column *column, const char *key, json_object *value, json_object *row) {
+        const char *text = column->text ? column->text(row) : NULL;
+        char hex[16];
+
+        if (column->text)
+                return strdup(text ?: "-");
+        if (column->format == COLUMN_HEX && json_object_is_type(value, json_type_int)) {
+                snprintf(hex, sizeof(hex), "0x%04x", (unsigned) json_object_get_int64(value) & UINT16_MAX);
+                return strdup(hex);
+        }
+        if (column->format == COLUMN_BYTES)
+                return format_bytes(value);
+        if (column->format == COLUMN_CLOCK || is_time(key))
+                return format_time(value, column->format == COLUMN_CLOCK);
+        return format_value(value);
 }
 
 static int table_add_row(struct libscols_table *table, const struct style *style, const struct column *columns, json_object *row, json_object *parent) {
@@ -136,7 +93,7 @@ static int table_add_row(struct libscols_table *table, const struct style *style
                 _cleanup_(json_object_putp) json_object *own = NULL;
                 const char *key = columns[i].key;
                 json_object *v = *key == '^' ? find_value(parent, key + 1, &own) : find_value(row, key, &own);
-                char *text = is_time(key) ? format_time(v) : format_value(v);
+                char *text = format_cell(&columns[i], key, v, row);
                 const char *color = style->colors ? color_of(key, v) : NULL;
 
                 if (!text)
@@ -167,11 +124,101 @@ static int table_add_rows(struct libscols_table *table, const struct style *styl
 }
 
 static int table_new_columns(struct libscols_table *table, const struct column *columns) {
-        for (; columns->title; columns++)
-                if (!scols_table_new_column(table, columns->title, 0,
-                                            (columns->right ? SCOLS_FL_RIGHT : 0) | (columns->wrap ? SCOLS_FL_WRAP : 0)))
+        for (; columns->title; columns++) {
+                struct libscols_column *c = scols_table_new_column(table, columns->title, 0, (columns->right ? SCOLS_FL_RIGHT : 0) |
+                                                                   (columns->wrap ? SCOLS_FL_WRAP : 0) | (columns->trunc ? SCOLS_FL_TRUNC : 0));
+
+                /* text_wrap() says where lines end; a newline of anybody else's does not get through it. */
+                if (!c || (columns->wrap && (scols_column_set_safechars(c, "\n") < 0 ||
+                                             scols_column_set_wrapfunc(c, scols_wrapnl_chunksize, scols_wrapnl_nextchunk, NULL) < 0)))
                         return -ENOMEM;
+        }
         return 0;
+}
+
+static const char *cell_text(struct libscols_line *line, size_t i) {
+        return strempty(scols_cell_get_data(scols_line_get_cell(line, i)));
+}
+
+/* What a column takes as it stands. */
+static size_t column_width(struct libscols_table *table, const struct style *style, const struct column *columns, size_t i) {
+        size_t widest = style->legend ? text_columns(columns[i].title) : 0;
+
+        for (size_t k = 0; k < scols_table_get_nlines(table); k++) {
+                size_t n = text_columns(cell_text(scols_table_get_line(table, k), i));
+
+                widest = n > widest ? n : widest;
+        }
+        return widest;
+}
+
+/* Breaks the lines of the column that may be, to what the others leave. */
+static int table_wrap(struct libscols_table *table, const struct style *style, const struct column *columns) {
+        size_t others = 0, wrapped = SIZE_MAX;
+
+        for (size_t i = 0; columns[i].title; i++) {
+                others += columns[i].wrap ? 1 : column_width(table, style, columns, i) + 1;
+                if (columns[i].wrap)
+                        wrapped = i;
+        }
+        for (size_t k = 0; wrapped != SIZE_MAX && k < scols_table_get_nlines(table); k++) {
+                struct libscols_line *line = scols_table_get_line(table, k);
+                size_t width = style->width == 0 ? 0 : style->width > others ? style->width - others : 1;
+                char *text = text_wrap(cell_text(line, wrapped), width, 0, 0, true);
+
+                if (!text)
+                        return -ENOMEM;
+                if (scols_line_refer_data(line, wrapped, text) < 0) {
+                        free(text);
+                        return -ENOMEM;
+                }
+        }
+        return 0;
+}
+
+/* Less of a sentence in a line is no reading. */
+#define NARROWEST_TEXT 24
+#define NARROWEST_NAME 8
+
+/* Could it be made to fit? */
+static bool table_fits(struct libscols_table *table, const struct style *style, const struct column *columns) {
+        size_t width = 0;
+
+        for (size_t i = 0; columns[i].title; i++)
+                {
+                size_t whole = column_width(table, style, columns, i), least = columns[i].wrap ? NARROWEST_TEXT : columns[i].trunc ? NARROWEST_NAME : whole;
+
+                width += (least < whole ? least : whole) + (i > 0);
+        }
+        return style->width == 0 || width <= style->width || !columns[1].title;
+}
+
+static int print_details(FILE *f, const struct style *style, json_object *o, const char *hidden);
+
+/* A record a row, where a table would be too wide. */
+static int print_records(FILE *f, const struct style *style, struct libscols_table *rows, const struct column *columns) {
+        for (size_t k = 0; k < scols_table_get_nlines(rows); k++) {
+                _cleanup_(json_object_putp) json_object *o = json_object_new_object();
+                struct libscols_line *line = scols_table_get_line(rows, k);
+
+                for (size_t i = 0; o && columns[i].title; i++) {
+                        const char *text = cell_text(line, i);
+
+                        if (!streq(text, "-") && json_put_string(o, columns[i].title, text) < 0)
+                                return -ENOMEM;
+                }
+                if (k > 0)
+                        fputc('\n', f);
+                if (!o || print_details(f, style, o, NULL) < 0)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+static int print_rows(FILE *f, const struct style *style, struct libscols_table *table, const struct column *columns) {
+        if (!table_fits(table, style, columns))
+                return print_records(f, style, table, columns);
+        return table_wrap(table, style, columns) < 0 || scols_print_table(table) < 0 ? -ENOMEM : 0;
 }
 
 static int print_table(FILE *f, const struct style *style, json_object *model, const struct section *s, bool *printed) {
@@ -191,7 +238,7 @@ static int print_table(FILE *f, const struct style *style, json_object *model, c
         }
         if (s->heading && style->legend)
                 fprintf(f, "%s\n", s->heading);
-        return scols_print_table(table) < 0 ? -ENOMEM : 0;
+        return print_rows(f, style, table, s->columns);
 }
 
 static bool is_list_of_objects(json_object *v) {
@@ -206,26 +253,43 @@ static bool has_object(json_object *list, const char *member) {
         return false;
 }
 
-/* A list inside details: its columns are the members of its first element; objects in it have a table of their own, or JSON shows them. */
+static bool says_nothing(json_object *list, const char *member) {
+        for (size_t i = 0; i < json_object_array_length(list); i++)
+                if (!value_is_empty(json_member(json_object_array_get_idx(list, i), member)))
+                        return false;
+        return true;
+}
+
+/*
+ * A list inside details: its columns are those of inner_tables, or the members of its first element; objects in it have a table of their own, or
+ * JSON shows them.
+ */
 static int print_inner_table(FILE *f, const struct style *style, const char *key, json_object *list) {
         _cleanup_(scols_unref_tablep) struct libscols_table *table = table_new(f, style);
         json_object *first = json_object_array_get_idx(list, 0);
         size_t n = (size_t) json_object_object_length(first), i = 0;
-        _cleanup_free_ struct column *columns = calloc(n + 1, sizeof(*columns));
-        const struct section all = {};
+        _cleanup_free_ struct column *own = calloc(n + 1, sizeof(*own));
+        const struct section all = {}, *known = inner_tables;
+        const struct column *columns = own;
 
-        if (!table || !columns)
+        if (!table || !own)
                 return -ENOMEM;
-        json_object_object_foreach(first, member, value) {
-                if (has_object(list, member))
-                        continue;
-                columns[i++] = (struct column){ .title = member, .key = member, .right = json_object_is_type(value, json_type_int) && !is_time(member) };
+        while (known->list && !streq(known->list, key))
+                known++;
+        if (known->list)
+                columns = known->columns;
+        else {
+                json_object_object_foreach(first, member, value) {
+                        if (has_object(list, member) || says_nothing(list, member))
+                                continue;
+                        own[i++] = (struct column){ .title = member, .key = member, .right = json_object_is_type(value, json_type_int) && !is_time(member) };
+                }
         }
         if (table_new_columns(table, columns) < 0 || table_add_rows(table, style, &all, columns, list, NULL) < 0)
                 return -ENOMEM;
         if (style->legend)
                 fprintf(f, "\n%s:\n", key);
-        return scols_print_table(table) < 0 ? -ENOMEM : 0;
+        return print_rows(f, style, table, columns);
 }
 
 /* Sentences have commas of their own: each gets a line. */
@@ -250,7 +314,7 @@ static int add_detail(struct libscols_table *table, const struct style *style, c
                 free(label);
                 return -ENOMEM;
         }
-        text = is_time(key) ? format_time(value) : format_value(value);
+        text = is_time(key) ? format_time(value, false) : format_value(value);
         if (!text || scols_line_refer_data(line, 1, text) < 0) {
                 free(text);
                 return -ENOMEM;
@@ -260,12 +324,12 @@ static int add_detail(struct libscols_table *table, const struct style *style, c
         return 0;
 }
 
-/* Every member on a line of its own; lists of objects as tables below. */
-static int print_details(FILE *f, const struct style *style, json_object *o) {
+/* Every member that says something on a line of its own; lists of objects as tables below. */
+static int print_details(FILE *f, const struct style *style, json_object *o, const char *hidden) {
         _cleanup_(scols_unref_tablep) struct libscols_table *table = table_new(f, style);
         static const struct column columns[] = {
-                { .title = "KEY", .key = "key", .right = true },
-                { .title = "VALUE", .key = "value", .wrap = true },
+                { .title = "", .key = "key", .right = true },
+                { .title = "", .key = "value", .wrap = true },
                 {},
         };
         int r = 0;
@@ -276,16 +340,16 @@ static int print_details(FILE *f, const struct style *style, json_object *o) {
         json_object_object_foreach(o, key, value) {
                 size_t n = is_list_of_sentences(value) ? json_object_array_length(value) : 1;
 
-                if (is_list_of_objects(value))
+                if (is_list_of_objects(value) || value_is_empty(value) || streq_ptr(key, hidden))
                         continue;
                 for (size_t i = 0; i < n; i++)
                         if (add_detail(table, style, i == 0 ? key : NULL, key, n > 1 ? json_object_array_get_idx(value, i) : value) < 0)
                                 return -ENOMEM;
         }
-        if (scols_print_table(table) < 0)
+        if (table_wrap(table, style, columns) < 0 || scols_print_table(table) < 0)
                 return -ENOMEM;
         json_object_object_foreach(o, list, rows) {
-                if (r >= 0 && is_list_of_objects(rows))
+                if (r >= 0 && is_list_of_objects(rows) && !streq_ptr(list, hidden))
                         r = print_inner_table(f, style, list, rows);
         }
         return r;
@@ -303,7 +367,7 @@ static int print_all_details(FILE *f, const struct style *style, json_object *mo
                 *printed = true;
                 if (i == 0 && s->heading && style->legend)
                         fprintf(f, "%s\n", s->heading);
-                r = print_details(f, style, is_list ? json_object_array_get_idx(v, i) : v);
+                r = print_details(f, style, is_list ? json_object_array_get_idx(v, i) : v, s->hidden);
         }
         return r;
 }
@@ -315,16 +379,16 @@ int print_sections(FILE *f, const struct style *style, json_object *model, const
         if (style->json)
                 return fprintf(f, "%s\n", json_text(model)) < 0 ? -EIO : 0;
         for (; r >= 0 && view->list; view++)
-                r = view->columns ? print_table(f, style, model, view, &printed) : print_all_details(f, style, model, view, &printed);
+                r = view->remark && !style->legend ? 0 : view->columns ? print_table(f, style, model, view, &printed) : print_all_details(f, style, model, view, &printed);
         return r;
 }
 
 int print_model(struct tdictl *t, json_object *model, const struct section *view) {
-        const char *term = getenv("TERM");
         const struct style style = {
                 .json = t->json,
                 .legend = t->legend,
-                .colors = isatty(STDOUT_FILENO) && isempty(getenv("NO_COLOR")) && term && !streq(term, "dumb"),
+                .colors = text_colors(STDOUT_FILENO),
+                .width = text_width(STDOUT_FILENO),
         };
 
         return print_sections(stdout, &style, model, view) == -ENOMEM ? fail_oom(t) : 0;

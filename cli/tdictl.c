@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "model.h"
+#include "text.h"
 
 static int fail_va(struct tdictl *t, const char *name, int exit_code, const char *format, va_list ap) _printf_(4, 0);
 static int fail_va(struct tdictl *t, const char *name, int exit_code, const char *format, va_list ap) {
@@ -78,22 +79,17 @@ int tdictl_bdf(struct tdictl *t, const char *word, struct tdi_bdf *ret) {
         return 0;
 }
 
-/* What tdid says may hold what a guest or a stranger chose: no control characters reach the terminal. */
-static void put_clean(FILE *f, const char *text) {
-        for (; *text; text++)
-                if ((unsigned char) *text >= 0x20 ? *text != 0x7f : *text == '\n')
-                        fputc(*text, f);
-                else
-                        fprintf(f, "\\x%02x", (unsigned char) *text);
-}
+#define PREFIX "tdictl: "
 
 static void tell_failure(struct tdictl *t) {
         _cleanup_(json_object_putp) json_object *o = NULL, *e = NULL;
         const char *text = strempty(t->error_text);
 
         if (!t->json) {
-                fputs("tdictl: ", stderr);
-                put_clean(stderr, *text ? text : "out of memory");
+                _cleanup_free_ char *wrapped = text_wrap(*text ? text : "out of memory", text_width(STDERR_FILENO), strlen(PREFIX), strlen(PREFIX), false);
+
+                fputs(PREFIX, stderr);
+                text_put(stderr, wrapped ?: text);
                 fputc('\n', stderr);
                 return;
         }

@@ -55,6 +55,66 @@ static int compare(const char *folder, const char *name, const char *got, bool w
         return 1;
 }
 
+/* A terminal would break the line where it ends. */
+static int too_wide(const char *name, const char *text) {
+        int failed = 0;
+
+        while (*text) {
+                _cleanup_free_ char *line = strndup(text, strcspn(text, "\n"));
+
+                /* Paths of sockets are whole. */
+                if (text_columns(line) > 80 && line[0] != '/') {
+                        fprintf(stderr, "%s: a line of %zu columns: %s\n", name, text_columns(line), line);
+                        failed++;
+                }
+                text += strlen(line);
+                text += *text == '\n';
+        }
+        return failed;
+}
+
+/* What no view reaches. */
+static int check_text(void) {
+        static const struct {
+                const char *text, *wrapped;
+                size_t width, used, indent;
+                bool hard;
+        } cases[] = {
+                { "one two three four five six", "one two three four five six", 0, 0, 0, true },
+                { "one two three four five six", "one two three four\n  five six", 22, 4, 2, true },
+                { "0123456789012345678901234", "01234567890123456789\n01234", 20, 0, 0, true },
+                { "0123456789012345678901234", "0123456789012345678901234", 20, 0, 0, false },
+                { "a\nb  c", "a b  c", 20, 0, 0, true },
+                { "ääääääääää öööööööööö ü", "ääääääääää\nöööööööööö ü", 20, 0, 0, true },
+                { "", "", 20, 0, 0, true },
+        };
+        static const struct {
+                uint64_t n;
+                const char *text;
+        } bytes[] = { { 0, "0" }, { 1023, "1023" }, { 1024, "1 KiB" }, { 1536, "1.5 KiB" }, { 1u << 30, "1 GiB" }, { UINT64_C(3) << 40, "3 TiB" } };
+        int failed = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                _cleanup_free_ char *got = text_wrap(cases[i].text, cases[i].width, cases[i].used, cases[i].indent, cases[i].hard);
+
+                if (!streq_ptr(got, cases[i].wrapped)) {
+                        fprintf(stderr, "wrapped: expected\n%s--- got\n%s\n", cases[i].wrapped, got);
+                        failed++;
+                }
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(bytes); i++) {
+                json_object *n = json_object_new_uint64(bytes[i].n);
+                _cleanup_free_ char *got = format_bytes(n);
+
+                if (!streq_ptr(got, bytes[i].text)) {
+                        fprintf(stderr, "bytes: expected %s, got %s\n", bytes[i].text, got);
+                        failed++;
+                }
+                json_object_put(n);
+        }
+        return failed;
+}
+
 int main(int argc, char *argv[]) {
         static const struct {
                 const char *name;
@@ -63,7 +123,7 @@ int main(int argc, char *argv[]) {
                 { "status", status_view }, { "devices", devices_view }, { "device", device_view }, { "vms", vms_view },
                 { "vm", vm_view }, { "tdis", tdis_view }, { "tsms", tsms_view }, { "tsm", tsm_view },
         };
-        const struct style plain = { .legend = true }, bare = {}, json = { .json = true }, colored = { .legend = true, .colors = true };
+        const struct style plain = { .legend = true }, narrow = { .legend = true, .width = 80 }, bare = {}, json = { .json = true }, colored = { .legend = true, .colors = true };
         json_object *model, *empty = json_object_new_object(), *back;
         char *text, path[512];
         bool write;
@@ -87,6 +147,10 @@ int main(int argc, char *argv[]) {
 
                 text = render(model, views[i].view, &plain);
                 failed += compare(argv[1], views[i].name, text, write);
+                free(text);
+                text = render(model, views[i].view, &narrow);
+                snprintf(name, sizeof(name), "%s-80", views[i].name);
+                failed += compare(argv[1], name, text, write) + too_wide(name, text);
                 free(text);
                 text = render(model, views[i].view, &bare);
                 snprintf(name, sizeof(name), "%s-bare", views[i].name);
@@ -128,5 +192,6 @@ int main(int argc, char *argv[]) {
         free(text);
         json_object_put(model);
         json_object_put(empty);
+        failed += check_text();
         return failed != 0;
 }
