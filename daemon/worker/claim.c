@@ -223,9 +223,12 @@ static int wait_unbound(struct work *w) {
         return r == -ENODEV || r == -ENOENT ? 0 : r < 0 ? work_fail(w, r, NULL, "wait until %s is off vfio-pci", w->bdf) : 0;
 }
 
-/* A function that answers says who made it. */
+/*
+ * Command and status have bits that are never ones (PCI 3.0, 6.2.2), as pci_dev_wait() looks at them. Not the ids: those of a VF are all ones by
+ * definition (PCIe 6, 9.3.4.1.1).
+ */
 static int answers(struct work *w) {
-        uint8_t id[4];
+        uint8_t command[4];
         char path[PATH_MAX];
         ssize_t n;
         int fd;
@@ -233,11 +236,11 @@ static int answers(struct work *w) {
         fd = host_open(w->host, work_path(w, path, sizeof(path), "config"), O_RDONLY);
         if (fd < 0)
                 return fd;
-        n = host_pread(w->host, fd, id, sizeof(id), 0);
+        n = host_pread(w->host, fd, command, sizeof(command), 4);
         (void) host_close(w->host, fd);
         if (n < 0)
                 return (int) n;
-        return n == (ssize_t) sizeof(id) && memcmp(id, "\xff\xff\xff\xff", sizeof(id)) != 0 ? 0 : -EIO;
+        return n == (ssize_t) sizeof(command) && memcmp(command, "\xff\xff\xff\xff", sizeof(command)) != 0 ? 0 : -EIO;
 }
 
 /*
@@ -256,7 +259,7 @@ static int make_sure(struct work *w) {
                 return work_fail(w, r, hint, "reset %s", w->bdf);
         r = answers(w);
         if (r < 0)
-                return work_fail(w, r, hint, "read the vendor of %s from it: it does not answer", w->bdf);
+                return work_fail(w, r, hint, "read the command register of %s: it does not answer", w->bdf);
         return 0;
 }
 

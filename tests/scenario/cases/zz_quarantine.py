@@ -14,8 +14,9 @@ from kit.simtsm import Rules
 def quarantined(t, bdf):
     """A function that its driver did not take back; the driver would now."""
     stick = t.load_stick()
+    bring_back = t.host.reprobe if t.host.driver(bdf) else lambda bdf: t.host.set_driver(bdf, None)
     t.host.set_driver(bdf, "tdid_test_stick")
-    t.after(lambda: t.host.set_driver(bdf, None))
+    t.after(lambda: bring_back(bdf))
     t.start()
     vm = t.vm()
     vm.attach(bdf)
@@ -64,6 +65,15 @@ def quarantine_checked(t):
     eventually(lambda: vm.attach(bdf), "it is attached again, once its config space has been read")
     t.attached(vm, bdf)
     vm.destroy()
+    t.free(bdf)
+
+
+@scenario("igb-vf", start=False, needs=("stick",), tags=("quick",))
+def quarantine_vf(t):
+    """A VF, whose ids are all ones in its config space, answers all the same: Restore gives it back without force."""
+    bdf = t.host.bdf("igb-vf")
+    quarantined(t, bdf)
+    t.device(bdf).restore()
     t.free(bdf)
 
 
