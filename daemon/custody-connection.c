@@ -88,15 +88,24 @@ void custody_connected_again(Custody *c) {
         }
 }
 
+/* It found what we had made, or perhaps: that it is "other" was said of us. */
+static bool is_heir(const Custody *c, const Custody *o) {
+        return o != c && *custody_dsm(c) && streq(custody_dsm(o), custody_dsm(c)) && custody_is_done(o, ACTION_CONNECT_TSM) && !*lost(o) &&
+               streq(json_str_or(o->values, "connected_by", ""), "other");
+}
+
+bool custody_has_heirs(const Custody *c) {
+        for (size_t i = 0; i < c->manager->n_custodies; i++)
+                if (is_heir(c, c->manager->custodies[i]))
+                        return true;
+        return false;
+}
+
 void custody_bequeath_connection(Custody *c) {
-        if (!custody_connected_by_us(c))
-                return;
         for (size_t i = 0; i < c->manager->n_custodies; i++) {
                 Custody *o = c->manager->custodies[i];
 
-                /* It found what we had made: that it is "other" was said of us. */
-                if (o == c || !streq(custody_dsm(o), custody_dsm(c)) || !custody_is_done(o, ACTION_CONNECT_TSM) || *lost(o) ||
-                    !streq(json_str_or(o->values, "connected_by", ""), "other"))
+                if (!is_heir(c, o))
                         continue;
                 json_set_str(o->values, "connected_by", "tdid");
                 write_down(o);

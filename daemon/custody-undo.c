@@ -36,8 +36,14 @@ static void on_undone(Worker *w, int r, const char *text, struct json_object *va
         enum custody_action a = custody_highest(c->command);
 
         custody_idle(c);
-        if (r >= 0 && a == ACTION_CONNECT_TSM)
-                audit_tsm_disconnected(custody_dsm(c), json_str_or(c->values, "tsm", ""), c);
+        if (r >= 0 && a == ACTION_CONNECT_TSM) {
+                /* Whose it is now, the journals of the heirs know before that of this one forgets it. */
+                if (json_bool_or(values, "left", false))
+                        custody_bequeath_connection(c);
+                else
+                        audit_tsm_disconnected(custody_dsm(c), json_str_or(c->values, "tsm", ""), c);
+                json_object_object_del(values, "left");
+        }
         custody_merge(c, values);
         if (r >= 0 && a == ACTION_OPEN_CDEV) {
                 c->given_to_worker = false;
@@ -255,7 +261,7 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
         bool local;
         int r;
 
-        if (a == ACTION_CONNECT_TSM)
+        if (a == ACTION_CONNECT_TSM && custody_connected_by_us(c))
                 custody_bequeath_connection(c);
         local = custody_is_local(c, a, true);
 

@@ -246,6 +246,7 @@ struct json_object *custody_arguments(Custody *c) {
         json_set_bool(args, "stays", c->goal == GOAL_UNBIND);
         json_set_bool(args, "held", c->binding >= 0);
         json_set_bool(args, "others_guarded", guard_has_others(c));
+        json_set_bool(args, "used", custody_has_heirs(c));
         json_set_bool(args, "associated", custody_is_associated(c));
         json_set_bool(args, "last", !c->vm && !vm_find_uuid(c->manager, json_str_or(c->values, "uuid", "")));
         return args;

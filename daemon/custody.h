@@ -122,7 +122,9 @@ bool custody_may_connect(const Custody *c, char *why, size_t size);
 void custody_choose_again(Custody *c);
 /* It was attached when there was no TSM, and has a DSM now: its next bind connects that. */
 void custody_choose_dsm(Custody *c);
-/* It is about to give the connection back, which is another's too that only found it there: then it is that one's to give back. */
+/* Are there functions of its DSM that only found it connected, and rely on that? */
+bool custody_has_heirs(const Custody *c);
+/* It gives up a connection that is tdid's: from now on that is theirs to give back, where there are any. */
 void custody_bequeath_connection(Custody *c);
 /* It is connected, or turned out to be; or nothing came of it. */
 void custody_connected_again(Custody *c);

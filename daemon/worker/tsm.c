@@ -95,7 +95,10 @@ int connect_tsm_do(struct work *w) {
         return 0;
 }
 
-/* args: "dsm", "tsm", "connected_by": "perhaps" where only the mark knows. values: "connected_by": "unknown" where that does not either. */
+/*
+ * args: "dsm", "tsm", "connected_by": "perhaps" where only the mark knows, "used": another function of tdid's found it connected, and relies on that.
+ * values: "connected_by": "unknown" where the mark does not know either; "left": it is tdid's, and stays connected for that other one.
+ */
 int connect_tsm_undo(struct work *w) {
         const char *dsm = json_str_or(w->args, "dsm", ""), *tsm = json_str_or(w->args, "tsm", "");
         bool in_doubt = streq(json_str_or(w->args, "connected_by", ""), "perhaps");
@@ -117,6 +120,10 @@ int connect_tsm_undo(struct work *w) {
                 return work_fail(w, -EOWNERDEAD,
                                  "tdictl device restore gives the function back and leaves the connection; tdictl device disconnect ends it then",
                                  "tell whether tdid or somebody else connected %s to %s, as the worker that tried it was killed", dsm, tsm);
+        }
+        if (json_bool_or(w->args, "used", false)) {
+                json_set_bool(w->values, "left", true);
+                return 0;
         }
         snprintf(path, sizeof(path), WORK_SYSFS_PCI "%s/tsm/disconnect", dsm);
         r = host_write_text(w->host, path, tsm);

@@ -25,6 +25,7 @@ static const struct setting settings[] = {
         { "two groups, two VMs",         false, false, false, false,     4,    0,     0 },
         { "two groups, two VMs, faults", false, false, false, false,     3,    1,     0 },
         { "two groups, two VMs, deaths", false, false, false, false,     3,    0,     1 },
+        { "two groups, two VMs, a death and a fault", false, false, false, false, 3, 1, 1 },
         { "DSM and its function",        false, true,  true,  true,      4,    1,     0 },
         { "DSM and its function, deaths", false, true,  true,  true,      3,    0,     1 },
         { "DSM and its function in two VMs", false, true,  false, false, 4,    1,     0 },
@@ -125,7 +126,7 @@ static uint64_t hash(void) {
                     k->requests << 8 | k->cdev << 9 | k->binding << 12);
                 MIX(p->kind);
                 MIX(p->actions);
-                MIX(p->undo | p->of_binding << 1);
+                MIX(p->undo | p->of_binding << 1 | p->in_doubt << 2 | p->used << 3);
                 MIX((uintptr_t) p->worker_done ^ (uintptr_t) p->holder_done);
                 MIX(j->there | j->quarantined << 1);
                 MIX(j->done);
@@ -149,7 +150,7 @@ static uint64_t hash(void) {
                     (c->asked != 0) << 12 | (c->error != TDI_ERROR_NONE) << 13);
                 MIX(mix_values(c->values));
         }
-        MIX(world.connected | world.connected_by_us << 1 | world.attach_undoes << 2 | world.attach_commits << 3);
+        MIX(world.connected | world.mark[0] << 1 | world.mark[1] << 2 | world.attach_undoes << 3 | world.attach_commits << 4);
         MIX(world.attach | world.attach_of << 4);
         MIX(world.operations | world.faults << 8 | world.deaths << 16);
         return h ? h : 1;
@@ -235,6 +236,8 @@ static void check_function(int i) {
         if (custody_is_done(c, ACTION_CLAIM_REBIND) != k->vfio || custody_is_done(c, ACTION_GUARD_ON) != k->guarded || custody_is_done(c, ACTION_OPEN_CDEV) != (k->cdev != 0) ||
             custody_is_done(c, ACTION_PREPARE_ATTACH) != k->attached || custody_is_done(c, ACTION_BIND_TSM) != k->bound)
                 violation("function %d is at rest, and the kernel is elsewhere", i);
+        if (custody_is_done(c, ACTION_CONNECT_TSM) && !world.connected)
+                violation("the DSM of function %d is disconnected under it", i);
 }
 
 static void check_state(void) {

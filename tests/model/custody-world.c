@@ -82,7 +82,7 @@ static void disconnect(void) {
         for (int i = 0; i < FUNCTIONS; i++)
                 if (world.kernel[i].bound)
                         violation("the DSM is disconnected while %d is bound", i);
-        world.connected = world.connected_by_us = false;
+        world.connected = false;
 }
 
 void world_drop_binding(int i, uint8_t by) {
@@ -154,12 +154,13 @@ static int act_do(int i, enum custody_action a, struct json_object *values, stru
                 return 0;
         case ACTION_CONNECT_NOTE:
                 json_set_str(values, "connect_before", world.connected ? "tsm0" : "");
+                world.mark[i] = false;
                 return 0;
         case ACTION_CONNECT_TSM:
         case ACTION_BIND_CONNECT:
                 if (world.connected)
                         violation("the DSM is connected for %d while it is connected", i);
-                world.connected = world.connected_by_us = true;
+                world.connected = world.mark[i] = true;
                 return 0;
         case ACTION_PREPARE_ATTACH:
                 if (!k->iommufd)
@@ -187,7 +188,7 @@ static int act_do(int i, enum custody_action a, struct json_object *values, stru
         }
 }
 
-static int act_undo(int i, enum custody_action a) {
+static int act_undo(int i, enum custody_action a, const struct pending *p, struct json_object *values) {
         struct kernel *k = &world.kernel[i];
 
         switch (a) {
@@ -216,8 +217,11 @@ static int act_undo(int i, enum custody_action a) {
                         violation("the worker's close of %d is not the last one: %#x", i, k->cdev);
                 return 0;
         case ACTION_CONNECT_TSM:
-                /* A worker looks whose mark is there. */
-                if (world.connected && world.connected_by_us)
+                if (!world.connected || (p->in_doubt && !world.mark[i]))
+                        return 0;
+                if (p->used)
+                        json_set_bool(values, "left", true);
+                else
                         disconnect();
                 return 0;
         case ACTION_PREPARE_ATTACH:
@@ -331,7 +335,7 @@ void worker_close_fd(_unused_ Manager *m, int fd) {
         (void) close(fd);
 }
 
-int worker_call(Worker *w, const char *op, const char *verb, _unused_ struct json_object *args, _unused_ const int *fds, _unused_ size_t n_fds,
+int worker_call(Worker *w, const char *op, const char *verb, struct json_object *args, _unused_ const int *fds, _unused_ size_t n_fds,
                 worker_done done, _unused_ void *userdata) {
         enum custody_action a = custody_action_from_name(op);
 
@@ -339,7 +343,9 @@ int worker_call(Worker *w, const char *op, const char *verb, _unused_ struct jso
                 violation("no worker knows what %s is", op);
         wait_for(w->index, (struct pending){
                 .kind = a == ACTION_NONE ? PENDING_TAKE : streq(verb, "probe") ? PENDING_PROBE : PENDING_WORKER,
-                .actions = a == ACTION_NONE ? 0 : BIT(a), .undo = streq(verb, "undo"), .worker_done = done });
+                .actions = a == ACTION_NONE ? 0 : BIT(a), .undo = streq(verb, "undo"), .worker_done = done,
+                .in_doubt = a == ACTION_CONNECT_TSM && streq(json_str_or(args, "connected_by", ""), "perhaps"),
+                .used = a == ACTION_CONNECT_TSM && json_bool_or(args, "used", false) });
         return 0;
 }
 
@@ -362,7 +368,7 @@ static void act(int i, const struct pending *p, size_t n, struct json_object *va
 
                 left &= ~BIT(a);
                 if (p->undo)
-                        (void) act_undo(i, a);
+                        (void) act_undo(i, a, p, values);
                 else
                         (void) act_do(i, a, values, fds);
         }

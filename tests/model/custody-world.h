@@ -42,6 +42,7 @@ struct pending {
         enum pending_kind kind;
         uint32_t actions;
         bool undo, of_binding; /* of the binding, not the cdev */
+        bool in_doubt, used;   /* what the worker is told of the connection */
         worker_done worker_done;
         holder_done holder_done;
 };
@@ -58,7 +59,7 @@ enum job_phase { JOB_NONE, JOB_RUNS };
 
 struct world {
         struct kernel kernel[FUNCTIONS];
-        bool connected, connected_by_us; /* the DSM; whose mark is at it */
+        bool connected, mark[FUNCTIONS]; /* the DSM; whose worker has left its mark, that it connected it */
         bool there[FUNCTIONS];           /* in custody */
         struct pending pending[FUNCTIONS];
         bool worker[FUNCTIONS];          /* alive */

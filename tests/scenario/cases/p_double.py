@@ -9,10 +9,11 @@ import os
 import signal
 import time
 
-from kit.checks import check, contains, equal, eventually
-from kit.client import escape, refused
+from kit.checks import Failure, check, contains, equal, eventually
+from kit.client import Lost, escape, refused
 from kit.daemon import process_state, processes
 from kit.registry import scenario
+from kit.simtsm import Rules
 
 
 def journal_path(t, bdf):
@@ -198,3 +199,36 @@ def tsm_read_by_others(t):
         t.gone(vm)
         t.free(first, second)
     eventually(lambda: t.host.tsm_connected(t.host.dsm(first)) == "", "the last disconnect")
+
+
+@scenario("igb-vf:2", tsm=("igb",), needs=("faults",), tags=("quick",))
+def tsm_doubted_and_found(t):
+    """tdid dies while it connects, and the disconnect that undoes that fails: who found the connection keeps it when that is tried again, and the last ends it."""
+    first, second = t.host.bdfs("igb-vf", 2)
+    dsm = t.host.dsm(first)
+    rules = Rules(t.host.client)
+    t.defer(rules.clear)
+    one, two = t.vm("one"), t.vm("two")
+    rules.add("dies", call="tsm.connect", device=dsm, kill=t.daemon.pid, times=1)
+    rules.add("stays", call="write:disconnect", process="tdid-worker", errno="EIO", times=1)
+    try:
+        one.attach(first)
+        raise Failure("tdid did not die")
+    except Lost:
+        t.daemon.wait_exit()
+    t.daemon.start()
+    contains(eventually(lambda: t.device(first).text("Quarantine"), f"quarantine of {first}"), "connect.tsm", "what failed")
+    equal(t.host.tsm_connected(dsm), t.tsm_name, "the connection in quarantine")
+    two.attach(second)
+    t.device(first).restore()
+    t.free(first)
+    equal(t.host.tsm_connected(dsm), t.tsm_name, "the connection that the other function has")
+    equal(t.tsm.count("disconnect"), 0, "disconnects")
+    t.daemon.restart()
+    t.attached(two, second)
+    two.lease.close()
+    t.gone(two)
+    t.free(second)
+    equal(t.host.tsm_connected(dsm), "", "the connection after the last")
+    equal((t.tsm.count("connect", dsm), t.tsm.count("disconnect", dsm)), (1, 1), "connects and disconnects in all")
+    t.journal.one("tsm-disconnected")
