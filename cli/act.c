@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 
 #include "model.h"
+#include "plan.h"
 
 #define QUIET_USEC UINT64_C(1000000) /* a job that is over by then needs no progress */
 
@@ -87,6 +88,8 @@ void act_end(struct act *a) {
 }
 
 int act_on_vm(struct tdictl *t, int (*one)(struct tdictl *t, const char *id, void *userdata), void *userdata, char **ret_id) {
+        _cleanup_(json_object_putp) json_object *plan = NULL;
+        bool planned = plan_wanted(t);
         _cleanup_free_ char *id = NULL;
         struct act a;
         int r;
@@ -99,6 +102,12 @@ int act_on_vm(struct tdictl *t, int (*one)(struct tdictl *t, const char *id, voi
         act_end(&a);
         if (r < 0)
                 return fail_client(t, r);
+        if (planned) {
+                r = plan_take(t, &plan);
+                if (r >= 0)
+                        r = plan_print(t, plan);
+                return r < 0 ? r : ACT_PLANNED;
+        }
         *ret_id = TAKE_PTR(id);
         return 0;
 }
@@ -107,6 +116,8 @@ int act_on_functions(struct tdictl *t, size_t first, int (*one)(struct tdictl *t
         const struct arguments *args = &t->arguments;
         size_t n = args->n_words - first, i;
         _cleanup_free_ struct tdi_bdf *bdfs = calloc(n, sizeof(*bdfs));
+        _cleanup_(json_object_putp) json_object *plan = NULL;
+        bool planned = plan_wanted(t);
         struct act a;
         int r = 0;
 
@@ -125,13 +136,21 @@ int act_on_functions(struct tdictl *t, size_t first, int (*one)(struct tdictl *t
                 r = one(t, bdfs[i]);
                 if (r < 0)
                         break;
+                if (planned && (r = plan_take(t, &plan)) < 0) {
+                        act_end(&a);
+                        return r;
+                }
         }
         act_end(&a);
+        if (r >= 0 && planned) {
+                r = plan_print(t, plan);
+                return r < 0 ? r : ACT_PLANNED;
+        }
         if (r < 0) {
                 char done[128], last[TDI_BDF_MAX];
 
                 r = fail_client(t, r);
-                if (i > 0) {
+                if (i > 0 && !planned) {
                         snprintf(done, sizeof(done), "The first %zu of %zu are done, up to %s. Then: ", i, n, tdi_bdf_format(bdfs[i - 1], last));
                         (void) fail_prefix(t, r, done);
                 }

@@ -25,6 +25,9 @@ void act_hand_over(struct act *a, sigset_t *mask);
 /* Was there a Ctrl-C, whether or not a job took notice? */
 bool act_interrupted(struct act *a);
 
+/* 1 instead of 0 from the two below: it was a dry run, the plan is printed, and nothing was done. */
+#define ACT_PLANNED 1
+
 /* Connects, and does `one` with the VM that the first word names; its id is the caller's. */
 int act_on_vm(struct tdictl *t, int (*one)(struct tdictl *t, const char *id, void *userdata), void *userdata, char **ret_id);
 

@@ -84,7 +84,7 @@ int verb_attach(struct tdictl *t) {
         r = attach_read_functions(t, t->arguments.words + 1, functions, n);
         if (r >= 0)
                 r = act_on_vm(t, attach, functions, &id);
-        return r < 0 ? r : show(t, 1);
+        return r < 0 ? r : r == ACT_PLANNED ? 0 : show(t, 1);
 }
 
 static int bind_one(struct tdictl *t, struct tdi_bdf bdf) {
@@ -94,7 +94,7 @@ static int bind_one(struct tdictl *t, struct tdi_bdf bdf) {
 int verb_bind(struct tdictl *t) {
         int r = act_on_functions(t, 0, bind_one);
 
-        return r < 0 ? r : show(t, 0);
+        return r < 0 ? r : r == ACT_PLANNED ? 0 : show(t, 0);
 }
 
 static int unbind_one(struct tdictl *t, struct tdi_bdf bdf) {
@@ -104,5 +104,5 @@ static int unbind_one(struct tdictl *t, struct tdi_bdf bdf) {
 int verb_unbind(struct tdictl *t) {
         int r = act_on_functions(t, 0, unbind_one);
 
-        return r < 0 ? r : show(t, 0);
+        return r < 0 ? r : r == ACT_PLANNED ? 0 : show(t, 0);
 }

@@ -322,15 +322,24 @@ const struct section evidence_view[] = {
         {},
 };
 
+/* Of steps that are not needed only what a person may have expected otherwise, which has a reason. JSON has all. */
+static bool is_worth_telling(json_object *step) {
+        const char *text = strempty(json_string(step, "text"));
+
+        return json_object_get_boolean(json_member(step, "needed")) || startswith(text, "nothing: ");
+}
+
 static const struct column step_columns[] = {
-        { .title = "STEP", .key = "step" },
-        { .title = "ACTION", .key = "action" },
-        { .title = "WHAT", .key = "text", .wrap = true },
+        { .title = "action", .key = "action" },
+        { .title = "by", .key = "by" },
+        { .title = "seconds", .key = "deadline", .right = true, .format = COLUMN_NUMBER },
+        { .title = "text", .key = "text", .wrap = true },
         {},
 };
 
 const struct section plan_view[] = {
-        { .list = "plan", .hidden = "text" },
+        { .list = "plan", .heading = "Nothing was done. tdid would do this:", .hidden = "functions" },
+        { .list = "plan", .nested = "functions", .heading = "For each function, in this order" },
         {},
 };
 
@@ -348,6 +357,6 @@ static const struct column stream_columns[] = {
 const struct section inner_tables[] = {
         { .list = "ide", .columns = stream_columns },
         { .list = "streams", .columns = stream_columns },
-        { .list = "steps", .columns = step_columns },
+        { .list = "steps", .columns = step_columns, .shown = is_worth_telling },
         {},
 };

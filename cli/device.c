@@ -109,8 +109,8 @@ static int restore_one(struct tdictl *t, struct tdi_bdf bdf) {
 static int act_and_show(struct tdictl *t, int (*one)(struct tdictl *t, struct tdi_bdf bdf)) {
         int r = act_on_functions(t, 0, one);
 
-        if (r < 0)
-                return r;
+        if (r < 0 || r == ACT_PLANNED)
+                return r < 0 ? r : 0;
         /* Restoring a function that has gone from the host ends what tdid knows of it. */
         r = show(t, devices_view, true);
         return r < 0 ? fail_prefix(t, r, "It is done, but: ") : r;

@@ -79,7 +79,7 @@ static char *format_cell(const struct column *column, const char *key, json_obje
         }
         if (column->format == COLUMN_BYTES)
                 return format_bytes(value);
-        if (column->format == COLUMN_CLOCK || is_time(key))
+        if (column->format == COLUMN_CLOCK || (column->format == COLUMN_VALUE && is_time(key)))
                 return format_time(value, column->format == COLUMN_CLOCK);
         return format_value(value);
 }
@@ -269,7 +269,7 @@ static int print_inner_table(FILE *f, const struct style *style, const char *key
         json_object *first = json_object_array_get_idx(list, 0);
         size_t n = (size_t) json_object_object_length(first), i = 0;
         _cleanup_free_ struct column *own = calloc(n + 1, sizeof(*own));
-        const struct section all = {}, *known = inner_tables;
+        const struct section *known = inner_tables;
         const struct column *columns = own;
 
         if (!table || !own)
@@ -285,7 +285,7 @@ static int print_inner_table(FILE *f, const struct style *style, const char *key
                         own[i++] = (struct column){ .title = member, .key = member, .right = json_object_is_type(value, json_type_int) && !is_time(member) };
                 }
         }
-        if (table_new_columns(table, columns) < 0 || table_add_rows(table, style, &all, columns, list, NULL) < 0)
+        if (table_new_columns(table, columns) < 0 || table_add_rows(table, style, known, columns, list, NULL) < 0)
                 return -ENOMEM;
         if (style->legend)
                 fprintf(f, "\n%s:\n", key);

@@ -15,6 +15,7 @@
 
 enum column_format {
         COLUMN_VALUE,
+        COLUMN_NUMBER, /* even where it is called as times are */
         COLUMN_HEX,   /* a number of 16 bits, as 0x0100 */
         COLUMN_BYTES, /* 4 KiB */
         COLUMN_CLOCK, /* a time of day */

@@ -9,6 +9,7 @@
 #include "attach.h"
 #include "hold.h"
 #include "model.h"
+#include "plan.h"
 #include "substitute.h"
 #include "vm.h"
 
@@ -199,6 +200,20 @@ static int prepare(struct run *run, const char *name, char **ret_id, int *ret_le
         return 0;
 }
 
+static int print_plan(struct run *run, const char *name) {
+        struct tdi_vm_options options = vm_options(&run->t->arguments);
+        _cleanup_(json_object_putp) json_object *model = NULL;
+        _cleanup_close_ int lease = -EBADF;
+        _cleanup_free_ char *id = NULL;
+        int r;
+
+        r = tdi_client_prepare_vm(run->t->client, name, &options, run->functions, run->n, &id, &lease);
+        if (r < 0)
+                return fail_client(run->t, r);
+        r = plan_take(run->t, &model);
+        return r < 0 ? r : plan_print(run->t, model);
+}
+
 /* The command could not be run, or waited for; hold_and_run() has given up the connection and the lease. */
 static void destroy(struct tdictl *t, const char *id) {
         t->client = tdi_client_free(t->client);
@@ -230,6 +245,8 @@ int verb_run(struct tdictl *t) {
                 snprintf(number, sizeof(number), "run-%d", (int) getpid());
                 name = number;
         }
+        if (plan_wanted(t))
+                return print_plan(&run, name);
         act_begin(&act, t);
         r = prepare(&run, name, &id, &lease);
         if (r < 0) {

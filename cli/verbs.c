@@ -24,25 +24,36 @@
         { .name = "await-vmm", .type = OPTION_NUMBER, .value = "SECONDS", .max = 600, \
           .help = "how long the VM lives without a keeper until its VMM arrives, at most 600" }
 
+#define DRY_RUN_OPTION { .name = "dry-run", .help = "do nothing, and print what tdid would do" }
+
+static const struct option_spec dry_options[] = {
+        DRY_RUN_OPTION,
+        {},
+};
+
 static const struct option_spec create_options[] = {
         VM_OPTIONS("when functions are bound, where attach says nothing else"),
         { .name = "hold", .help = "run COMMAND with the VM's lease, and end as it ends" },
         { .name = "no-inherit", .help = "with --hold: tdictl keeps the lease, COMMAND does not get it" },
+        DRY_RUN_OPTION,
         {},
 };
 
 static const struct option_spec destroy_options[] = {
         { .name = "abandon", .help = "do not wait for stuck functions; they stay quarantined" },
+        DRY_RUN_OPTION,
         {},
 };
 
 static const struct option_spec restore_options[] = {
         { .name = "force", .help = "also what cannot be reset, or does not answer" },
+        DRY_RUN_OPTION,
         {},
 };
 
 static const struct option_spec connect_options[] = {
         { .name = "tsm", .type = OPTION_TEXT, .value = "TSM", .help = "the TSM to connect to, where there are several" },
+        DRY_RUN_OPTION,
         {},
 };
 
@@ -57,6 +68,7 @@ static const struct option_spec connect_options[] = {
 static const struct option_spec attach_options[] = {
         FUNCTION_OPTIONS,
         BIND_OPTION("when the functions are bound to the VM"),
+        DRY_RUN_OPTION,
         {},
 };
 
@@ -66,6 +78,7 @@ static const struct option_spec run_options[] = {
         VM_OPTIONS("when the functions are bound to the VM"),
         FUNCTION_OPTIONS,
         { .name = "no-inherit", .help = "tdictl keeps the lease, COMMAND does not get it" },
+        DRY_RUN_OPTION,
         {},
 };
 
@@ -141,7 +154,7 @@ const struct verb verbs[] = {
         { "device list", "", "list PCI functions", NULL, 0, 0, false, NULL, verb_device_list },
         { "device show", "BDF…", "show all about PCI functions", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_show },
         { "device connect", "BDF…", "connect functions to a TSM", BDF_HELP, 1, ANY_NUMBER, false, connect_options, verb_device_connect },
-        { "device disconnect", "BDF…", "disconnect functions from their TSM", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_disconnect },
+        { "device disconnect", "BDF…", "disconnect functions from their TSM", BDF_HELP, 1, ANY_NUMBER, false, dry_options, verb_device_disconnect },
         { "device restore", "BDF…", "try again to give back quarantined functions", BDF_HELP, 1, ANY_NUMBER, false, restore_options, verb_device_restore },
         { "device evidence", "BDF", "ask a device for what it says of itself, and what that proves",
           BDF_HELP "\nExits with 4 where --verify finds something wrong with all that the policy knows of.", 1, 1, false, evidence_options, verb_device_evidence },
@@ -151,13 +164,13 @@ const struct verb verbs[] = {
           1, 1, true, create_options, verb_vm_create },
         { "vm list", "", "list VMs", NULL, 0, 0, false, NULL, verb_vm_list },
         { "vm show", "VM", "show all about a VM, to root and its owner", "A VM is named by name, UUID or id.", 1, 1, false, NULL, verb_vm_show },
-        { "vm seal", "VM", "end early attachment: the guest may start", "A VM is named by name, UUID or id.", 1, 1, false, NULL, verb_vm_seal },
+        { "vm seal", "VM", "end early attachment: the guest may start", "A VM is named by name, UUID or id.", 1, 1, false, dry_options, verb_vm_seal },
         { "vm destroy", "VM", "close a VM and give its functions back", "A VM is named by name, UUID or id.", 1, 1, false, destroy_options,
           verb_vm_destroy },
         { "attach", "VM BDF…", "attach functions to a VM, all or none",
           BDF_HELP "\nAll functions of an IOMMU group have to be attached together. Ctrl-C cancels and undoes; a second one leaves it to tdid.",
           2, ANY_NUMBER, false, attach_options, verb_attach },
-        { "detach", "BDF…", "take functions from their VM and give them back", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_detach },
+        { "detach", "BDF…", "take functions from their VM and give them back", BDF_HELP, 1, ANY_NUMBER, false, dry_options, verb_detach },
         { "run", "", "run a VMM with functions: a VM that lives as long as it",
           "Creates a VM, attaches the functions, seals the VM and runs COMMAND, in whose words this stands for what it needs:\n"
           "  @socket:BDF@  the path of the function's vPCI socket (vfio-user)\n"
@@ -166,8 +179,8 @@ const struct verb verbs[] = {
           "  @@            an @\n"
           "COMMAND's environment is that of 'vm create --hold'. " BDF_HELP,
           0, 0, true, run_options, verb_run, .needs_command = true },
-        { "bind", "BDF…", "bind attached functions to their VM", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_bind },
-        { "unbind", "BDF…", "undo bind", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_unbind },
+        { "bind", "BDF…", "bind attached functions to their VM", BDF_HELP, 1, ANY_NUMBER, false, dry_options, verb_bind },
+        { "unbind", "BDF…", "undo bind", BDF_HELP, 1, ANY_NUMBER, false, dry_options, verb_unbind },
         { "dmabuf export", "BDF BAR OFFSET SIZE", "run a command with a dma-buf of a range of a BAR",
           BDF_HELP "\nOFFSET and SIZE are bytes, whole pages; 4K, 16M and the like are understood. @dmabuf@ and @event@ in COMMAND's arguments\n"
           "become the numbers of its descriptors, which are in TDID_DMABUF_FD and TDID_DMABUF_EVENT_FD too.",

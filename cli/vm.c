@@ -3,6 +3,7 @@
 #include "act.h"
 #include "hold.h"
 #include "model.h"
+#include "plan.h"
 #include "print.h"
 #include "vm.h"
 
@@ -141,6 +142,7 @@ int verb_vm_create(struct tdictl *t) {
         _cleanup_close_ int lease = -EBADF;
         _cleanup_free_ char *id = NULL;
         json_object *vm = NULL;
+        bool planned;
         int r;
 
         r = check_create(t);
@@ -149,9 +151,14 @@ int verb_vm_create(struct tdictl *t) {
         r = model_connect(t);
         if (r < 0)
                 return r;
+        planned = plan_wanted(t);
         r = tdi_client_create_vm(t->client, a->words[0], &o, &id, &lease);
         if (r < 0)
                 return fail_client(t, r);
+        if (planned) {
+                r = plan_take(t, &model);
+                return r < 0 ? r : plan_print(t, model);
+        }
         r = model_of_vm(t, id, &model, &vm);
         if (r < 0)
                 return r;
@@ -171,8 +178,8 @@ int verb_vm_seal(struct tdictl *t) {
         int r;
 
         r = act_on_vm(t, seal, NULL, &id);
-        if (r < 0)
-                return r;
+        if (r < 0 || r == ACT_PLANNED)
+                return r < 0 ? r : 0;
         r = model_of_vm(t, id, &model, &vm);
         if (r < 0)
                 return fail_prefix(t, r, "It is done, but: ");
@@ -189,8 +196,8 @@ int verb_vm_destroy(struct tdictl *t) {
         int r;
 
         r = act_on_vm(t, destroy, NULL, &id);
-        if (r < 0 || !t->json)
-                return r;
+        if (r < 0 || r == ACT_PLANNED || !t->json)
+                return r < 0 ? r : 0;
         r = model_new(t, &model);
         if (r < 0)
                 return r;

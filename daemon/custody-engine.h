@@ -15,6 +15,8 @@
 
 #define BIT(a) (1u << (a))
 
+/* What comes next on the way to the goal, ACTION_NONE when it is reached. */
+enum custody_action custody_next_action(const Custody *c);
 /* Begins the command of sub-action @a. True when something changed at once. */
 bool custody_run_do(Custody *c, enum custody_action a);
 bool custody_run_undo(Custody *c, enum custody_action a);

@@ -184,8 +184,7 @@ static bool pf_is_being_opened(const Custody *c) {
         return pf && pf->goal == GOAL_UP && !custody_is_done(pf, ACTION_OPEN_BIND);
 }
 
-/* Chooses DSM and TSM for connect, once. */
-static void choose_tsm(Custody *c) {
+void custody_choose_tsm(Custody *c) {
         Device *d = device_find(c->manager, c->bdf), *dsm;
         char buf[TDI_BDF_MAX];
 
@@ -216,7 +215,7 @@ bool custody_may_do(Custody *c, enum custody_action a) {
         if (a == ACTION_CONNECT_NOTE && tsm_is_unknown(c))
                 return false;
         if (a == ACTION_CONNECT_NOTE)
-                choose_tsm(c);
+                custody_choose_tsm(c);
         if (a == ACTION_CONNECT_NOTE && connection_is_in_doubt(c))
                 return false;
         if ((a == ACTION_CONNECT_NOTE || a == ACTION_CONNECT_TSM || a == ACTION_BIND_CONNECT) && dsm_is_busy(c))

@@ -12,6 +12,8 @@ bool custody_may_undo(Custody *c, enum custody_action a);
 bool custody_waits_in_vain(const Custody *c, enum custody_action a);
 /* The custody of a VF's physical function; NULL: it is no VF, or nobody has that. */
 Custody *custody_of_pf(const Custody *c);
+/* Chooses DSM and TSM for connect, once. */
+void custody_choose_tsm(Custody *c);
 /* The DSM that was chosen for the function, "" for none or not yet. */
 const char *custody_dsm(const Custody *c);
 /* A TDI that is bound, or on its way there or back, for which this function speaks; not itself. NULL. */

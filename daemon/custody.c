@@ -38,7 +38,7 @@ Custody *custody_free(Custody *c) {
         if (!c)
                 return NULL;
         /* Whoever had it may have changed what it is. */
-        d = device_find(c->manager, c->bdf);
+        d = c->supposed ? NULL : device_find(c->manager, c->bdf);
         if (d)
                 device_renew(d);
         worker_free(c->worker);
@@ -265,8 +265,7 @@ static bool run_probe(Custody *c) {
         return true;
 }
 
-/* What comes next on the way to the goal, ACTION_NONE when it is reached. */
-static enum custody_action next_action(const Custody *c) {
+enum custody_action custody_next_action(const Custody *c) {
         uint32_t left = c->done | c->begun;
 
         if (c->goal == GOAL_UP || c->goal == GOAL_BIND) {
@@ -325,7 +324,7 @@ bool custody_kick(Custody *c) {
                 c->verify = 0;
         else
                 c->verify &= CUSTODY_PREPARED;
-        a = next_action(c);
+        a = custody_next_action(c);
         if (a == ACTION_NONE)
                 return reached(c);
         /* What an orphaned worker does to the function is not over before it has ended: not even what needs no worker is begun. */

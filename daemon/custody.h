@@ -57,6 +57,7 @@ struct Custody {
         bool blocked;                /* waits for another function that is stalled */
         bool damaged;                /* its journal cannot be read: whose it is, nobody has said yet */
         bool frozen;                 /* not ours to touch (a newer tdid's journal) */
+        bool supposed;               /* of a plan: nothing is ever done to the function */
         uint64_t deadline;           /* CLOCK_MONOTONIC of the sub-action under way, 0 when idle */
         bool stuck;                  /* past it */
         sd_event_source *timer;

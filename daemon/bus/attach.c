@@ -7,6 +7,7 @@
 #include "bus/bus-vm.h"
 #include "custody-rules.h"
 #include "device.h"
+#include "plan.h"
 #include "proofs.h"
 #include "vm.h"
 
@@ -74,8 +75,6 @@ static int read_functions(Manager *m, sd_bus_message *call, struct want *wants, 
         }
         if (r < 0)
                 return r;
-        if (n == 0)
-                return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "name at least one function");
         *ret = n;
         return sd_bus_message_exit_container(call);
 }
@@ -199,7 +198,7 @@ static char *list_devices(const struct want *wants, size_t n) {
 }
 
 /* Which functions an owner may take for itself the policy says; to take what the host uses needs one permission more. Results of access_caller(). */
-static int may_attach(VM *vm, sd_bus_message *call, const struct want *wants, size_t n, uid_t *ret, sd_bus_error *e) {
+static int may_attach(VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, const struct want *wants, size_t n, uid_t *ret, sd_bus_error *e) {
         _cleanup_free_ char *devices = NULL;
         Manager *m = vm->manager;
         const Job *j = proofs_job(m, call);
@@ -214,13 +213,13 @@ static int may_attach(VM *vm, sd_bus_message *call, const struct want *wants, si
         devices = list_devices(wants, n);
         for (size_t i = 0; i < n; i++)
                 force |= wants[i].force;
-        r = access_vm(m, POLKIT_MANAGE_ANY_VM, vm, devices, call, bus_method_attach, ret, e);
+        r = access_vm(m, POLKIT_MANAGE_ANY_VM, vm, devices, call, method, ret, e);
         if (r > 0 && force)
-                r = access_vm(m, POLKIT_FORCE, vm, devices, call, bus_method_attach, ret, e);
+                r = access_vm(m, POLKIT_FORCE, vm, devices, call, method, ret, e);
         return r;
 }
 
-static int admit(Manager *m, sd_bus_message *call, VM *vm, const struct want *wants, size_t n, uid_t uid, sd_bus_error *e) {
+static int admit(Manager *m, sd_bus_message *call, sd_bus_message_handler_t method, VM *vm, const struct want *wants, size_t n, uid_t uid, sd_bus_error *e) {
         _cleanup_free_ Device **devices = calloc(n + !n, sizeof(Device *));
         _cleanup_free_ bool *unconnected = calloc(n + !n, sizeof(bool));
 
@@ -230,7 +229,7 @@ static int admit(Manager *m, sd_bus_message *call, VM *vm, const struct want *wa
                 devices[i] = wants[i].device;
                 unconnected[i] = streq(wants[i].connect ?: "auto", "no");
         }
-        return admission_check(m, call, bus_method_attach, vm, devices, unconnected, n, uid, e);
+        return admission_check(m, call, method, vm, devices, unconnected, n, uid, e);
 }
 
 static int new_job(VM *vm, const struct want *wants, size_t n, bool (*settle)(Job *j), Job **ret, sd_bus_error *e) {
@@ -260,6 +259,21 @@ static int wait_for_evidence(Manager *m, sd_bus_message *call, VM *vm, const str
         return bus_job_started(j, call, async);
 }
 
+/* What is wanted of the function, and what the policy wants besides. */
+static Custody *take(sd_bus_message *call, VM *vm, const struct want *w, uid_t uid, bool supposed) {
+        Custody *c = custody_new(vm->manager, w->device->bdf, w->device->group);
+
+        c->supposed = supposed;
+        json_set_bool(c->values, "force", w->force);
+        json_set_str(c->values, "connect", w->connect ? w->connect : "auto");
+        if (w->guest_rid >= 0)
+                json_set_u64(c->values, "guest_rid", (uint64_t) w->guest_rid);
+        if (w->vf_token)
+                json_set_str(c->values, "vf_token", w->vf_token);
+        admission_apply(vm->manager, call, vm, w->device, uid, c);
+        return c;
+}
+
 static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants, size_t n, uid_t uid) {
         Manager *m = vm->manager;
 
@@ -268,17 +282,10 @@ static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants
         j->sequence = m->next_sequence++;
         for (size_t i = 0; i < n; i++) {
                 const struct want *w = wants + i;
-                Custody *c = custody_new(m, w->device->bdf, w->device->group);
+                Custody *c = take(call, vm, w, uid, false);
                 TDI *t;
 
                 c->sequence = j->sequence;
-                json_set_bool(c->values, "force", w->force);
-                json_set_str(c->values, "connect", w->connect ? w->connect : "auto");
-                if (w->guest_rid >= 0)
-                        json_set_u64(c->values, "guest_rid", (uint64_t) w->guest_rid);
-                if (w->vf_token)
-                        json_set_str(c->values, "vf_token", w->vf_token);
-                admission_apply(m, call, vm, w->device, uid, c);
                 custody_set_vm(c, vm);
                 t = tdi_new(vm, c);
                 t->guest_rid = (uint32_t) w->guest_rid;
@@ -288,29 +295,18 @@ static void begin(sd_bus_message *call, VM *vm, Job *j, const struct want *wants
         }
 }
 
-int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
-        _cleanup_free_ struct want *wants = NULL;
-        Manager *m = userdata;
-        struct bus_act a = {};
-        size_t n = 0;
-        bool waited;
-        uid_t uid;
-        VM *vm;
-        Job *j;
+static bool is_bound_early(const VM *vm, const struct want *w) {
+        return w->bind ? streq(w->bind, "early") : vm->bind == BIND_EARLY;
+}
+
+/* All of it, before anything is begun: 1; 0: the method runs again; negative with @e. */
+static int check_all(VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, const struct want *wants, size_t n, uid_t *ret, sd_bus_error *e) {
+        Manager *m = vm->manager;
         int r;
 
-        wants = calloc(m->config.functions, sizeof(*wants));
-        if (!wants)
-                return -ENOMEM;
-        r = read_functions(m, call, wants, &n, e);
-        if (r >= 0)
-                r = options_read(call, bus_act_options, &a, e);
-        if (r >= 0)
-                r = bus_vm_of_call(m, call, &vm, e);
-        if (r >= 0)
-                r = may_attach(vm, call, wants, n, &uid, e);
+        r = may_attach(vm, call, method, wants, n, ret, e);
         if (r <= 0)
-                return r < 0 ? r : 1;
+                return r;
         r = bus_vm_is_open(vm, e);
         if (r >= 0)
                 r = check_phase(vm, n, e);
@@ -322,8 +318,84 @@ int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
                 r = check_group(m, vm, wants, n, wants + i, e);
         for (size_t i = 0; r >= 0 && i < n; i++)
                 r = check_rid(vm, wants, i, e);
+        return r < 0 ? r : 1;
+}
+
+/* Of what has been checked. */
+static void plan_all(struct plan *p, sd_bus_message *call, VM *vm, const struct want *wants, size_t n, uid_t uid) {
+        Custody **all = calloc(n + !n, sizeof(*all));
+
+        if (!all)
+                log_oom();
+        for (size_t i = 0; i < n; i++) {
+                all[i] = take(call, vm, wants + i, uid, true);
+                all[i]->vm = vm;
+        }
+        for (size_t i = 0; i < n; i++) {
+                char bdf[TDI_BDF_MAX];
+
+                plan_add(p, all[i], GOAL_UP);
+                if (is_bound_early(vm, wants + i))
+                        plan_then(p, "%s is bound when the VM is sealed and its KVM VM known", tdi_bdf_format(wants[i].device->bdf, bdf));
+        }
+        proofs_forget(vm->manager, call);
+        free(all);
+}
+
+int bus_plan_attach(struct plan *p, VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e) {
+        Manager *m = vm->manager;
+        _cleanup_free_ struct want *wants = calloc(m->config.functions, sizeof(*wants));
+        size_t n = 0;
+        uid_t uid;
+        int r;
+
+        if (!wants)
+                return -ENOMEM;
+        r = read_functions(m, call, wants, &n, e);
+        if (r < 0 || n == 0)
+                return r < 0 ? r : 1;
+        r = check_all(vm, call, method, wants, n, &uid, e);
+        if (r > 0)
+                r = admit(m, call, method, vm, wants, n, uid, e);
+        if (r > 0)
+                plan_all(p, call, vm, wants, n, uid);
+        return r;
+}
+
+int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
+        _cleanup_free_ struct want *wants = NULL;
+        Manager *m = userdata;
+        struct bus_act a = {};
+        struct plan *p;
+        size_t n = 0;
+        bool waited;
+        uid_t uid;
+        VM *vm;
+        Job *j;
+        int r;
+
+        wants = calloc(m->config.functions, sizeof(*wants));
+        if (!wants)
+                return -ENOMEM;
+        r = read_functions(m, call, wants, &n, e);
+        if (r >= 0 && n == 0)
+                r = bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "name at least one function");
         if (r >= 0)
-                r = admit(m, call, vm, wants, n, uid, e);
+                r = options_read(call, bus_act_options, &a, e);
+        if (r >= 0)
+                r = bus_vm_of_call(m, call, &vm, e);
+        if (r >= 0)
+                r = check_all(vm, call, bus_method_attach, wants, n, &uid, e);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = admit(m, call, bus_method_attach, vm, wants, n, uid, e);
+        if (bus_is_plan(call)) {
+                if (r <= 0)
+                        return r < 0 ? r : 1;
+                p = plan_new(m, "Attach", vm);
+                plan_all(p, call, vm, wants, n, uid);
+                return plan_reply(p, call);
+        }
         if (r == 0)
                 return wait_for_evidence(m, call, vm, wants, n, a.async, e);
         j = proofs_job(m, call);

@@ -13,7 +13,14 @@ struct bus_act {
 };
 extern const struct option bus_act_options[];
 
+struct plan;
+
 int bus_method_attach(sd_bus_message *call, void *userdata, sd_bus_error *e);
+/*
+ * Reads the functions of a call that would attach them to a VM which there is not, or not yet, and adds them to its plan; none are none.
+ * 1; 0: @method runs again; negative with @e.
+ */
+int bus_plan_attach(struct plan *p, VM *vm, sd_bus_message *call, sd_bus_message_handler_t method, sd_bus_error *e);
 int bus_method_handoff(sd_bus_message *call, void *userdata, sd_bus_error *e);
 
 /* evidence.c */

@@ -306,6 +306,10 @@ void bus_reply_job(Job *j) {
                 log_debug("could not reply to a call: %s", strerror(-r));
 }
 
+bool bus_is_plan(sd_bus_message *call) {
+        return startswith(sd_bus_message_get_member(call), "Plan");
+}
+
 int bus_reply_description(sd_bus_message *call, const char *key, struct json_object *o) {
         _cleanup_json_ struct json_object *reply = json_new();
 

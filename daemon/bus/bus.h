@@ -36,6 +36,12 @@ void bus_emit_failed(Manager *m, const char *path, const char *reason);
 void bus_end_guest_requests(TDI *t);
 void bus_emit_finished(const Job *j);
 
+/*
+ * The methods that act have a twin that only says what they would do: PlanX() takes what X() takes, is the same function up to where it would begin,
+ * refuses what that refuses, and answers with {"schema", "plan": …} (plan.h).
+ */
+bool bus_is_plan(sd_bus_message *call);
+
 /* Replies to a Describe() with {"schema", KEY: @o}; takes the object. */
 int bus_reply_description(sd_bus_message *call, const char *key, struct json_object *o);
 /* Describe() of a VM, when its holder has answered, or after a second without. Takes no reference to the VM. */

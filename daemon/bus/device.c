@@ -9,6 +9,7 @@
 #include "guard/guard.h"
 #include "handoff.h"
 #include "ide.h"
+#include "plan.h"
 #include "tsm.h"
 #include "vm.h"
 
@@ -56,6 +57,34 @@ static int open_device(Manager *m, sd_bus_message *call, sd_bus_message_handler_
         return 0;
 }
 
+static int plan_connect(Manager *m, sd_bus_message *call, const struct act *a, enum job_kind kind, const char *tsm) {
+        bool undo = kind == JOB_DISCONNECT;
+        struct plan *p = plan_new(m, undo ? "Disconnect" : "Connect", NULL);
+        char text[160];
+
+        snprintf(text, sizeof(text), undo ? "disconnect DSM %s from %s" : "connect DSM %s to %s", a->bdf, tsm);
+        plan_add_action(p, a->device->bdf, ACTION_CONNECT_TSM, undo, text);
+        return plan_reply(p, call);
+}
+
+/* It alone, or with its VM's functions of its group, as custody_restore() does it. */
+static int plan_restore(Custody *c, sd_bus_message *call) {
+        struct plan *p = plan_new(c->manager, "Restore", c->vm);
+
+        if (custody_unbind_is_refused(c)) {
+                plan_add(p, c, c->again_goal);
+                return plan_reply(p, call);
+        }
+        plan_add(p, c, GOAL_DOWN);
+        for (size_t i = 0; c->vm && i < c->manager->n_custodies; i++) {
+                Custody *o = c->manager->custodies[i];
+
+                if (o != c && o->vm == c->vm && c->group >= 0 && o->group == c->group && !o->quarantine)
+                        plan_add(p, o, GOAL_DOWN);
+        }
+        return plan_reply(p, call);
+}
+
 static int start_connect(Manager *m, sd_bus_message *call, const struct act *a, enum job_kind kind, const char *verb, const char *tsm,
                          sd_bus_error *e) {
         Custody *user;
@@ -70,6 +99,8 @@ static int start_connect(Manager *m, sd_bus_message *call, const struct act *a, 
         if (user)
                 return bus_error(e, TDI_ERROR_IN_USE, "%s of VM %s uses the connection of %s, or is about to", user->name,
                                  user->vm ? user->vm->name : user->vm_id, a->bdf);
+        if (bus_is_plan(call))
+                return plan_connect(m, call, a, kind, tsm);
         r = bus_job_new(m, kind, NULL, connect_settle, &j, e);
         if (r < 0)
                 return r;
@@ -143,6 +174,8 @@ static int method_restore(sd_bus_message *call, void *userdata, sd_bus_error *e)
         /* A holder that we have not heard of yet may have the device open: what is undone must end with its close. */
         if (!c->vm && vm_find_id(m, c->vm_id))
                 return bus_error(e, TDI_ERROR_BUSY, "the holder of VM %s, which has %s, has not answered yet", c->vm_id, a.bdf);
+        if (bus_is_plan(call))
+                return plan_restore(c, call);
         r = bus_job_new(m, JOB_RESTORE, NULL, restore_settle, &j, e);
         if (r < 0)
                 return r;
@@ -301,6 +334,9 @@ const sd_bus_vtable bus_device_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Disconnect", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_disconnect,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Restore", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanConnect", SD_BUS_ARGS("s", tsm, "a{sv}", options), SD_BUS_RESULT("s", json), method_connect, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanDisconnect", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json), method_disconnect, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanRestore", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json), method_restore, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Describe", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), method_describe, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Evidence", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json, "h", raw), bus_method_evidence,
                                 SD_BUS_VTABLE_UNPRIVILEGED),

@@ -7,6 +7,7 @@
 #include "bus/bus-vm.h"
 #include "device.h"
 #include "guard/guard.h"
+#include "plan.h"
 #include "vm.h"
 
 struct create {
@@ -191,6 +192,46 @@ static int may_create(Manager *m, sd_bus_message *call, const char *name, struct
         return access_check(m, &a, call, method_create_vm, &uid, e);
 }
 
+static VM *vm_of(Manager *m, const char *name, const struct create *c, const struct platform *platform, unsigned pinned_mib) {
+        VM *vm = vm_new(m, name);
+
+        if (c->uuid)
+                snprintf(vm->uuid, sizeof(vm->uuid), "%s", c->uuid);
+        if (free_and_strdup(&vm->seclabel, c->seclabel) < 0)
+                log_oom();
+        vm->platform = platform;
+        vm->owner = (uid_t) c->owner_uid;
+        vm->vmm_uid = (uid_t) c->vmm_uid;
+        vm->vmm_gid = (gid_t) c->vmm_gid;
+        vm->hotplug = c->hotplug;
+        vm->peer_to_peer = c->peer_to_peer;
+        vm->bind = streq(strempty(c->bind), "early") ? BIND_EARLY : BIND_LATE;
+        vm->await = c->await_vmm < 0 ? 0 : (unsigned) c->await_vmm;
+        if (c->limits.functions > 0)
+                vm->max_functions = (unsigned) c->limits.functions;
+        vm->max_pinned_mib = pinned_mib;
+        if (c->limits.maps > 0)
+                vm->max_maps = (unsigned) c->limits.maps;
+        return vm;
+}
+
+/* The VM is there for as long as its plan is made, and nobody has heard of it. */
+static int plan_create(VM *vm, sd_bus_message *call, sd_bus_error *e) {
+        Manager *m = vm->manager;
+        struct plan *p = plan_new(m, "CreateVM", vm);
+        int r;
+
+        plan_then(p, "a holder (tdid-vm) is started for the VM %s, with an iommufd, and its first lease is given out", vm->name);
+        r = bus_plan_attach(p, vm, call, method_create_vm, e);
+        if (r > 0)
+                r = plan_reply(p, call);
+        else
+                json_object_put(plan_end(p));
+        vm_free(vm);
+        m->next_vm--;
+        return r < 0 ? r : 1;
+}
+
 static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         struct create c = { .owner_uid = -1, .vmm_uid = -1, .vmm_gid = -1, .await_vmm = -1, .limits = { -1, -1, -1 } };
         const struct platform *platform = NULL;
@@ -222,24 +263,9 @@ static int method_create_vm(sd_bus_message *call, void *userdata, sd_bus_error *
         if (r < 0)
                 return r;
 
-        vm = vm_new(m, name);
-        if (c.uuid)
-                snprintf(vm->uuid, sizeof(vm->uuid), "%s", c.uuid);
-        if (free_and_strdup(&vm->seclabel, c.seclabel) < 0)
-                log_oom();
-        vm->platform = platform;
-        vm->owner = (uid_t) c.owner_uid;
-        vm->vmm_uid = (uid_t) c.vmm_uid;
-        vm->vmm_gid = (gid_t) c.vmm_gid;
-        vm->hotplug = c.hotplug;
-        vm->peer_to_peer = c.peer_to_peer;
-        vm->bind = streq(strempty(c.bind), "early") ? BIND_EARLY : BIND_LATE;
-        vm->await = c.await_vmm < 0 ? 0 : (unsigned) c.await_vmm;
-        if (c.limits.functions > 0)
-                vm->max_functions = (unsigned) c.limits.functions;
-        vm->max_pinned_mib = pinned_mib;
-        if (c.limits.maps > 0)
-                vm->max_maps = (unsigned) c.limits.maps;
+        vm = vm_of(m, name, &c, platform, pinned_mib);
+        if (bus_is_plan(call))
+                return plan_create(vm, call, e);
         b = calloc(1, sizeof(*b));
         if (!b)
                 log_oom();
@@ -316,6 +342,8 @@ static int get_text(_unused_ sd_bus *bus, _unused_ const char *path, _unused_ co
 const sd_bus_vtable bus_manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_ARGS("CreateVM", SD_BUS_ARGS("s", name, "a{sv}", options), SD_BUS_RESULT("o", vm, "h", lease), method_create_vm,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanCreateVM", SD_BUS_ARGS("s", name, "a{sv}", options, "a(sa{sv})", functions), SD_BUS_RESULT("s", json), method_create_vm,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetVM", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", vm), method_get_vm, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetDevice", SD_BUS_ARGS("s", bdf), SD_BUS_RESULT("o", device), method_get_device, SD_BUS_VTABLE_UNPRIVILEGED),

@@ -3,6 +3,7 @@
 #include "association.h"
 #include "bus/bus-vm.h"
 #include "device.h"
+#include "plan.h"
 #include "vm.h"
 
 /* What the methods have in common: 0 with the TDI of an open VM; anything else is what the method has to return. */
@@ -24,6 +25,22 @@ static int open_tdi(Manager *m, sd_bus_message *call, sd_bus_message_handler_t m
         return bus_vm_is_open(t->vm, e);
 }
 
+static int plan_one(TDI *t, const char *method, enum custody_goal goal, sd_bus_message *call) {
+        struct plan *p = plan_new(t->vm->manager, method, t->vm);
+
+        plan_add(p, t->custody, goal);
+        return plan_reply(p, call);
+}
+
+static int plan_detach(const TDI *t, sd_bus_message *call) {
+        struct plan *p = plan_new(t->vm->manager, "Detach", t->vm);
+
+        for (size_t i = 0; i < t->vm->n_tdis; i++)
+                if (t->vm->tdis[i] == t || t->vm->tdis[i]->custody->group == t->custody->group)
+                        plan_add(p, t->vm->tdis[i]->custody, GOAL_DOWN);
+        return plan_reply(p, call);
+}
+
 /* The functions of a group come together and go together: the kernel gives a group's DMA to one owner. */
 static int method_detach(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         struct bus_act a = {};
@@ -42,6 +59,8 @@ static int method_detach(sd_bus_message *call, void *userdata, sd_bus_error *e) 
                 return bus_error(e, TDI_ERROR_INVALID_STATE,
                                  "%s is associated with the KVM VM, as others of VM %s are, and only their VMM can end that for one of them: it has to open "
                                  "a channel (OpenAssociation). Detach the others with it, or end the VM", t->custody->name, vm->name);
+        if (bus_is_plan(call))
+                return plan_detach(t, call);
         r = bus_job_new(userdata, JOB_DETACH, vm, release_settle, &j, e);
         if (r < 0)
                 return r;
@@ -91,6 +110,8 @@ static int method_bind(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         r = check_bind(t, e);
         if (r < 0)
                 return r;
+        if (bus_is_plan(call))
+                return plan_one(t, "Bind", GOAL_BIND, call);
         r = bus_job_new(userdata, JOB_BIND, t->vm, bind_settle, &j, e);
         if (r < 0)
                 return r;
@@ -110,6 +131,8 @@ static int method_unbind(sd_bus_message *call, void *userdata, sd_bus_error *e) 
                 return r;
         if (t->state != TDI_STATE_BOUND && t->state != TDI_STATE_RUNNING)
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is not bound", t->custody->name);
+        if (bus_is_plan(call))
+                return plan_one(t, "Unbind", GOAL_UNBIND, call);
         r = bus_job_new(userdata, JOB_UNBIND, t->vm, unbind_settle, &j, e);
         if (r < 0)
                 return r;
@@ -154,6 +177,9 @@ const sd_bus_vtable bus_tdi_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Detach", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_detach, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Bind", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_bind, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Unbind", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_unbind, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanDetach", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json), method_detach, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanBind", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json), method_bind, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanUnbind", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json), method_unbind, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Handoff", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", iommufd, "h", device), bus_method_handoff,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ExportDmabuf", SD_BUS_ARGS("u", region, "t", offset, "t", size, "s", importer, "as", accept),

@@ -11,6 +11,7 @@
 #include "bus/bus-vm.h"
 #include "host/fdkind.h"
 #include "model/json.h"
+#include "plan.h"
 
 /* Who owns a VM must not take all of the host's jobs with it. */
 #define JOBS_PER_VM 16
@@ -113,6 +114,38 @@ static int check_seal(VM *vm, sd_bus_error *e) {
         return 0;
 }
 
+/* What a seal binds, and when. */
+static int plan_seal(VM *vm, sd_bus_message *call) {
+        struct plan *p = plan_new(vm->manager, "Seal", vm);
+
+        for (size_t i = 0; i < vm->n_tdis; i++) {
+                TDI *t = vm->tdis[i];
+
+                if (t->bind == BIND_EARLY && vm->kvm >= 0)
+                        plan_add(p, t->custody, GOAL_BIND);
+                else if (t->bind == BIND_EARLY)
+                        plan_then(p, "%s is bound as soon as the VM's KVM VM is known", t->custody->name);
+        }
+        plan_then(p, "no more functions are attached early: the guest may start");
+        return plan_reply(p, call);
+}
+
+static int plan_destroy(VM *vm, sd_bus_message *call) {
+        struct plan *p = plan_new(vm->manager, "Destroy", vm);
+
+        for (size_t i = 0; i < vm->manager->n_custodies; i++) {
+                Custody *c = vm->manager->custodies[i];
+
+                if (c->vm == vm && (!c->quarantine || custody_unbind_is_refused(c)))
+                        plan_add(p, c, GOAL_DOWN);
+                else if (c->vm == vm)
+                        plan_then(p, "%s stays quarantined: %s", c->name, c->quarantine);
+        }
+        plan_then(p, "guest memory is unmapped when all functions are detached, and before any is reset or closed");
+        plan_then(p, "the VM's KVM VM, iommufd and holder end last");
+        return plan_reply(p, call);
+}
+
 static int method_seal(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         struct bus_act a = {};
         uid_t uid;
@@ -126,6 +159,8 @@ static int method_seal(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         if (r != 0)
                 return r;
         r = check_seal(vm, e);
+        if (r >= 0 && bus_is_plan(call))
+                return plan_seal(vm, call);
         if (r >= 0)
                 r = bus_job_new(userdata, JOB_SEAL, vm, seal_settle, &j, e);
         if (r < 0)
@@ -152,6 +187,8 @@ static int method_destroy(sd_bus_message *call, void *userdata, sd_bus_error *e)
                 r = access_vm(userdata, POLKIT_FORCE, vm, NULL, call, method_destroy, &uid, e);
         if (a.abandon && r <= 0)
                 return r < 0 ? r : 1;
+        if (bus_is_plan(call))
+                return plan_destroy(vm, call);
         r = bus_job_new(userdata, JOB_DESTROY, vm, destroy_settle, &j, e);
         if (r < 0)
                 return r;
@@ -395,6 +432,10 @@ const sd_bus_vtable bus_vm_vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Attach", SD_BUS_ARGS("a(sa{sv})", functions, "a{sv}", options), SD_BUS_RESULT("ao", tdis, "o", job),
                                 bus_method_attach, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Seal", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("o", job), method_seal, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanAttach", SD_BUS_ARGS("a(sa{sv})", functions, "a{sv}", options), SD_BUS_RESULT("s", json), bus_method_attach,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanSeal", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json), method_seal, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("PlanDestroy", SD_BUS_ARGS("a{sv}", options), SD_BUS_RESULT("s", json), method_destroy, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetKVM", SD_BUS_ARGS("h", vm), SD_BUS_NO_RESULT, method_set_kvm, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("OpenAssociation", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", channel), method_open_association, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetPidfd", SD_BUS_ARGS("h", pidfd), SD_BUS_NO_RESULT, method_set_pidfd, SD_BUS_VTABLE_UNPRIVILEGED),

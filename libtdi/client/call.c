@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* One call to tdid, and what its errors mean to our caller. Jobs are waited for in job.c. */
+#include <stdio.h>
+
 #include "client-internal.h"
 
 const char *client_path_id(const char *path, const char *prefix) {
@@ -66,13 +68,31 @@ int client_fail_answer(struct tdi_client *c, int r, const struct client_what *wh
         return client_fail(c, -EBADMSG, TDI_ERROR_NONE, "Tried to %s: tdid's answer does not have the form that this libtdi knows.", what->action);
 }
 
-int client_new_call(struct tdi_client *c, const char *path, const char *interface, const char *member, sd_bus_message **ret) {
-        int r = sd_bus_message_new_method_call(c->bus, ret, TDI_BUS_NAME, path, interface, member);
+/* Those that have a twin which only says what they would do. */
+static bool is_acting(const char *member) {
+        static const char *const names[] = { "CreateVM", "Attach", "Seal", "Destroy", "Detach", "Bind", "Unbind", "Connect", "Disconnect", "Restore" };
 
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (streq(names[i], member))
+                        return true;
+        return false;
+}
+
+int client_new_call(struct tdi_client *c, const char *path, const char *interface, const char *member, sd_bus_message **ret) {
+        char planned[64];
+        int r;
+
+        if (c->dry_run && is_acting(member)) {
+                snprintf(planned, sizeof(planned), "Plan%s", member);
+                member = planned;
+        }
+        r = sd_bus_message_new_method_call(c->bus, ret, TDI_BUS_NAME, path, interface, member);
         if (r == -ENOTCONN)
                 return client_fail(c, -ECONNRESET, TDI_ERROR_NONE, "The connection to %s is lost.", c->bus_label);
         if (r >= 0 && c->interactive)
                 r = sd_bus_message_set_allow_interactive_authorization(*ret, 1);
+        if (r >= 0 && c->no_autostart)
+                r = sd_bus_message_set_auto_start(*ret, 0);
         if (r < 0 && r != -ENOMEM)
                 return client_fail(c, r, TDI_ERROR_NONE, "Could not make a call of %s.%s: %s.", interface, member, strerror(-r));
         return r;
@@ -122,6 +142,12 @@ int client_read_text_for(struct tdi_client *c, sd_bus_message *call, uint64_t us
                 return -ENOMEM;
         *ret = copy;
         return 0;
+}
+
+int client_read_plan(struct tdi_client *c, sd_bus_message *call, const struct client_what *what) {
+        free(c->plan);
+        c->plan = NULL;
+        return client_read_text_for(c, call, 0, what, &c->plan);
 }
 
 int client_read_text(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, char **ret) {

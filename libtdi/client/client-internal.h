@@ -22,6 +22,9 @@ struct tdi_client {
         int wake_fd;
         bool in_callback;
         bool interactive;
+        bool dry_run;
+        bool no_autostart;
+        char *plan; /* of the last call that would have acted; NULL */
 
         tdi_job_callback started; /* jobs are not waited for; see async.c */
         void *started_data;
@@ -55,6 +58,10 @@ int client_fail_named(struct tdi_client *c, const char *name, const char *text, 
 int client_fail_answer(struct tdi_client *c, int r, const struct client_what *what);
 
 int client_new_call(struct tdi_client *c, const char *path, const char *interface, const char *member, sd_bus_message **ret);
+/* The call says only what it would do; its answer becomes the client's plan. */
+int client_read_plan(struct tdi_client *c, sd_bus_message *call, const struct client_what *what);
+/* What creating a VM with these functions would do. */
+int client_plan_vm(struct tdi_client *c, const char *name, const struct tdi_vm_options *options, const struct tdi_function *functions, size_t n);
 /* With a time limit in µs; 0: the bus's own. */
 int client_call_for(struct tdi_client *c, sd_bus_message *call, uint64_t usec, const struct client_what *what, sd_bus_message **ret_reply);
 int client_call(struct tdi_client *c, sd_bus_message *call, const struct client_what *what, sd_bus_message **ret_reply);

@@ -29,6 +29,7 @@ struct tdi_client *tdi_client_free(struct tdi_client *c) {
         sd_bus_flush_close_unref(c->bus);
         free(c->event_owner);
         free(c->bus_label);
+        free(c->plan);
         free(c->error_text);
         free(c);
         return NULL;
@@ -148,6 +149,20 @@ void tdi_client_set_progress(struct tdi_client *c, tdi_progress_callback callbac
 
 void tdi_client_set_interactive(struct tdi_client *c, bool interactive) {
         c->interactive = interactive;
+}
+
+void tdi_client_set_dry_run(struct tdi_client *c, bool dry_run) {
+        c->dry_run = dry_run;
+        free(c->plan);
+        c->plan = NULL;
+}
+
+const char *tdi_client_plan(const struct tdi_client *c) {
+        return c->plan;
+}
+
+void tdi_client_set_autostart(struct tdi_client *c, bool autostart) {
+        c->no_autostart = !autostart;
 }
 
 void tdi_client_set_wake_fd(struct tdi_client *c, int fd) {

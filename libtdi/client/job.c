@@ -259,6 +259,8 @@ int client_run_job(struct tdi_client *c, sd_bus_message *call, const struct clie
         _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *signals = NULL, *owner = NULL;
         int r;
 
+        if (c->dry_run)
+                return client_read_plan(c, call, what);
         if (c->started)
                 return client_start_job(c, call, what);
         r = sd_bus_add_match(c->bus, &owner,

@@ -31,6 +31,8 @@ int tdi_client_prepare_vm(struct tdi_client *c, const char *name, const struct t
                 return r;
         if (!ret_id || !ret_lease || (n_functions > 0 && !functions))
                 return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "A VM's id, its lease and its functions need a place.");
+        if (c->dry_run)
+                return name ? client_plan_vm(c, name, options, functions, n_functions) : client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "A VM needs a name.");
         if (c->started)
                 return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT,
                                    "Preparing a VM in one call waits for its jobs, which this client does not: create, attach and seal it one by one.");

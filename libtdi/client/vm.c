@@ -84,10 +84,77 @@ static int append_vm_options(sd_bus_message *m, const struct tdi_vm_options *o) 
         return sd_bus_message_close_container(m);
 }
 
+static int append_function(sd_bus_message *m, const struct tdi_function *f) {
+        char bdf[TDI_BDF_MAX];
+        int r;
+
+        if ((r = sd_bus_message_open_container(m, 'r', "sa{sv}")) < 0 ||
+            (r = sd_bus_message_append(m, "s", tdi_bdf_format(f->bdf, bdf))) < 0 ||
+            (r = sd_bus_message_open_container(m, 'a', "{sv}")) < 0 ||
+            (r = append_number(m, "guest_rid", f->guest_rid, f->flags & TDI_ATTACH_GUEST_RID)) < 0 ||
+            (r = append_string(m, "bind", f->bind)) < 0 ||
+            (r = append_string(m, "connect", f->flags & TDI_ATTACH_NO_CONNECT ? "no" : NULL)) < 0 ||
+            (r = append_string(m, "vf_token", f->vf_token)) < 0 ||
+            (r = append_bool(m, "force", 1, f->flags & TDI_ATTACH_FORCE)) < 0 ||
+            (r = sd_bus_message_close_container(m)) < 0)
+                return r;
+        return sd_bus_message_close_container(m);
+}
+
+/* -E2BIG: the caller's structs are of a size that this library does not know. */
+static int append_functions(sd_bus_message *m, const struct tdi_function *functions, size_t n) {
+        int r = sd_bus_message_open_container(m, 'a', "(sa{sv})");
+
+        for (size_t i = 0; r >= 0 && i < n; i++) {
+                /* The caller's structs may be longer or shorter than ours: their own size is the stride. */
+                const void *at = (const uint8_t *) functions + i * functions->size;
+                struct tdi_function f;
+                size_t size;
+
+                memcpy(&size, at, sizeof(size));
+                if (size != functions->size || client_copy_struct(&f, sizeof(f), at, size) < 0)
+                        return -E2BIG;
+                r = append_function(m, &f);
+        }
+        return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
+static int fail_functions(struct tdi_client *c, int r) {
+        return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, r == -E2BIG ? "A function to attach is of a size that this libtdi does not know." :
+                           "The options of a function to attach are not valid UTF-8.");
+}
+
+/* The call that would create a VM, begun. */
+static int create_call(struct tdi_client *c, const char *name, const struct tdi_vm_options *options, sd_bus_message **ret) {
+        struct tdi_vm_options o = {};
+        int r;
+
+        if (options && (r = client_copy_struct(&o, sizeof(o), options, options->size)) < 0)
+                return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The VM's options are of a size that this libtdi does not know.");
+        r = client_new_call(c, TDI_BUS_ROOT, TDI_IFACE_MANAGER, "CreateVM", ret);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_append(*ret, "s", name);
+        if (r >= 0)
+                r = append_vm_options(*ret, &o);
+        return r < 0 ? client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The VM's name or options are not valid UTF-8.") : 0;
+}
+
+int client_plan_vm(struct tdi_client *c, const char *name, const struct tdi_vm_options *options, const struct tdi_function *functions, size_t n) {
+        static const struct client_what what = { "plan a VM", NULL };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = create_call(c, name, options, &m);
+        if (r < 0)
+                return r;
+        r = append_functions(m, functions, n);
+        return r < 0 ? fail_functions(c, r) : client_read_plan(c, m, &what);
+}
+
 int tdi_client_create_vm(struct tdi_client *c, const char *name, const struct tdi_vm_options *options, char **ret_id, int *ret_lease) {
         static const struct client_what what = { "create a VM", NULL };
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        struct tdi_vm_options o = {};
         _cleanup_free_ char *id = NULL;
         int r, lease = -EBADF;
 
@@ -96,18 +163,11 @@ int tdi_client_create_vm(struct tdi_client *c, const char *name, const struct td
                 return r;
         if (!name || !ret_lease)
                 return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "A VM needs a name, and its lease a place.");
-        if (options && (r = client_copy_struct(&o, sizeof(o), options, options->size)) < 0)
-                return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The VM's options are of a size that this libtdi does not know.");
-
-        r = client_new_call(c, TDI_BUS_ROOT, TDI_IFACE_MANAGER, "CreateVM", &m);
+        if (c->dry_run)
+                return client_plan_vm(c, name, options, NULL, 0);
+        r = create_call(c, name, options, &m);
         if (r < 0)
                 return r;
-        r = sd_bus_message_append(m, "s", name);
-        if (r >= 0)
-                r = append_vm_options(m, &o);
-        if (r < 0)
-                return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The VM's name or options are not valid UTF-8.");
-
         r = client_call(c, m, &what, &reply);
         if (r < 0)
                 return r;
@@ -142,23 +202,6 @@ int tdi_client_find_vm(struct tdi_client *c, const char *vm, char **ret_id) {
         return r < 0 ? r : read_vm_id(c, reply, &what, ret_id);
 }
 
-static int append_function(sd_bus_message *m, const struct tdi_function *f) {
-        char bdf[TDI_BDF_MAX];
-        int r;
-
-        if ((r = sd_bus_message_open_container(m, 'r', "sa{sv}")) < 0 ||
-            (r = sd_bus_message_append(m, "s", tdi_bdf_format(f->bdf, bdf))) < 0 ||
-            (r = sd_bus_message_open_container(m, 'a', "{sv}")) < 0 ||
-            (r = append_number(m, "guest_rid", f->guest_rid, f->flags & TDI_ATTACH_GUEST_RID)) < 0 ||
-            (r = append_string(m, "bind", f->bind)) < 0 ||
-            (r = append_string(m, "connect", f->flags & TDI_ATTACH_NO_CONNECT ? "no" : NULL)) < 0 ||
-            (r = append_string(m, "vf_token", f->vf_token)) < 0 ||
-            (r = append_bool(m, "force", 1, f->flags & TDI_ATTACH_FORCE)) < 0 ||
-            (r = sd_bus_message_close_container(m)) < 0)
-                return r;
-        return sd_bus_message_close_container(m);
-}
-
 int tdi_client_attach(struct tdi_client *c, const char *id, const struct tdi_function *functions, size_t n) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         struct vm_what w;
@@ -169,24 +212,11 @@ int tdi_client_attach(struct tdi_client *c, const char *id, const struct tdi_fun
                 return r;
         if (!functions || n == 0)
                 return client_fail(c, -EINVAL, TDI_ERROR_INVALID_ARGUMENT, "Attach needs at least one function.");
-        r = sd_bus_message_open_container(m, 'a', "(sa{sv})");
-        for (size_t i = 0; r >= 0 && i < n; i++) {
-                /* The caller's structs may be longer or shorter than ours: their own size is the stride. */
-                const void *at = (const uint8_t *) functions + i * functions->size;
-                struct tdi_function f;
-                size_t size;
-
-                memcpy(&size, at, sizeof(size));
-                if (size != functions->size || client_copy_struct(&f, sizeof(f), at, size) < 0)
-                        return client_fail(c, -E2BIG, TDI_ERROR_INVALID_ARGUMENT, "A function to attach is of a size that this libtdi does not know.");
-                r = append_function(m, &f);
-        }
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
+        r = append_functions(m, functions, n);
         if (r >= 0)
                 r = sd_bus_message_append(m, "a{sv}", 1, "async", "b", 1);
         if (r < 0)
-                return client_fail(c, r, TDI_ERROR_INVALID_ARGUMENT, "The options of a function to attach are not valid UTF-8.");
+                return fail_functions(c, r);
         return client_run_job(c, m, vm_what(&w, n == 1 ? "attach a function to" : "attach functions to", id));
 }
 

@@ -2,6 +2,7 @@
 /* The custody table: what the engine, the journal and the kill points rely on. test_custody_table.py compares it with the worker. */
 #include "config.h"
 #include "custody-table.h"
+#include "plan.h"
 #include "test.h"
 
 static void test_rows(void) {
@@ -24,6 +25,7 @@ static void test_rows(void) {
                 for (int b = 0; b < a; b++)
                         check(!streq(row->name, custody_table[b].name));
                 check_int(custody_action_from_name(row->name), a);
+                check(!isempty(plan_words(a, false)) && !isempty(plan_words(a, true)));
                 check(row->do_ == RUNS_WORKER || row->do_ == RUNS_LOCAL || row->do_ == RUNS_HOLDER);
                 check(row->undo == RUNS_WORKER || row->undo == RUNS_LOCAL || row->undo == RUNS_HOLDER);
                 /* What every function has comes first, and all of it. */

@@ -121,6 +121,30 @@ void tdi_client_set_progress(struct tdi_client *client, tdi_progress_callback ca
 void tdi_client_set_interactive(struct tdi_client *client, bool interactive);
 
 /**
+ * tdi_client_set_autostart() - may calls made from now on have the bus start tdid, where it does not run? As it is at first
+ *
+ * Without it they are -EHOSTUNREACH, and nothing is started: for what only looks in passing.
+ */
+void tdi_client_set_autostart(struct tdi_client *client, bool autostart);
+
+/**
+ * tdi_client_set_dry_run() - have calls made from now on only say what they would do
+ *
+ * Of tdi_client_create_vm(), tdi_client_prepare_vm(), and everything that says "a job": tdid checks all that it would check, policy and
+ * groups among it, asks devices for their evidence where the policy wants that, and then answers with its plan instead of beginning. Nothing is
+ * made: what a ret_ pointer would receive is left as it is. Functions return 0 where they would begin, and else the error that would keep them
+ * from it; progress callbacks are not called. What another function than these does it does as ever. Of an older tdid: TDI_ERROR_NOT_SUPPORTED.
+ */
+void tdi_client_set_dry_run(struct tdi_client *client, bool dry_run);
+
+/**
+ * tdi_client_plan() - what the last call would have done that tdi_client_set_dry_run() kept from acting
+ *
+ * Return: {"schema": "tdid/1", "plan": {…}} as docs/dbus-api.md says; NULL when there was none, or it failed. The client's, valid until its next call.
+ */
+const char *tdi_client_plan(const struct tdi_client *client);
+
+/**
  * tdi_client_set_wake_fd() - a descriptor that interrupts waiting
  * @fd: polled for input while a job is waited for (then the progress callback is called, and has to read it) and in
  *      tdi_client_run() (which then returns -EINTR); -1 for none. Borrowed: it must stay open while it is set.

@@ -269,3 +269,57 @@ def tdictl_as_user(t):
         done = t.tdictl(*args, code=None, **other)
         equal(done.code, 4, f"exit code of {args} ({done.err!r})")
     t.attached(vm, bdf)
+
+
+def plan_of(t, *args):
+    return t.tdictl.json(*args, "--dry-run")["plan"]
+
+
+def actions_of(function, needed=True):
+    return [s["action"] for s in function["steps"] if s["needed"] or not needed]
+
+
+@scenario("edu:2", "nvme", tsm=("nvme",), tags=("quick",))
+def tdictl_dry_run(t):
+    """--dry-run prints what tdid would do, and that is what it then does; it does nothing itself, and refuses what the verb refuses."""
+    first, second = t.host.bdfs("edu", 2)
+    nvme = t.host.bdf("nvme")
+    before = t.host.driver(nvme)
+    vm = t.vm("planned", hotplug=True)
+    plan = plan_of(t, "attach", "planned", nvme, first)
+    equal((plan["method"], plan["vm"], [f["bdf"] for f in plan["functions"]]), ("Attach", "planned", [nvme, first]), "the plan")
+    table = actions_of(plan["functions"][0], needed=False)
+    check(table == actions_of(plan["functions"][1], needed=False) and table[0] == "claim.check" and table[-1] == "prepare.socket", f"table {table}")
+    connects = [s for s in plan["functions"][0]["steps"] if s["action"] == "connect.tsm"]
+    equal([(s["needed"], s["direction"], s["by"]) for s in connects], [(True, "do", "worker")], "connect of the nvme")
+    check("connect.tsm" not in actions_of(plan["functions"][1]), "a function without a DSM is connected")
+    contains([s["text"] for s in plan["functions"][0]["steps"] if s["action"] == "claim.rebind"][0], before, "driver in the plan")
+    for args in (("vm", "seal", "planned"), ("vm", "destroy", "planned"), ("device", "connect", nvme), ("vm", "create", "more", "--await-vmm=1"),
+                 ("run", "--device=" + first, "--guest-rid=1", "--bind=early")):
+        plan = plan_of(t, *args) if args[0] != "run" else t.tdictl.json(*args, "--dry-run", "--", "/nonexistent")["plan"]
+        check(plan["method"] in ("Seal", "Destroy", "Connect", "CreateVM"), f"method {plan['method']}")
+    # Nothing of all that has happened: not to the host, not in tdid.
+    t.unchanged(nvme, first, second)
+    status = t.tdictl.json("status")
+    equal(([v["name"] for v in status["vms"]], status["jobs"], vm.describe()["tdis"]), (["planned"], [], []), "VMs, jobs and functions after plans")
+    equal([d["bdf"] for d in status["devices"] if d["custody"] != "none"], [], "functions in custody after plans")
+    # And now it is done, as it said.
+    t.tdictl("attach", "planned", nvme, first)
+    t.attached(vm, nvme, first)
+    equal(t.host.tsm_connected(nvme), t.tsm_name, "connection")
+    down = plan_of(t, "detach", nvme)["functions"]
+    equal([f["bdf"] for f in down], [nvme], "functions of the plan to detach")
+    equal(actions_of(down[0], needed=False), table[::-1], "the table upwards")
+    check("connect.tsm" in actions_of(down[0]), "the connection is not given back")
+    contains([s["text"] for s in down[0]["steps"] if s["action"] == "claim.rebind"][0], before, "driver in the plan to detach")
+    equal(sorted(f["bdf"] for f in plan_of(t, "vm", "destroy", "planned")["functions"]), sorted([nvme, first]), "functions of the plan to destroy")
+    t.attached(vm, nvme, first)
+    # A refusal is the verb's own.
+    for args in (("attach", "planned", nvme), ("attach", "planned", "ff:1f.7"), ("bind", first), ("device", "restore", second), ("unbind", nvme),
+                 ("vm", "create", "planned", "--await-vmm=1"), ("device", "disconnect", second)):
+        planned, real = (t.tdictl(*args, *more, code=None) for more in (("--dry-run",), ()))
+        equal((planned.code, planned.err), (real.code, real.err), f"refusal of {args}")
+        check(planned.code != 0, f"{args} is not refused")
+    t.tdictl("detach", nvme, first)
+    t.free(nvme, first)
+    equal(t.host.driver(nvme), before, "driver")
