@@ -4,10 +4,72 @@
 #include "model.h"
 #include "print.h"
 
-int verb_device_list(struct tdictl *t) {
-        _cleanup_(json_object_putp) json_object *model = NULL;
-        int r = model_list(t, "devices", &model);
+/* One of the words, where there are some. */
+static bool is_named(const struct arguments *a, json_object *device) {
+        for (size_t i = 0; i < a->n_words; i++) {
+                char text[TDI_BDF_MAX];
+                struct tdi_bdf bdf;
 
+                if (tdi_bdf_parse(a->words[i], &bdf) >= 0 && streq_ptr(json_string(device, "bdf"), tdi_bdf_format(bdf, text)))
+                        return true;
+        }
+        return a->n_words == 0;
+}
+
+static bool has_state(json_object *d, const char *state) {
+        json_object *present = json_member(d, "present");
+        bool gone = present && !json_object_get_boolean(present), used = !streq(strempty(json_string(d, "custody")), "none");
+
+        if (streq(state, "quarantined"))
+                return json_string(d, "quarantine");
+        if (streq(state, "gone"))
+                return gone;
+        return streq(state, "used") ? used : !used && !gone && !json_string(d, "quarantine");
+}
+
+static bool has_tee(json_object *d, const char *what) {
+        json_object *tee = json_member(d, "tee");
+
+        for (size_t i = 0; json_object_is_type(tee, json_type_array) && i < json_object_array_length(tee); i++)
+                if (streq_ptr(json_object_get_string(json_object_array_get_idx(tee, i)), what))
+                        return true;
+        return false;
+}
+
+static bool is_wanted(const struct arguments *a, json_object *d) {
+        const char *vm = arguments_text(a, "vm"), *driver = arguments_text(a, "driver"), *state = arguments_text(a, "state");
+
+        return is_named(a, d) && (!vm || streq_ptr(json_string(d, "vm"), vm) || streq_ptr(json_string(d, "vm_id"), vm)) &&
+                (!driver || streq_ptr(json_string(d, "driver"), driver)) && (!state || has_state(d, state)) && (!arguments_has(a, "tee-io") || has_tee(d, "tee-io"));
+}
+
+static int check_words(struct tdictl *t) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < t->arguments.n_words; i++) {
+                struct tdi_bdf bdf;
+
+                r = tdictl_bdf(t, t->arguments.words[i], &bdf);
+        }
+        return r;
+}
+
+int verb_device_list(struct tdictl *t) {
+        _cleanup_(json_object_putp) json_object *all = NULL, *model = NULL;
+        json_object *list;
+        int r;
+
+        r = check_words(t);
+        if (r >= 0)
+                r = model_list(t, "devices", &all);
+        if (r >= 0)
+                r = model_new(t, &model);
+        if (r >= 0)
+                r = model_add(t, model, "devices", NULL);
+        list = json_member(all, "devices");
+        for (size_t i = 0; r >= 0 && json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++)
+                if (is_wanted(&t->arguments, json_object_array_get_idx(list, i)))
+                        r = model_add(t, model, "devices", json_object_array_get_idx(list, i));
         return r < 0 ? r : print_model(t, model, devices_view);
 }
 
@@ -58,14 +120,9 @@ static int show(struct tdictl *t, const struct section *view, bool may_be_gone) 
         _cleanup_(json_object_putp) json_object *snapshot = NULL, *model = NULL;
         int r;
 
-        for (size_t i = 0; i < t->arguments.n_words; i++) {
-                struct tdi_bdf bdf;
-
-                r = tdictl_bdf(t, t->arguments.words[i], &bdf);
-                if (r < 0)
-                        return r;
-        }
-        r = model_snapshot(t, &snapshot);
+        r = check_words(t);
+        if (r >= 0)
+                r = model_snapshot(t, &snapshot);
         if (r >= 0)
                 r = model_new(t, &model);
         if (r >= 0)

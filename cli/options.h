@@ -37,6 +37,7 @@ struct verb {
         const struct option_spec *options;
         int (*run)(struct tdictl *t);
         bool needs_command; /* "-- COMMAND" may not be left out */
+        bool many;          /* VENDOR:DEVICE in the place of a BDF may be several functions */
 };
 
 #define ANY_NUMBER 65536U

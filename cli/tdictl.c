@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "model.h"
+#include "select.h"
 #include "text.h"
 
 static int fail_va(struct tdictl *t, const char *name, int exit_code, const char *format, va_list ap) _printf_(4, 0);
@@ -116,6 +117,8 @@ static int run(struct tdictl *t, int argc, char *argv[]) {
         if (r < 0)
                 return fail_usage(t, "%s", error);
 
+        if (arguments_has(a, "help") && t->json)
+                return print_help_json(t, a->verb ? NULL : a->group, a->verb);
         if (arguments_has(a, "help")) {
                 if (a->verb)
                         print_verb_help(a->verb);
@@ -136,7 +139,8 @@ static int run(struct tdictl *t, int argc, char *argv[]) {
                 return fail_oom(t);
         /* Where there is somebody to ask. A script is never made to wait for a dialog. */
         tdi_client_set_interactive(t->client, !arguments_has(a, "no-ask-password") && !t->json && isatty(STDIN_FILENO) && isatty(STDERR_FILENO));
-        return a->verb->run(t);
+        r = select_functions(t);
+        return r < 0 ? r : a->verb->run(t);
 }
 
 int tdictl_main(int argc, char *argv[]) {
@@ -155,6 +159,7 @@ int tdictl_main(int argc, char *argv[]) {
                 r = EXIT_OTHER;
         }
         tdi_client_free(t.client);
+        json_object_put(t.selected);
         arguments_done(&t.arguments);
         free(t.error_text);
         return r;

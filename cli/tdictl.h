@@ -3,6 +3,7 @@
 #ifndef TDICTL_H
 #define TDICTL_H
 
+#include <json-c/json.h>
 #include <tdi/client.h>
 
 #include "options.h"
@@ -11,6 +12,7 @@
 struct tdictl {
         struct arguments arguments;
         struct tdi_client *client;
+        json_object *selected; /* the snapshot that selectors were found in; NULL: there was none */
         bool json;
         bool legend;
 
@@ -43,6 +45,8 @@ int tdictl_main(int argc, char *argv[]);
 /* Help. `group` or `verb` may be NULL. */
 void print_help(const char *group);
 void print_verb_help(const struct verb *v);
+/* The table of verbs as JSON: {"schema", "help": {"verbs": […], "options": […]}}. Only of one group or verb where that is not NULL. */
+int print_help_json(struct tdictl *t, const char *group, const struct verb *verb);
 
 int verb_status(struct tdictl *t);
 int verb_tsm_list(struct tdictl *t);
@@ -66,6 +70,7 @@ int verb_unbind(struct tdictl *t);
 int verb_dmabuf_export(struct tdictl *t);
 int verb_dmabuf_list(struct tdictl *t);
 int verb_monitor(struct tdictl *t);
+int verb_completion(struct tdictl *t);
 int verb_policy_check(struct tdictl *t);
 int verb_policy_show(struct tdictl *t);
 int verb_policy_explain(struct tdictl *t);

@@ -2,7 +2,10 @@
 /* The table of verbs and the help made from it. The man page says the same, and a test compares them. */
 #include <stdio.h>
 
-#include "tdictl.h"
+#include "complete.h"
+#include "model.h"
+#include "select.h"
+#include "text.h"
 
 #define BIND_OPTION(what) \
         { .name = "bind", .type = OPTION_CHOICE, .value = "early|late", .choices = "early|late", .help = what }
@@ -36,6 +39,14 @@ static const struct option_spec create_options[] = {
         { .name = "hold", .help = "run COMMAND with the VM's lease, and end as it ends" },
         { .name = "no-inherit", .help = "with --hold: tdictl keeps the lease, COMMAND does not get it" },
         DRY_RUN_OPTION,
+        {},
+};
+
+static const struct option_spec list_options[] = {
+        { .name = "vm", .type = OPTION_TEXT, .value = "VM", .help = "those of this VM" },
+        { .name = "driver", .type = OPTION_TEXT, .value = "DRIVER", .help = "those that this driver of the host has" },
+        { .name = "state", .type = OPTION_CHOICE, .value = "STATE", .choices = "free|used|quarantined|gone", .help = "free, used (tdid has it), quarantined or gone" },
+        { .name = "tee-io", .help = "those that are capable of TEE-IO" },
         {},
 };
 
@@ -143,7 +154,8 @@ static const struct option_spec suggest_options[] = {
         {},
 };
 
-#define BDF_HELP "A BDF is written 0000:01:00.0, 01:00.0 or pci_0000_01_00_0."
+#define BDF_HELP "A BDF is written 0000:01:00.0, 01:00.0 or pci_0000_01_00_0, or VENDOR:DEVICE where one function has these ids."
+#define BDFS_HELP "A BDF is written 0000:01:00.0, 01:00.0 or pci_0000_01_00_0; VENDOR:DEVICE stands for all functions that have these ids."
 
 /* The first is the default. */
 const struct verb verbs[] = {
@@ -151,8 +163,8 @@ const struct verb verbs[] = {
         { "tsm list", "", "list the platform's security managers", NULL, 0, 0, false, NULL, verb_tsm_list },
         { "tsm show", "[TSM…]", "explain the platform: what this host is, by what, what is lacking; and TSMs",
           "Without a TSM it shows all of them.", 0, ANY_NUMBER, false, NULL, verb_tsm_show },
-        { "device list", "", "list PCI functions", NULL, 0, 0, false, NULL, verb_device_list },
-        { "device show", "BDF…", "show all about PCI functions", BDF_HELP, 1, ANY_NUMBER, false, NULL, verb_device_show },
+        { "device list", "[BDF…]", "list PCI functions", BDFS_HELP, 0, ANY_NUMBER, false, list_options, verb_device_list, .many = true },
+        { "device show", "BDF…", "show all about PCI functions", BDFS_HELP, 1, ANY_NUMBER, false, NULL, verb_device_show, .many = true },
         { "device connect", "BDF…", "connect functions to a TSM", BDF_HELP, 1, ANY_NUMBER, false, connect_options, verb_device_connect },
         { "device disconnect", "BDF…", "disconnect functions from their TSM", BDF_HELP, 1, ANY_NUMBER, false, dry_options, verb_device_disconnect },
         { "device restore", "BDF…", "try again to give back quarantined functions", BDF_HELP, 1, ANY_NUMBER, false, restore_options, verb_device_restore },
@@ -197,8 +209,34 @@ const struct verb verbs[] = {
           "It requires what the device's evidence proves, where it has some that the policy in force knows an anchor of. " BDF_HELP, 1, 1, false, suggest_options,
           verb_policy_suggest },
         { "monitor", "", "print what happens as it happens", NULL, 0, 0, false, NULL, verb_monitor },
+        { "completion", "SHELL", "print a completion script for bash or zsh",
+          "Sourced by the shell, or put where it looks for such scripts, it completes verbs, options, and the names of functions, VMs and TSMs of a tdid that runs.\n"
+          "With 'words -- WORD…' in the place of SHELL it prints what may stand for the last of the words.", 1, 1, true, NULL, verb_completion },
         {},
 };
+
+/* A line of help: what is on the left, and beside it what that is, within the width of a terminal. */
+static void print_line(const char *left, size_t width, const char *text) {
+        _cleanup_free_ char *wrapped = text_wrap(text, TEXT_WIDTH, width + 3, width + 3, false);
+        size_t columns = text_columns(left);
+
+        if (columns > width)
+                printf("  %s\n  %*s %s\n", left, (int) width, "", wrapped ?: text);
+        else
+                printf("  %s%*s %s\n", left, (int) (width - columns), "", wrapped ?: text);
+}
+
+static void print_paragraphs(const char *text) {
+        while (*text) {
+                size_t n = strcspn(text, "\n");
+                _cleanup_free_ char *line = strndup(text, n), *wrapped = NULL;
+
+                /* What is indented is a list, whose second column begins there. */
+                wrapped = line ? text_wrap(line, TEXT_WIDTH, 0, *line == ' ' ? 16 : 0, false) : NULL;
+                printf("%s\n", wrapped ?: strempty(line));
+                text += n + (text[n] == '\n');
+        }
+}
 
 static void print_options(const char *heading, const struct option_spec *o) {
         if (!o)
@@ -208,7 +246,7 @@ static void print_options(const char *heading, const struct option_spec *o) {
                 char left[64];
 
                 snprintf(left, sizeof(left), "--%s%s%s", o->name, o->value ? "=" : "", strempty(o->value));
-                printf("  %-22s %s\n", left, o->help);
+                print_line(left, 22, o->help);
         }
 }
 
@@ -217,18 +255,19 @@ static void print_usage(const struct verb *v) {
                v->needs_command ? " -- COMMAND [ARGUMENT…]" : v->command ? " [-- COMMAND [ARGUMENT…]]" : "");
 }
 
+static bool is_of_group(const struct verb *v, const char *group) {
+        return !group || (startswith(v->name, group) && v->name[strlen(group)] == ' ');
+}
+
 void print_help(const char *group) {
         printf("tdictl [--json] [--bus=BUS] VERB …\n\nLook at and control confidential device assignment.\n\n%s verbs:\n", group ? group : "The");
         for (const struct verb *v = verbs; v->name; v++) {
                 char left[64];
-                int spaces;
 
-                if (group && !(startswith(v->name, group) && v->name[strlen(group)] == ' '))
+                if (!is_of_group(v, group))
                         continue;
-                snprintf(left, sizeof(left), "%s%s%s", v->name, *v->usage ? " " : "", v->usage);
-                /* "…" is three bytes and one column. */
-                spaces = 26 - (int) strlen(left) + (strstr(left, "…") ? 2 : 0);
-                printf("  %s%*s %s\n", left, spaces > 0 ? spaces : 1, "", v->summary);
+                snprintf(left, sizeof(left), "%s%s%s%s", v->name, *v->usage ? " " : "", v->usage, v->needs_command ? " -- COMMAND…" : "");
+                print_line(left, 26, v->summary);
         }
         print_options("Options", global_options);
         printf("\n'tdictl VERB --help' tells more. Exit codes are in tdictl(1).\n");
@@ -238,7 +277,80 @@ void print_verb_help(const struct verb *v) {
         print_usage(v);
         printf("\n%c%s.\n", v->summary[0] >= 'a' && v->summary[0] <= 'z' ? v->summary[0] - 'a' + 'A' : v->summary[0], v->summary + 1);
         if (v->details)
-                printf("%s\n", v->details);
+                print_paragraphs(v->details);
         print_options("Options", v->options);
         print_options("Options of every verb", global_options);
+}
+
+/* ---- the table as JSON ---- */
+
+/* null: complete.c does not know the word, which a test finds. */
+static int put_kind(json_object *o, enum completes kind) {
+        const char *text = completes_to_string(kind);
+
+        if (!text)
+                return json_object_object_add(o, "completes", NULL) < 0 ? -ENOMEM : 0;
+        return json_put_string(o, "completes", text);
+}
+
+static int put_options(json_object *o, const struct option_spec *table) {
+        json_object *list = json_object_new_array();
+        int r = json_put(o, "options", list);
+
+        for (; r >= 0 && table && table->name; table++) {
+                json_object *one = json_object_new_object();
+
+                if (!one || json_object_array_add(list, one) < 0)
+                        return -ENOMEM;
+                if ((r = json_put_string(one, "name", table->name)) < 0 || (r = put_kind(one, completes_option(table))) < 0 ||
+                    (table->value && (r = json_put_string(one, "value", table->value)) < 0))
+                        break;
+                r = json_put_string(one, "help", table->help);
+        }
+        return r;
+}
+
+static int put_verb(json_object *list, const struct verb *v) {
+        json_object *o = json_object_new_object(), *arguments = json_object_new_array();
+        const char *token;
+        size_t length;
+        int r;
+
+        if (!o || json_object_array_add(list, o) < 0 || (r = json_put_string(o, "name", v->name)) < 0 || (r = json_put_string(o, "usage", v->usage)) < 0 ||
+            (r = json_put_string(o, "summary", v->summary)) < 0 || (r = json_put(o, "command", json_object_new_boolean(v->command))) < 0) {
+                json_object_put(arguments);
+                return -ENOMEM;
+        }
+        r = json_put(o, "arguments", arguments);
+        for (size_t i = 0; r >= 0 && (token = usage_token(v, i, &length)); i++) {
+                json_object *one = json_object_new_object();
+
+                if (!one || json_object_array_add(arguments, one) < 0)
+                        return -ENOMEM;
+                r = json_put(one, "name", json_object_new_string_len(token, (int) length));
+                if (r >= 0)
+                        r = put_kind(one, completes_token(token, length));
+                /* The last of those that repeat stands for all of them. */
+                if (startswith(token + length, "…"))
+                        break;
+        }
+        return r < 0 ? r : put_options(o, v->options);
+}
+
+int print_help_json(struct tdictl *t, const char *group, const struct verb *verb) {
+        json_object *model = json_object_new_object(), *help = json_object_new_object(), *list = json_object_new_array();
+        int r = -ENOMEM;
+
+        if (model && help && list && json_put_string(model, "schema", TDICTL_SCHEMA) >= 0 && json_object_object_add(help, "verbs", list) >= 0 &&
+            json_object_object_add(model, "help", help) >= 0)
+                r = 0;
+        for (const struct verb *v = verbs; r >= 0 && v->name; v++)
+                if (verb ? v == verb : is_of_group(v, group))
+                        r = put_verb(list, v);
+        if (r >= 0)
+                r = put_options(help, global_options);
+        if (r >= 0)
+                puts(json_text(model));
+        json_object_put(model);
+        return r < 0 ? fail_oom(t) : 0;
 }

@@ -191,7 +191,7 @@ static int device_value(_unused_ sd_bus *b, _unused_ const char *path, _unused_ 
         struct function *f = userdata;
 
         if (streq(property, "IDs"))
-                return sd_bus_message_append(reply, "(qqqq)", 0x8086, 0x10d3, 0x8086, (int) f->number);
+                return sd_bus_message_append(reply, "(qqqq)", 0x8086, f->number == 7 ? 0x1000 : 0x10d3, 0x8086, (int) f->number);
         if (streq(property, "Present"))
                 return sd_bus_message_append(reply, "b", f->number != 12);
         if (streq(property, "Class"))

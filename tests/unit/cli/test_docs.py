@@ -3,6 +3,7 @@
 
 usage: test_docs.py TDICTL TDICTL.1.RST DBUS-API.MD PRINT-ERRORS
 """
+import json
 import os
 import re
 import subprocess
@@ -34,7 +35,17 @@ def help_of_options(text, heading):
 
 def help_verbs():
     lines = tdictl("--help").split("The verbs:\n")[1].split("\n\n")[0].splitlines()
-    return [re.split(r"\s{2,}", line.strip())[0] for line in lines]
+    # What goes on from the line before is indented.
+    return [re.split(r"\s{2,}", line.strip())[0].removesuffix(" -- COMMAND…") for line in lines if re.match(r"  \S", line)]
+
+
+def table(*words):
+    """The table of verbs, as JSON tells it."""
+    return json.loads(tdictl("--json", *words, "--help"))["help"]
+
+
+def of_table(options):
+    return {"--" + o["name"] + ("=" + o["value"] if "value" in o else "") for o in options}
 
 
 def man_options(section):
@@ -62,6 +73,30 @@ class Docs(unittest.TestCase):
         text = tdictl("--help")
         self.assertEqual(help_of_options(text, "Options"), man_options(self.man["OPTIONS"]))
         self.assertEqual(help_of_options(tdictl("status", "--help"), "Options of every verb"), help_of_options(text, "Options"))
+
+    def test_table(self):
+        """Help says of each verb what the table says."""
+        everything = table()
+        self.assertEqual(help_verbs(), [" ".join([v["name"], v["usage"]]).strip() for v in everything["verbs"]])
+        for verb in everything["verbs"]:
+            text = tdictl(*verb["name"].split(), "--help")
+            self.assertEqual(help_of_options(text, "Options"), of_table(verb["options"]), verb["name"])
+            self.assertEqual(help_of_options(text, "Options of every verb"), of_table(everything["options"]))
+        self.assertEqual({v["name"] for v in table("vm")["verbs"]}, {v["name"] for v in everything["verbs"] if v["name"].startswith("vm ")})
+        self.assertEqual([v["name"] for v in table("vm", "show")["verbs"]], ["vm show"])
+
+    def test_width(self):
+        """Help is for terminals of 80 columns."""
+        for words in [()] + [tuple(v["name"].split()) for v in table()["verbs"]]:
+            lines = tdictl(*words, "--help").splitlines()
+            # The last way of an argument that is longer than that by itself.
+            self.assertEqual([line for line in lines[1:] if len(line) > 80], [], words)
+
+    def test_completion(self):
+        """Every argument and value of the table is one that completion knows of."""
+        everything = table()
+        unknown = [(v["name"], x["name"]) for v in everything["verbs"] for x in v["arguments"] + v["options"] if x["completes"] is None]
+        self.assertEqual(unknown + [o["name"] for o in everything["options"] if o["completes"] is None], [], "cli/complete.c does not say what it is")
 
     def test_group_help(self):
         self.assertIn("vm seal VM", tdictl("vm", "--help"))
