@@ -14,6 +14,7 @@
 #include "custody-table.h"
 #include "device.h"
 #include "guard/guard.h"
+#include "pace.h"
 #include "recover.h"
 #include "stop.h"
 #include "vm.h"
@@ -165,6 +166,23 @@ static int lock_state(const char *state) {
         return 0;
 }
 
+/* Where somebody starts it again by himself. Nothing has been touched yet, and a signal that comes meanwhile is heard afterwards. */
+static void keep_pace(const char *state) {
+        int64_t wait;
+
+        if (!getenv("NOTIFY_SOCKET"))
+                return;
+        wait = pace_begin(state);
+        if (wait < 0)
+                log_warning("%s/pace: %s; should tdid end again and again, nothing slows that down", state, strerror((int) -wait));
+        if (wait <= 0)
+                return;
+        log_warning("tdid has ended badly, and been started again, more than %u times in the last minutes: it waits %.1f s before it goes on. VMs are "
+                    "held meanwhile; the log of the starts before this one says what is wrong", (unsigned) (PACE_BURST_USEC / PACE_USEC), (double) wait / 1e6);
+        (void) sd_notify(0, "STATUS=Started again too often; waiting");
+        (void) usleep((useconds_t) wait);
+}
+
 /* What the process ends with where the loop has never run. */
 static int exit_code = 1;
 
@@ -229,6 +247,7 @@ static int start(Manager *m, const struct arguments *a) {
                 log_error("could not prepare %s: %s", a->state, strerror(-r));
                 return r;
         }
+        keep_pace(a->state);
         /* A host that writes down what passes through it needs its files. */
         r = startswith(a->host, "trace:") ? 0 : daemon_confine(!streq(a->host, "linux"));
         if (r < 0) {
@@ -274,6 +293,8 @@ int main(int argc, char **argv) {
         if (r >= 0)
                 r = sd_event_loop(m->event);
         r = r < 0 ? exit_code : r;
+        if (r == 0)
+                pace_end(a.state);
         audit_ended(r);
         audit_close();
         return r;
