@@ -19,7 +19,8 @@
  *   0b  are stuck for 600 ms
  *   0c  as 04, but take 10 s to undo
  *
- * What Describe() of a VM tells of their vPCI sockets: 02 nothing at all, 07 that there is none, all others a path. Handoff() of 02 is
+ * What Describe() of a VM tells of their vPCI sockets: 02 nothing at all, 07 that there is none, all others a path, to which a VMM has
+ * connected, but for 0b. Handoff() of 02 is
  * refused, all others give an eventfd for the iommufd and a memfd for the device.
  * Exports by BAR:
  *   0   with all that root is told, then a revoke and a return
@@ -47,7 +48,7 @@ void check(int r, const char *what) {
 static int manager_create(sd_bus_message *m, _unused_ void *userdata, sd_bus_error *e) {
         _cleanup_close_ int given = -EBADF;
         struct vm *vm = &vms[n_vms];
-        const char *name;
+        const char *name, *uuid;
         int fds[2];
 
         check(sd_bus_message_read(m, "s", &name), "read a name");
@@ -64,6 +65,9 @@ static int manager_create(sd_bus_message *m, _unused_ void *userdata, sd_bus_err
         set(vm->phase, "preparing");
         note_options(m, vm->options, sizeof(vm->options));
         vm->awaited = strstr(vm->options, "await_vmm");
+        uuid = strstr(vm->options, "uuid=s:");
+        if (uuid)
+                snprintf(vm->uuid, sizeof(vm->uuid), "%.36s", uuid + strlen("uuid=s:"));
         check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ? -errno : 0, "socketpair");
         given = fds[1];
         check(sd_event_add_io(event, &vm->lease, fds[0], 0, on_lease, vm), "watch a lease");

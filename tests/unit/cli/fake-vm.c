@@ -187,8 +187,8 @@ static int vm_describe(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         if (startswith(vm->name, "secret"))
                 return sd_bus_error_set(e, "org.tdid1.Error.Denied", "Only root and the owner may see this.");
         snprintf(text, sizeof(text), "{\"schema\":\"tdid/1\",\"vm\":{\"id\":\"%u\",\"name\":\"%s\",\"uuid\":\"%s\",\"hotplug\":false,\"holder\":{\"pid\":7,\"unit\":null},"
-                 "\"options\":\"%s\",\"seen\":\"%s\",\"keepers\":[{\"kind\":\"lease\",\"label\":\"\",\"uid\":0,\"given\":0}],"
-                 "\"tdis\":[", vm->id, vm->name, vm->uuid, vm->options, vm->seen);
+                 "\"options\":\"%s\",\"seen\":\"%s\",\"keepers\":[{\"kind\":\"%s\",\"label\":\"\",\"uid\":0,\"given\":0}],"
+                 "\"tdis\":[", vm->id, vm->name, vm->uuid, vm->options, vm->seen, vm->lease ? "lease" : "await");
         for (unsigned i = 1; i <= N_FUNCTIONS; i++) {
                 struct function *f = &functions[i];
 
@@ -199,7 +199,8 @@ static int vm_describe(sd_bus_message *m, void *userdata, sd_bus_error *e) {
                 if (i == 7)
                         n += (size_t) snprintf(text + n, sizeof(text) - n, ",\"vpci\":null,\"handoff\":{\"uid\":0}");
                 else if (i != 2)
-                        n += (size_t) snprintf(text + n, sizeof(text) - n, ",\"vpci\":{\"socket\":\"/state/vm/%s/%s\"}", vm->uuid, f->bdf);
+                        n += (size_t) snprintf(text + n, sizeof(text) - n, ",\"vpci\":{\"socket\":\"/state/vm/%s/%s\",\"connected\":%s}", vm->uuid, f->bdf,
+                                               i == 11 ? "false" : "true");
                 snprintf(text + n, sizeof(text) - n, "}");
                 more = true;
         }

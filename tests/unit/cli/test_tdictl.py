@@ -198,7 +198,7 @@ class Acting(Case):
         vm = self.json("vm", "show", "web")["vms"][0]
         self.assertIs(vm["described"], True)
         self.assertEqual(vm["options"], "await_vmm=u:600;")
-        self.assertEqual(vm["keepers"][0]["kind"], "lease")
+        self.assertEqual(vm["keepers"][0]["kind"], "await")
         self.json("attach", "web", "01:00.0")
         tdi = self.json("vm", "show", o["vms"][0]["uuid"])["vms"][0]["tdis"][0]
         self.assertEqual((tdi["tdisp"], tdi["ioas"], tdi["bind"]), ("unknown", 3, "late"))
