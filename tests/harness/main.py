@@ -26,6 +26,7 @@ import conformance
 import fuzz
 import lint
 import model
+import packages
 import sim
 import vm
 from report import Report, Selection
@@ -51,6 +52,8 @@ SUITES = (
     Suite("conformance", "calls recorded on the real kernel, on the simulation", conformance.run_corpus, (), False, "b"),
     Suite("fuzz", "some seconds of every fuzz target", fuzz.run_fuzz, (), False, "b"),
     Suite("guest", "the guest of the vfio-user scenarios, with QEMU's own device", vm.run_guest, ("fetch-qemu-client", "build-guest"), True, "b"),
+    Suite("packages", "Debian packages: built, lintian, what is in which", packages.run_build, (), False, "b"),
+    Suite("packages-vm", "the packages installed, upgraded under a VM, removed, purged", packages.run_vm, ("fetch-qemu", "build-root", "build-kernel"), True, "b"),
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),
     Suite("conformance-vm", "the same calls on the real kernel, and new ones", conformance.run_vm, VM_NEEDS, True, "a"),
@@ -105,8 +108,10 @@ def list_tests(suites, made):
             names = ["clang-tidy", "cppcheck"]
         elif suite.name == "modules":
             names = ["build"]
-        elif suite.name in ("guest", "arm64"):
+        elif suite.name in ("guest", "arm64", "packages-vm"):
             names = []
+        elif suite.name == "packages":
+            names = ["build", "contents"]
         elif suite.name.startswith(("conformance", "sim-matrix", "model")):
             names = []
         elif suite.name == "unit":
