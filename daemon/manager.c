@@ -186,6 +186,7 @@ Manager *manager_free(Manager *m) {
         inventory_free(m->inventory);
         ide_free(m);
         bus_host_end(m);
+        bus_check_end(m);
         inhibit_free(m->inhibit);
         admission_free(m);
         bus_evidence_end(m);

@@ -19,7 +19,7 @@ static struct {
 
 /* They change nothing, and anybody may ask for what there is not. */
 static bool only_reads(const char *member) {
-        static const char *const names[] = { "GetVM", "GetDevice", "Describe", "DescribeHost" };
+        static const char *const names[] = { "GetVM", "GetDevice", "Describe", "DescribeHost", "Check" };
 
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
                 if (streq(member, names[i]))

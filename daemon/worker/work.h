@@ -122,6 +122,7 @@ int read_pci_do(struct work *w);
 int read_tsm_do(struct work *w);
 int read_ide_do(struct work *w);
 int read_host_do(struct work *w);
+int check_host_do(struct work *w);
 int check_report_do(struct work *w);
 int read_evidence_do(struct work *w);
 int read_archived_do(struct work *w);

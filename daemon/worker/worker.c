@@ -52,6 +52,7 @@ static const struct work_op ops[] = {
         { "read.tsm", read_tsm_do, NULL, NULL },
         { "read.ide", read_ide_do, NULL, NULL },
         { "read.host", read_host_do, NULL, NULL },
+        { "check.host", check_host_do, NULL, NULL },
         { "check.report", check_report_do, NULL, NULL },
         { "read.evidence", read_evidence_do, NULL, NULL },
         { "read.archived", read_archived_do, NULL, NULL },

@@ -202,6 +202,20 @@ int tdi_client_describe_host(struct tdi_client *c, char **ret_json) {
         return r < 0 ? r : client_read_text(c, m, &host, ret_json);
 }
 
+int tdi_client_check(struct tdi_client *c, char **ret_json) {
+        static const struct client_what host = { "look at what this host can do", NULL };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
+        int r;
+
+        r = client_enter(c);
+        if (r >= 0)
+                r = client_new_call(c, TDI_BUS_ROOT, TDI_IFACE_MANAGER, "Check", &m);
+        /* Who looks at a host does not want it to change by that. */
+        if (r >= 0)
+                r = sd_bus_message_set_auto_start(m, 0);
+        return r < 0 ? r : client_read_text(c, m, &host, ret_json);
+}
+
 int tdi_client_snapshot(struct tdi_client *c, char **ret_json) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
         _cleanup_(lists_done) struct lists l = {};

@@ -10,6 +10,8 @@
 #define CAP 4u
 #define CAP_LINK 0x1u
 #define CAP_SELECTIVE 0x2u
+#define CAP_SELECTIVE_CONFIG 0x80u
+#define CAP_TEE_LIMITED 0x1000000u
 #define BLOCKS 12u /* after CAP and CTL */
 #define LINK_SIZE 8u
 #define SELECTIVE_SIZE 20u
@@ -66,8 +68,15 @@ int ide_find(ide_read read, void *userdata, struct ide_capability *ret) {
                 return -ENODATA;
         c.n_link = v & CAP_LINK ? 1 + (v >> 13 & 7) : 0;
         c.n_selective = v & CAP_SELECTIVE ? 1 + (v >> 16 & 0xff) : 0;
+        c.algorithms = v >> 8 & 0x1f;
+        c.selective_config = v & CAP_SELECTIVE_CONFIG;
+        c.tee_limited = v & CAP_TEE_LIMITED;
         *ret = c;
         return 0;
+}
+
+const char *ide_algorithm(const struct ide_capability *c) {
+        return c->algorithms == 0 ? "AES-GCM-256" : "an unknown algorithm";
 }
 
 static int read_registers(ide_read read, void *userdata, unsigned ctl, struct ide_block *b) {

@@ -16,7 +16,13 @@ struct ide_capability {
         unsigned at;            /* offset in config space */
         unsigned n_link;        /* link stream blocks, 0 where link streams are not supported */
         unsigned n_selective;   /* the same of selective ones */
+        uint8_t algorithms;     /* the field of the capability register: 0 is AES-GCM with 256 bits, others are reserved */
+        bool selective_config;  /* selective streams carry configuration requests too */
+        bool tee_limited;       /* they can be limited to a TEE's traffic */
 };
+
+/* What the field says, for people. */
+const char *ide_algorithm(const struct ide_capability *c);
 
 struct ide_block {
         bool enabled;

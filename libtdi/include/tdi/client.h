@@ -560,6 +560,17 @@ int tdi_client_archived_evidence(struct tdi_client *client, struct tdi_bdf bdf, 
 int tdi_client_describe_host(struct tdi_client *client, char **ret_json);
 
 /**
+ * tdi_client_check() - what this host can do, as tdid's worker sees it; for every user, without the details for all but root
+ * @ret_json: {"schema": "tdid/1", "check": {…}} as docs/dbus-api.md says; the caller's, free()
+ *
+ * A tdid that does not run is not started for it.
+ *
+ * Return: 0 or a negative errno; -EHOSTUNREACH when tdid does not run, TDI_ERROR_TIMEOUT when looking takes too long, TDI_ERROR_NOT_SUPPORTED of an
+ * older tdid.
+ */
+int tdi_client_check(struct tdi_client *client, char **ret_json);
+
+/**
  * tdi_client_snapshot() - all that any user may know, as JSON
  * @ret_json: one object {"schema": "tdid/1", "tdid": {…}, "devices": […], "vms": […], "tsms": […], "jobs": […]},
  *            its keys are those of `tdictl --json status`, see tdictl(1); the caller's, free()

@@ -36,6 +36,7 @@ TABLE = (
     ("Manager", "GetVM", "s", ("{vm_id}",), FREE, FREE),
     ("Manager", "GetDevice", "s", ("{bdf}",), FREE, FREE),
     ("Manager", "DescribeHost", "", (), FREE, FREE),
+    ("Manager", "Check", "", (), FREE, FREE),
     ("Manager", "Reload", "", (), ("reload",), ("reload",)),
     ("Manager", "ExplainPolicy", "a{sv}", ({"device": ("s", "{bdf}")},), FREE, FREE),
     ("Manager", "ExplainPolicy", "a{sv}", ({"device": ("s", "{bdf}"), "owner": ("u", 0)},), INSPECT, INSPECT),

@@ -37,6 +37,7 @@ TABLE = {
     ("Manager", "GetVM"): (("any name",), ""),
     ("Manager", "GetDevice"): (("bdf",), ""),
     ("Manager", "DescribeHost"): ((), ""),
+    ("Manager", "Check"): ((), ""),
     ("Manager", "Reload"): ((), ""),
     ("Manager", "ExplainPolicy"): (("options",), "device vm owner platform mode access association ide evidence"),
     ("VM", "Attach"): (("functions", "options"), "async"),
