@@ -49,6 +49,7 @@ void print_verb_help(const struct verb *v);
 int print_help_json(struct tdictl *t, const char *group, const struct verb *verb);
 
 int verb_status(struct tdictl *t);
+int verb_check(struct tdictl *t);
 int verb_tsm_list(struct tdictl *t);
 int verb_tsm_show(struct tdictl *t);
 int verb_device_list(struct tdictl *t);

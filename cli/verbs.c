@@ -154,12 +154,24 @@ static const struct option_spec suggest_options[] = {
         {},
 };
 
+static const struct option_spec check_options[] = {
+        { .name = "device", .type = OPTION_TEXT, .value = "BDF", .repeat = true, .help = "look at this function only, asleep or not; once for each" },
+        { .name = "local", .help = "do not ask tdid" },
+        { .name = "host", .type = OPTION_TEXT, .value = "HOST", .help = "linux, or sim:SOCKET: the kernel that a tdi-sim simulates" },
+        POLICY_OPTION,
+        { .name = "list", .help = "list the checks, and what each may advise" },
+        {},
+};
+
 #define BDF_HELP "A BDF is written 0000:01:00.0, 01:00.0 or pci_0000_01_00_0, or VENDOR:DEVICE where one function has these ids."
 #define BDFS_HELP "A BDF is written 0000:01:00.0, 01:00.0 or pci_0000_01_00_0; VENDOR:DEVICE stands for all functions that have these ids."
 
 /* The first is the default. */
 const struct verb verbs[] = {
         { "status", "", "show VMs, attached functions, TSMs and jobs (the default)", NULL, 0, 0, false, NULL, verb_status },
+        { "check", "", "tell what this host can do, and what is in the way",
+          "Changes nothing. tdid is asked when it runs; without it, or with --device, --host or --policy, tdictl looks itself, and skips what this user may not\n"
+          "see. Ends with 6 when something fails, without which no function can be assigned. " BDF_HELP, 0, 0, false, check_options, verb_check },
         { "tsm list", "", "list the platform's security managers", NULL, 0, 0, false, NULL, verb_tsm_list },
         { "tsm show", "[TSM…]", "explain the platform: what this host is, by what, what is lacking; and TSMs",
           "Without a TSM it shows all of them.", 0, ANY_NUMBER, false, NULL, verb_tsm_show },
