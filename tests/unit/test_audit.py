@@ -33,7 +33,7 @@ def in_manual():
     page = manual.read(MAN)
     rows = {}
     for name, section in page["EVENTS"].subsections.items():
-        (row, names, *sentences), = section.lines
+        row, names, *sentences = (" ".join(part.split()) for part in section.text.strip().split("\n\n"))
         message_id, priority = re.fullmatch(r"([0-9a-f]{32}), (\d)", row).groups()
         words = names.split()
         maybe = {w.strip("[]") for w in words if w.startswith("[")}
