@@ -20,7 +20,7 @@
  *   -EBADMSG       tdid's answer does not have the agreed form
  *   -EINVAL        a parameter is malformed (the text names it)
  *   -E2BIG         a struct with a larger size than this library knows has fields set that it would not honour
- *   -ENOMEM
+ *   -ENOMEM        there is no memory
  */
 #ifndef TDI_CLIENT_H
 #define TDI_CLIENT_H

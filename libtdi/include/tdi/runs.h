@@ -36,7 +36,9 @@ extern "C" {
 #define TDI_RUN_MMIO (UINT16_C(1) << 2)      /* I/O memory: uncached, accesses have effects */
 #define TDI_RUN_CACHEABLE (UINT16_C(1) << 3) /* not together with MMIO */
 #define TDI_RUN_SNOOP (UINT16_C(1) << 4)     /* a device's access sees what is in the caches; only with CACHEABLE */
-#define TDI_RUN_ATTRIBUTES (TDI_RUN_P2P | TDI_RUN_CPU | TDI_RUN_MMIO | TDI_RUN_CACHEABLE | TDI_RUN_SNOOP)
+#define TDI_RUN_ATTRIBUTES \
+        (TDI_RUN_P2P | TDI_RUN_CPU | TDI_RUN_MMIO | \
+         TDI_RUN_CACHEABLE | TDI_RUN_SNOOP)
 
 /* The provider of ordinary memory. Others number the buses or devices as whoever makes the list likes. */
 #define TDI_PROVIDER_MEMORY UINT16_C(0)
