@@ -14,6 +14,12 @@ FOLDERS = dict(zip(("bin", "lib", "libexec", "include", "data", "man"), (os.path
 EXPECTED = """
 {bin}/tdi-sim
 {bin}/tdictl
+{data}/dbus-1/interfaces/org.tdid1.Device.xml
+{data}/dbus-1/interfaces/org.tdid1.Job.xml
+{data}/dbus-1/interfaces/org.tdid1.Manager.xml
+{data}/dbus-1/interfaces/org.tdid1.TDI.xml
+{data}/dbus-1/interfaces/org.tdid1.TSM.xml
+{data}/dbus-1/interfaces/org.tdid1.VM.xml
 {data}/dbus-1/system-services/org.tdid1.service
 {data}/dbus-1/system.d/org.tdid1.conf
 {data}/doc/tdid/examples/async.c
