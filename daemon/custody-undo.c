@@ -261,8 +261,6 @@ bool custody_run_undo(Custody *c, enum custody_action a) {
         bool local;
         int r;
 
-        if (a == ACTION_CONNECT_TSM && custody_connected_by_us(c))
-                custody_bequeath_connection(c);
         local = custody_is_local(c, a, true);
 
         r = local || custody_table[a].undo == RUNS_HOLDER ? 0 : custody_need_worker(c);

@@ -24,12 +24,21 @@ void custody_failed(Custody *c, enum custody_action a, bool undo, int r, const c
 
         if (undo) {
                 enum custody_goal goal = c->goal;
-                char reason[900];
+                unsigned attempt, of;
+                char reason[1000];
+                bool again;
 
-                snprintf(reason, sizeof(reason), "%s", isempty(text) ? name : text);
                 c->goal = GOAL_KEEP;
+                c->trying_again = false;
+                again = custody_is_tried_again(c, &attempt, &of);
+                if (again)
+                        snprintf(reason, sizeof(reason), "%.840s; the host waits for it: tried again by itself, %u of %u", isempty(text) ? name : text, attempt, of);
+                else
+                        snprintf(reason, sizeof(reason), "%s", isempty(text) ? name : text);
                 custody_set_quarantine(c, reason);
                 c->asked = 0;
+                if (again)
+                        custody_close_later(c);
                 /* A request of the guest that does not come back is as good as a refusal. */
                 if (a == ACTION_BIND_TSM || a == ACTION_BIND_REQUESTS)
                         custody_unbind_later(c, goal);
@@ -97,6 +106,8 @@ void custody_ended(Custody *c, enum custody_action a, bool undo) {
                 c->asked = 0;
         if (undo && a == ACTION_BIND_TSM)
                 custody_unbind_went_well(c);
+        if (undo && a == ACTION_OPEN_CDEV)
+                custody_closed(c);
         if (!undo && a == ACTION_PREPARE_VIOMMU && c->vm)
                 take_viommu(c);
         if (undo && a == ACTION_PREPARE_VIOMMU && c->vm)

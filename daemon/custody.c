@@ -189,7 +189,10 @@ static int on_request(sd_event_source *s, _unused_ int fd, _unused_ uint32_t rev
                         t->committed = false;
                         vm_touch(t->vm);
                 }
-                custody_give_back(o);
+                if (o == c)
+                        custody_want(o);
+                else
+                        custody_give_back(o);
         }
         return 0;
 }

@@ -64,10 +64,11 @@ struct Custody {
         enum tdi_error error;        /* the first failure on the way up */
         char *error_text;
         char *quarantine;            /* why, or NULL */
-        sd_event_source *again;      /* an unbind that the TSM refused is tried again then; NULL */
+        sd_event_source *again;      /* an unbind that the TSM refused, or an undo that the host waits for, is tried again then; NULL */
         enum custody_goal again_goal;
         unsigned refusals;           /* in a row */
         bool trying_again;           /* under way, though it is quarantined */
+        bool wanted;                 /* the host wants it back, and waits for its last close */
         enum tdi_custody announced;  /* the step that the bus has last been told */
 };
 
@@ -140,6 +141,13 @@ bool custody_is_asked_again(const Custody *c);
 /* At once. Not of a function whose unbind was not refused. */
 void custody_unbind_again(Custody *c, enum custody_goal goal);
 void custody_unbind_went_well(Custody *c);
+/* The host wants it back: that it is quarantined does not make the host wait for somebody's Restore. */
+void custody_want(Custody *c);
+/* Its undo has failed, and the host waits for its last close: is it tried again by itself? Not for ever; @attempt: which one that will be. */
+bool custody_is_tried_again(const Custody *c, unsigned *ret_attempt, unsigned *ret_of);
+void custody_close_later(Custody *c);
+/* It is closed, and nobody waits for the rest. */
+void custody_closed(Custody *c);
 /* An administrator's word: a quarantined function, at rest and not frozen, is given back, or its TSM asked again. @forced: whether or not it answers. */
 void custody_restore(Custody *c, bool forced);
 /* To GOAL_DOWN, by way of the TSM where that has refused; one that is quarantined for anything else stays. */

@@ -51,6 +51,14 @@ static bool attach_failed(Job *j) {
                 job_fail(j, TDI_ERROR_INVALID_STATE, "the VM closed while functions were being attached");
                 return true;
         }
+        for (size_t i = 0; i < j->n_bdfs; i++) {
+                const Custody *c = member(j, i);
+
+                if (c->goal != GOAL_DOWN && !c->quarantine)
+                        continue;
+                job_fail(j, TDI_ERROR_INVALID_STATE, "%s was being attached, and goes back: the host wants it", c->name);
+                return true;
+        }
         return false;
 }
 

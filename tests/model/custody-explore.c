@@ -16,9 +16,9 @@
 
 /* ---- settings ---- */
 
-/* Calls of a client, failures, deaths of processes: together on one path. */
+/* Calls of a client, failures, deaths of processes, the host that wants a function back: together on one path. */
 static const struct setting settings[] = {
-        /* name                         group  first  one_vm one_attach calls faults deaths */
+        /* name                         group  first  one_vm one_attach calls faults deaths wants */
         { "one group, one VM",           true,  false, true,  true,      3,    1,     0 },
         { "one group, deaths",           true,  false, true,  true,      2,    0,     1 },
         { "two groups, one attach",      false, false, true,  true,      3,    1,     0 },
@@ -26,6 +26,9 @@ static const struct setting settings[] = {
         { "two groups, two VMs, faults", false, false, false, false,     3,    1,     0 },
         { "two groups, two VMs, deaths", false, false, false, false,     3,    0,     1 },
         { "two groups, two VMs, a death and a fault", false, false, false, false, 3, 1, 1 },
+        { "one group, wanted",           true,  false, true,  true,      1,    1,     0, 1 },
+        { "two groups, wanted",          false, false, true,  true,      1,    1,     0, 1 },
+        { "DSM and its function, wanted", false, true, true,  true,      1,    1,     0, 1 },
         { "DSM and its function",        false, true,  true,  true,      4,    1,     0 },
         { "DSM and its function, deaths", false, true,  true,  true,      3,    0,     1 },
         { "DSM and its function in two VMs", false, true,  false, false, 4,    1,     0 },
@@ -41,8 +44,10 @@ static const struct setting smoke_settings[] = {
 /* With "full" as its argument: more of everything. */
 static const struct setting full_settings[] = {
         { "one group, one VM",           true,  false, true,  true,      3,    2,     1 },
+        { "one group, wanted",           true,  false, true,  true,      3,    1,     1, 1 },
         { "two groups, two VMs",         false, false, false, false,     4,    1,     1 },
         { "DSM and its function",        false, true,  true,  true,      4,    1,     1 },
+        { "DSM and its function, wanted", false, true, true,  true,      3,    1,     1, 1 },
         { "DSM and its function in two VMs", false, true,  false, false, 4,    1,     1 },
 };
 
@@ -147,12 +152,12 @@ static uint64_t hash(void) {
                 MIX(c->busy ? c->probing : 0);
                 MIX(c->busy | c->given_to_worker << 1 | c->retried << 2 | c->group_kept << 3 | c->journalled << 4 | c->recovered << 5 | c->blocked << 6 |
                     c->trying_again << 7 | (c->quarantine != NULL) << 8 | (c->device >= 0) << 9 | (c->binding >= 0) << 10 | (c->worker != NULL) << 11 |
-                    (c->asked != 0) << 12 | (c->error != TDI_ERROR_NONE) << 13);
+                    (c->asked != 0) << 12 | (c->error != TDI_ERROR_NONE) << 13 | c->wanted << 14);
                 MIX(mix_values(c->values));
         }
         MIX(world.connected | world.mark[0] << 1 | world.mark[1] << 2 | world.attach_undoes << 3 | world.attach_commits << 4);
         MIX(world.attach | world.attach_of << 4);
-        MIX(world.operations | world.faults << 8 | world.deaths << 16);
+        MIX(world.operations | world.faults << 8 | world.deaths << 16 | world.wants << 24);
         return h ? h : 1;
 }
 
@@ -269,7 +274,7 @@ static void check_state(void) {
 /* In one number: which function, and what. False when it cannot happen here. */
 enum {
         ANSWER = 0,    /* + how */
-        ATTACH = 4, BIND, UNBIND, DETACH, CLOSE, RESTORE, RING, HOLDER_DIES,
+        ATTACH = 4, BIND, UNBIND, DETACH, CLOSE, RESTORE, RING, HOLDER_DIES, WANT,
         RESTART,       /* + which of what is pending was done all the same */
         CHOICES = RESTART + (1 << FUNCTIONS),
 };
@@ -361,6 +366,13 @@ static bool happens(int i, int what) {
                         }
                 return true;
         }
+        if (what == WANT) {
+                if (!world.there[i] || c->request < 0 || world.wanted[i] || world.wants == 0)
+                        return false;
+                world.wants--;
+                world_want(i);
+                return true;
+        }
         if (world.operations == 0)
                 return false;
         switch (what) {
@@ -412,7 +424,7 @@ static bool happens(int i, int what) {
 }
 
 static const char *const names[] = { "its answer comes", "it fails", "its worker dies before", "its worker dies after", "Attach", "Bind", "Unbind", "Detach",
-                                     "its VM closes", "Restore", "its unbind is tried again", "its holder dies", "tdid is restarted" };
+                                     "its VM closes", "Restore", "it is tried again", "its holder dies", "the host wants it", "tdid is restarted" };
 
 static void describe(int i, int what) {
         const struct pending *p = &world.pending[i];

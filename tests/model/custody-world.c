@@ -50,6 +50,7 @@ static TDI tdis[FUNCTIONS];
 static Device devices[FUNCTIONS], dsm;
 static Tsm tsm, *tsms[] = { &tsm };
 static sd_event_time_handler_t again[FUNCTIONS];
+static sd_event_io_handler_t on_request;
 static struct sd_event_source timers[FUNCTIONS];
 static size_t ran;
 static char state_dir[] = "/run/tdid", tsm_name[] = "tsm0", vm_id[] = "1", vm_name[] = "vm";
@@ -787,8 +788,9 @@ void manager_append(void ***array, size_t *n, _unused_ size_t *room, void *item)
         (*array)[(*n)++] = item;
 }
 
-int sd_event_add_io(_unused_ sd_event *e, sd_event_source **s, _unused_ int fd, _unused_ uint32_t events, _unused_ sd_event_io_handler_t callback,
+int sd_event_add_io(_unused_ sd_event *e, sd_event_source **s, _unused_ int fd, _unused_ uint32_t events, sd_event_io_handler_t callback,
                     _unused_ void *userdata) {
+        on_request = callback;
         *s = NULL;
         return 0;
 }
@@ -818,6 +820,13 @@ sd_event_source *sd_event_source_disable_unref(sd_event_source *s) {
         if (s)
                 world.again[s->index] = false;
         return NULL;
+}
+
+void world_want(int i) {
+        world.wanted[i] = true;
+        (void) on_request(NULL, 0, 0, custodies[i]);
+        for (int o = 0; o < FUNCTIONS; o++)
+                world.committed[o] = tdis[o].committed;
 }
 
 void world_ring(int i) {
@@ -918,7 +927,7 @@ void world_settle(void) {
                         if (c->journalled || world.journal[i].there)
                                 violation("function %d is over, and in the journal", i);
                         c->worker = worker_free(c->worker);
-                        world.there[i] = world.committed[i] = tdis[i].committed = world.again[i] = false;
+                        world.there[i] = world.committed[i] = tdis[i].committed = world.again[i] = world.wanted[i] = c->wanted = false;
                         c->device = c->binding = c->request = -EBADF;
                         c->again = NULL;
                         json_object_put(c->values);
@@ -939,7 +948,7 @@ static void clear_custody(Custody *c) {
         c->device = c->binding = c->request = -EBADF;
         c->worker = NULL;
         c->again = NULL;
-        c->busy = c->given_to_worker = c->retried = c->group_kept = c->journalled = c->recovered = c->blocked = c->stuck = c->trying_again = false;
+        c->busy = c->given_to_worker = c->retried = c->group_kept = c->journalled = c->recovered = c->blocked = c->stuck = c->trying_again = c->wanted = false;
         c->not_before = c->asked = c->deadline = c->sequence = 0;
         c->error = TDI_ERROR_NONE;
         c->refusals = 0;
@@ -1007,7 +1016,7 @@ void world_restart(unsigned done_after) {
         for (int i = 0; i < FUNCTIONS; i++) {
                 worker_ends(i);
                 clear_custody(custodies[i]);
-                world.again[i] = false;
+                world.again[i] = world.wanted[i] = false;
                 world.there[i] = world.journal[i].there;
                 world.attach = JOB_NONE;
                 world.attach_undoes = world.attach_commits = false;
@@ -1075,5 +1084,6 @@ void world_begin(const struct setting *s) {
         world.operations = s->operations;
         world.faults = s->faults;
         world.deaths = s->deaths;
+        world.wants = s->wants;
         take_in();
 }

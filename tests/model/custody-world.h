@@ -68,11 +68,12 @@ struct world {
         bool closing[FUNCTIONS];
         enum tdi_state tdi[FUNCTIONS];
         bool committed[FUNCTIONS];
-        bool again[FUNCTIONS];           /* a refused unbind waits for its timer */
+        bool again[FUNCTIONS];           /* a refused unbind waits for its timer, or an undo that the host waits for */
+        bool wanted[FUNCTIONS];          /* the host waits for its last close */
         enum job_phase attach;           /* all of one transaction */
         uint8_t attach_of;               /* bits of functions */
         bool attach_undoes, attach_commits;
-        uint8_t operations, faults, deaths; /* that are left */
+        uint8_t operations, faults, deaths, wants; /* that are left */
         uint64_t sequence;
 };
 
@@ -86,7 +87,7 @@ struct setting {
         bool one_group;  /* of both */
         bool dsm_is_first; /* function 0 speaks for 1; else a function that is nobody's speaks for both */
         bool one_vm, one_attach;
-        uint8_t operations, faults, deaths;
+        uint8_t operations, faults, deaths, wants;
 };
 extern const struct setting *setting;
 
@@ -109,7 +110,9 @@ void world_holder_dies(int i);
 void world_restore(int i);
 /* The engine until nothing moves by itself. */
 void world_settle(void);
-/* The timer of a refused unbind. */
+/* The host wants it back. */
+void world_want(int i);
+/* The timer of what is tried again. */
 void world_ring(int i);
 
 #endif

@@ -134,6 +134,56 @@ def event_wanted_handed_off(t):
 
 
 @scenario("edu:2", needs=("faults",), tags=("quick",))
+def event_wanted_fails(t):
+    """
+    A step of giving back fails while the host waits for the function, or had failed before: the function is quarantined, with an event, and tried again by
+    itself until the host has it. Another one that is quarantined, and nobody waits for, is left as it is.
+    """
+    bdf, other = t.host.bdfs("edu", 2)
+    t.after(t.host.rescan)
+    fault = rules(t)
+    for before in (False, True):
+        vm = t.vm()
+        vm.attach(bdf, other)
+        for one in (bdf, other):
+            fault.add(one, call="VFIO_DEVICE_DETACH_IOMMUFD_PT", device=one, process="tdid-worker", errno="ENOMEM", times=1 + (one == bdf))
+        refused("Quarantined", t.client.tdi(other).detach)
+        if before:
+            refused("Quarantined", t.client.tdi(bdf).detach)
+        known = len(t.journal.of("quarantined", bdf=bdf))
+        removed = t.host.start_remove(bdf)
+        eventually(removed, "the end of the removal", 60)
+        reasons = [e["TDID_REASON"] for e in t.journal.of("quarantined", bdf=bdf)[known:]]
+        equal(["tried again by itself" in r for r in reasons], [True] * (2 - before), f"events: {reasons}")
+        eventually(lambda bdf=bdf: t.journal.of("restored", bdf=bdf), "the event that it is over")
+        check(t.device(other).text("Quarantine"), "what nobody waits for is tried again")
+        t.device(other).restore()
+        vm.destroy()
+        t.free(other)
+        t.host.rescan()
+        eventually(lambda: t.device(bdf).text("BDF") == bdf, "tdid knows the function again")
+
+
+@scenario("edu", needs=("faults",), tags=("full",), timeout=900)
+def event_wanted_in_vain(t):
+    """What fails again and again while the host waits for it is left, after ten times, to somebody who looks at it."""
+    bdf = t.host.bdf("edu")
+    t.after(t.host.rescan)
+    vm = t.vm()
+    vm.attach(bdf)
+    fault = rules(t)
+    fault.add(0, call="VFIO_DEVICE_DETACH_IOMMUFD_PT", device=bdf, process="tdid-worker", errno="ENOMEM", times=1 << 20)
+    removed = t.host.start_remove(bdf)
+    eventually(lambda: len(t.journal.of("quarantined", bdf=bdf)) == 11, "the last time", 600)
+    last = t.journal.of("quarantined", bdf=bdf)[-1]["TDID_REASON"]
+    check("tried again" not in last, f"the last reason: {last}")
+    fault.clear()
+    check(not removed(), "the removal has ended")
+    t.device(bdf).restore()
+    eventually(removed, "the end of the removal", 60)
+
+
+@scenario("edu:2", needs=("faults",), tags=("quick",))
 def event_unplugged_early(t):
     """
     A function is unplugged while it is being attached: before it is claimed, opened, bound and attached. Whoever attaches is refused, none of the
