@@ -156,7 +156,8 @@ static int on_properties(sd_bus_message *m, void *userdata, _unused_ sd_bus_erro
                         return 0;
                 if (!streq(name, "State"))
                         (void) sd_bus_message_skip(m, "v");
-                else if (sd_bus_message_read(m, "v", "s", &value) >= 0 && (streq(value, "done") || streq(value, "failed") || streq(value, "cancelled")))
+                else if (sd_bus_message_read(m, "v", "s", &value) >= 0 &&
+                         (streq(value, "done") || streq(value, "failed") || streq(value, "cancelled")))
                         (void) free_and_strdup(&j->state, value);
                 if (sd_bus_message_exit_container(m) < 0)
                         return 0;
@@ -227,8 +228,8 @@ static int on_finished(sd_bus_message *m, void *userdata, _unused_ sd_bus_error 
 }
 
 static void job_lose(struct async_job *j, const char *who) {
-        job_end(j, client_fail(j->client, -ECONNRESET, TDI_ERROR_NONE, "%s went away while it was asked to %s; the job may go on: look with 'tdictl status'.",
-                               who, j->action));
+        job_end(j, client_fail(j->client, -ECONNRESET, TDI_ERROR_NONE,
+                               "%s went away while it was asked to %s; the job may go on: look with 'tdictl status'.", who, j->action));
 }
 
 static int on_owner_changed(sd_bus_message *m, void *userdata, _unused_ sd_bus_error *e) {

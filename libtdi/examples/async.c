@@ -40,7 +40,8 @@ static void on_job(const struct tdi_job_report *report, void *userdata) {
 static int on_event(const struct tdi_event *event, void *userdata) {
         const struct program *p = userdata;
 
-        if (event->kind == TDI_EVENT_CHANGED && strcmp(event->type, "vm") == 0 && strcmp(event->id, p->vm_id) == 0 && strcmp(event->key, "phase") == 0)
+        if (event->kind == TDI_EVENT_CHANGED && strcmp(event->type, "vm") == 0 && strcmp(event->id, p->vm_id) == 0 &&
+            strcmp(event->key, "phase") == 0)
                 printf("the VM is %s\n", event->value ? event->value : "changed");
         return 0;
 }

@@ -57,7 +57,8 @@ void plan() {
         if (tdi_runs_new(&made) < 0)
                 throw std::bad_alloc();
         Runs runs(made);
-        if (tdi_runs_add(runs.get(), 0xfe000, 256, 1, TDI_RUN_P2P | TDI_RUN_MMIO) < 0 || tdi_runs_add(runs.get(), 0xfe100, 256, 1, TDI_RUN_P2P | TDI_RUN_MMIO) < 0)
+        if (tdi_runs_add(runs.get(), 0xfe000, 256, 1, TDI_RUN_P2P | TDI_RUN_MMIO) < 0 ||
+            tdi_runs_add(runs.get(), 0xfe100, 256, 1, TDI_RUN_P2P | TDI_RUN_MMIO) < 0)
                 throw std::runtime_error("no such runs");
         const size_t n = tdi_runs_get(runs.get(), &run);
         plan.iova = 0x100000000;

@@ -22,7 +22,13 @@ struct header { uint16_t id, command; uint32_t size, flags, error; };
 struct version { struct header header; uint16_t major, minor; char capabilities[4]; };
 struct region { uint64_t offset; uint32_t index, count; };
 struct read { struct header header; struct region region; };
-struct answer { struct header header; union { struct { uint16_t major, minor; } version; struct { struct region region; uint16_t ids[2]; } read; } body; };
+struct answer {
+        struct header header;
+        union {
+                struct { uint16_t major, minor; } version;
+                struct { struct region region; uint16_t ids[2]; } read;
+        } body;
+};
 enum { VERSION = 1, REGION_READ = 9, REPLY = 1, ERROR = 1 << 5, CONFIG_REGION = 7 };
 
 /* Sends a message and waits for its answer, whose first bytes are kept. A VMM has its own way to do that. */

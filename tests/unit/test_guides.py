@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What README, guides and manual pages show: commands are marked, and either run (the scenario guides_run) or, with a reason, looked up in the programs' own
-help; JSON is taken by the program that it is for; functions of libtdi and errors are those that there are.
+"""What README, guides and manual pages show: commands are marked, and either run (the scenario guides_run) or, with a reason, looked up in the
+programs' own help; JSON is taken by the program that it is for; functions of libtdi and errors are those that there are.
 
 usage: test_guides.py SOURCE-ROOT TDICTL TDI-SIM PRINT-ERRORS
 """
@@ -19,8 +19,8 @@ from kit import guides  # noqa: E402
 
 LANGUAGES = {"console", "json", "text", "c", "js"}
 # What a reader has to have besides what is in the tree.
-OTHERS = {"apt", "c++", "cat", "cc", "cloud-hypervisor", "dkms", "echo", "gdbus", "busctl", "journalctl", "jq", "ls", "make", "meson", "mkdir", "modprobe", "ninja", "pkaction", "pkg-config",
-          "qemu-system-x86_64", "readlink", "sh", "sleep", "systemctl", "systemd-analyze", "tdictl", "tdid", "tdi-sim", "udevadm", "virsh"}
+OTHERS = {"apt", "busctl", "c++", "cat", "cc", "cloud-hypervisor", "dkms", "echo", "gdbus", "journalctl", "jq", "ls", "make", "meson", "mkdir",
+          "modprobe", "ninja", "pkaction", "pkg-config", "qemu-system-x86_64", "readlink", "sh", "sleep", "systemctl", "systemd-analyze", "tdictl", "tdid", "tdi-sim", "udevadm", "virsh"}
 # Lines that look like a command and stand in no block that says what becomes of them.
 UNMARKED = re.compile(r"(?m)^ {4,}(?:[$#] )?(?:(?:tdictl|tdid|tdi-sim|apt|meson|systemctl|modprobe|dkms|make) |tests/\w).*$")
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The manual pages as they are installed: groff and mandoc say nothing of them, whatis finds them, and nothing is wider than 80 columns. libtdi(3) has every symbol
-and type of the public headers, whose comments speak of parameters that there are; org.tdid1(5) every method, property and signal of the D-Bus document.
+"""The manual pages as they are installed: groff and mandoc say nothing of them, whatis finds them, and nothing is wider than 80 columns.
+libtdi(3) has every symbol and type of the public headers, whose comments speak of parameters that there are; org.tdid1(5) all that the D-Bus
+document has.
 
 usage: test_man_pages.py BUILD-FOLDER/DOCS SOURCE-ROOT
 """
@@ -15,8 +16,8 @@ import unittest
 import manual
 
 PAGES, ROOT = sys.argv[1:3]
-# What mandoc says of every page that rst2man makes, and no source can change: a font that it switches to in blocks, space that it asks for after headings, and
-# the date that is left out so that a build can be repeated.
+# What mandoc says of every page that rst2man makes, and no source can change: a font that it switches to in blocks, space that it asks for
+# after headings, and the date that is left out so that a build can be repeated.
 OF_RST2MAN = ("unknown font, skipping request: ft C", "skipping paragraph macro: sp after", 'missing date, using "": TH')
 
 
@@ -27,7 +28,8 @@ def pages():
 
 def rendered(page):
     """What groff says of it, and the page on 80 columns."""
-    done = subprocess.run(["groff", "-t", "-Kutf8", "-Tutf8", "-man", "-ww", "-rLL=78n", "-P-c", "-P-b", "-P-u", page], capture_output=True, text=True, check=False)
+    done = subprocess.run(["groff", "-t", "-Kutf8", "-Tutf8", "-man", "-ww", "-rLL=78n", "-P-c", "-P-b", "-P-u", page],
+                          capture_output=True, text=True, check=False)
     return done.stderr, re.sub(".\b", "", done.stdout)
 
 
@@ -67,7 +69,8 @@ class Pages(unittest.TestCase):
 
     def test_see_also(self):
         """Pages that are named are ours, or such as every host has."""
-        known = {os.path.basename(p) for p in pages()} | {"polkit.8", "busctl.1", "lspci.8", "virsh.1", "journalctl.1", "tdid-hook.8", "systemctl.1", "systemd.journal-fields.7"}
+        known = {os.path.basename(p) for p in pages()} | {"polkit.8", "busctl.1", "lspci.8", "virsh.1", "journalctl.1", "tdid-hook.8", "systemctl.1",
+                                                          "systemd.journal-fields.7"}
         for page in pages():
             see = rendered(page)[1].split("\nSEE ALSO\n")[1].split("\n\n")[0]
             for name, number in re.findall(r"([a-z][\w.-]+)\s*\((\d)\)", see):
@@ -120,7 +123,8 @@ class Bus(unittest.TestCase):
         """All that stands in the document between backquotes, and all of its words, are in the page."""
         with open(os.path.join(ROOT, "docs/dbus-api.md"), encoding="utf-8") as file:
             document = re.sub(r"(?m)^# .*$|^\|[-| ]+\|$|^```\w*$", "", file.read())
-        page = "\n".join(section.text + "\n".join(s.text for s in section.subsections.values()) for section in manual.read(os.path.join(PAGES, "org.tdid1.5.rst")).values())
+        sections = manual.read(os.path.join(PAGES, "org.tdid1.5.rst")).values()
+        page = "\n".join(section.text + "\n".join(s.text for s in section.subsections.values()) for section in sections)
         there = set(re.findall(r"\w+", page.lower()))
         missing = {word for word in re.findall(r"\w+", document.lower()) if word not in there}
         # Headings are headings, and heads of tables stand in each entry.

@@ -157,7 +157,7 @@ void tdi_client_set_wake_fd(struct tdi_client *client, int fd);
 
 /** struct tdi_job_report - the beginning or the end of a job that was not waited for; the strings are the library's, valid inside the callback */
 struct tdi_job_report {
-        enum tdi_job_state state; /* TDI_JOB_RUNNING: tdid has begun it. TDI_JOB_DONE, _FAILED, _CANCELLED: it has ended, or was refused; comes once, last */
+        enum tdi_job_state state; /* TDI_JOB_RUNNING: tdid has begun it. DONE, FAILED, CANCELLED: it has ended, or was refused; comes once, last */
         const char *id;           /* as in the snapshot's "jobs", and for tdi_client_cancel_job(); "" of one that was refused before it began */
         int result;               /* what the function would have returned had it waited: 0, or a negative errno; 0 at the beginning */
         enum tdi_error error;     /* tdid's, as of tdi_client_error(); TDI_ERROR_NONE on success */

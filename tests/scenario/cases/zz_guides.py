@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# The commands that README and the guides show are run, one after the other as a reader would, on the machine that the page names; what a page says that
-# they print is compared. Which blocks are not run, and why, stands in the page; tests/unit/test_guides.py looks at those.
+# The commands that README and the guides show are run, one after the other as a reader would, on the machine that the page names; what a page
+# says that they print is compared. Which blocks are not run, and why, stands in the page; tests/unit/test_guides.py looks at those.
 
 import os
 import re
@@ -52,8 +52,8 @@ class Machine:
             text = command.text.replace("/etc/tdid/policy.d", self.daemon.policy).replace("/etc/tdid", self.folder)
             script += f"{{ {text}\n}} 2>&1; printf '\\n@@%s %s\\n' {number} $?\n"
         env = {**self.daemon.environment(None), "PATH": self.path, "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address}
-        done = subprocess.run(["bash", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200,
-                              check=False, cwd=self.folder, env=env, preexec_fn=die_with_us)
+        done = subprocess.run(["bash", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=200, check=False, cwd=self.folder, env=env, preexec_fn=die_with_us)
         ended = re.findall(r"(.*?)\n@@(\d+) (\d+)\n", done.stdout, flags=re.S)
         equal([int(e[1]) for e in ended], list(range(len(commands))), f"commands that came to an end: {done.stdout[-600:]}")
         return [(out, int(code)) for out, _, code in ended]

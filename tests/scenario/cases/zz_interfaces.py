@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# The XML of the interfaces, which is installed for tools that make code of it, is what a running tdid says of its objects. Where an interface has changed,
-# TDID_WRITE_INTERFACES=1 writes the files anew.
+# The XML of the interfaces, which is installed for tools that make code of it, is what a running tdid says of its objects. Where an interface has
+# changed, TDID_WRITE_INTERFACES=1 writes the files anew.
 
 import os
 from xml.etree import ElementTree

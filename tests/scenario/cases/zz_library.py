@@ -57,7 +57,8 @@ class Installed:
 
     def start(self, *command):
         env = {**self.env, "LD_LIBRARY_PATH": self.root + self.lib}
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, preexec_fn=die_with_us)
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+                                   preexec_fn=die_with_us)
         self.defer(process.kill)
         return process
 
