@@ -16,6 +16,9 @@ uint64_t pace_next(uint64_t spent_until, uint64_t now, uint64_t *ret_spent_until
         if (spent_until < now || spent_until - now > PACE_BURST_USEC + PACE_USEC)
                 spent_until = now;
         spent_until += PACE_USEC;
+        /* One that is ended while it waits spends nothing more. */
+        if (spent_until - now > PACE_BURST_USEC + PACE_USEC)
+                spent_until = now + PACE_BURST_USEC + PACE_USEC;
         wait = spent_until - now > PACE_BURST_USEC ? spent_until - now - PACE_BURST_USEC : 0;
         *ret_spent_until = spent_until;
         return wait;

@@ -17,6 +17,11 @@ static void test_rule(void) {
                 n++;
         check_int(n, PACE_BURST_USEC / PACE_USEC);
         check_int(spent - now, PACE_BURST_USEC + PACE_USEC);
+        /* Ended while they wait: the same again, not less, not more. */
+        for (unsigned i = 0; i < 3; i++) {
+                check_int(pace_next(spent, now, &spent), PACE_USEC);
+                check_int(spent - now, PACE_BURST_USEC + PACE_USEC);
+        }
         for (unsigned i = 0; i < 10; i++) {
                 now += PACE_USEC;
                 check_int(pace_next(spent, now, &spent), PACE_USEC);
