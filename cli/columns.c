@@ -190,6 +190,22 @@ const struct section devices_view[] = {
         {},
 };
 
+/* Its driver, and who is connected to it, are read again only after a function has been given back. */
+static const struct column given_back_columns[] = {
+        { .title = "BDF", .key = "bdf" },
+        { .title = "NAME", .key = "name", .trunc = true, .text = device_name },
+        { .title = "GROUP", .key = "iommu_group", .right = true },
+        { .title = "VM", .key = "vm" },
+        { .title = "STATE", .key = "quarantine", .text = device_state },
+        {},
+};
+
+const struct section given_back_view[] = {
+        { .list = "devices", .none = "It has gone from the host.", .columns = given_back_columns },
+        QUARANTINE_SECTION,
+        {},
+};
+
 const struct section device_view[] = {
         { .list = "devices" },
         {},

@@ -163,26 +163,26 @@ static int restore_one(struct tdictl *t, struct tdi_bdf bdf) {
         return tdi_client_restore_device(t->client, bdf, arguments_has(&t->arguments, "force"));
 }
 
-static int act_and_show(struct tdictl *t, int (*one)(struct tdictl *t, struct tdi_bdf bdf)) {
+static int act_and_show(struct tdictl *t, int (*one)(struct tdictl *t, struct tdi_bdf bdf), const struct section *view) {
         int r = act_on_functions(t, 0, one);
 
         if (r < 0 || r == ACT_PLANNED)
                 return r < 0 ? r : 0;
         /* Restoring a function that has gone from the host ends what tdid knows of it. */
-        r = show(t, devices_view, true);
+        r = show(t, view, true);
         return r < 0 ? fail_prefix(t, r, "It is done, but: ") : r;
 }
 
 int verb_device_connect(struct tdictl *t) {
-        return act_and_show(t, connect_one);
+        return act_and_show(t, connect_one, devices_view);
 }
 
 int verb_device_disconnect(struct tdictl *t) {
-        return act_and_show(t, disconnect_one);
+        return act_and_show(t, disconnect_one, devices_view);
 }
 
 int verb_device_restore(struct tdictl *t) {
-        return act_and_show(t, restore_one);
+        return act_and_show(t, restore_one, given_back_view);
 }
 
 static int detach_one(struct tdictl *t, struct tdi_bdf bdf) {
@@ -191,5 +191,5 @@ static int detach_one(struct tdictl *t, struct tdi_bdf bdf) {
 
 /* Here because what it leaves is a function of the host. */
 int verb_detach(struct tdictl *t) {
-        return act_and_show(t, detach_one);
+        return act_and_show(t, detach_one, given_back_view);
 }

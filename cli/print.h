@@ -44,7 +44,7 @@ struct section {
 
 /* One or several sections; ends with a NULL list. */
 extern const struct section status_view[];
-extern const struct section devices_view[], device_view[];
+extern const struct section devices_view[], device_view[], given_back_view[];
 extern const struct section vms_view[], vm_view[];
 extern const struct section tdis_view[];
 extern const struct section tsms_view[], tsm_view[];

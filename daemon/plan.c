@@ -84,7 +84,7 @@ static void describe(const Custody *c, enum custody_action a, bool undo, bool ne
         if (!needed && a == ACTION_GUARD_ON)
                 snprintf(buf, size, undo ? "nothing, it is not guarded" : "nothing: there is no mmap guard: %s", startswith(guard_state(c->manager), "none: ") ?
                          guard_state(c->manager) + strlen("none: ") : guard_state(c->manager));
-        else if (!needed && (a == ACTION_CONNECT_TSM || a == ACTION_CONNECT_NOTE) && isempty(dsm))
+        else if (!needed && a == ACTION_CONNECT_TSM && isempty(dsm))
                 snprintf(buf, size, "nothing: it has no DSM, this host no TSM, or the connection is left alone");
         else if (!needed && a == ACTION_CONNECT_TSM)
                 snprintf(buf, size, undo ? "nothing: the connection of %s is not tdid's, or others need it" : "nothing: %s is connected already", dsm);

@@ -22,6 +22,7 @@ UNIT_LIMITS = {
     "vpci": CUT_OFF,
     "dma-helper": CUT_OFF,
     "association": CUT_OFF,
+    "tdictl-screens": "it shows how a job of two seconds gets on, and what is read again within five, which an emulated tdid does not",
     "tdictl": "it looks at jobs of parts of a second, which are over before an emulated tdictl has asked",
     "dma-shared": "a map of a tebibyte takes qemu-user a quarter of a minute",
 }

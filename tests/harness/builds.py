@@ -164,13 +164,13 @@ def _meson_results(folder):
 
 # Take many seconds, for a whole machine or for time limits: as they are, and under sanitizers, is enough.
 ONCE = ("sim-machine", "vpci", "vconfig", "ranges", "dma-helper", "dma-shared", "dma-model", "worker", "inventory", "tdictl", "handoff",
-        "spdm-requester", "spdm-verify")
+        "spdm-requester", "spdm-verify", "tdictl-screens", "tdictl-words")
 # Read the tree, or what a program says of itself: the same in every variant.
 TEXTS = ("abi", "audit-docs", "bus-api", "custody-worker", "exports", "installed", "lists", "polkit-actions", "policy-docs", "seam", "tdictl-docs",
          "when-things-go-wrong")
 # Make no thread, and take the thread sanitizer seconds each.
 ONE_THREAD = ("bench-policy", "chain", "client", "custody-explore", "inventory", "journal", "keeper-explore", "options-fuzz", "policy-load", "ranges",
-              "record", "runs", "spdm-requester", "spdm-verify", "tdictl", "tdictl-policy", "vconfig-rules")
+              "record", "runs", "spdm-requester", "spdm-verify", "tdictl", "tdictl-policy", "tdictl-screens", "tdictl-words", "vconfig-rules")
 
 
 def in_ci(variant, name):

@@ -20,6 +20,7 @@ EXPECTED = """
 {data}/dbus-1/interfaces/org.tdid1.TDI.xml
 {data}/dbus-1/interfaces/org.tdid1.TSM.xml
 {data}/dbus-1/interfaces/org.tdid1.VM.xml
+{data}/bash-completion/completions/tdictl
 {data}/dbus-1/system-services/org.tdid1.service
 {data}/dbus-1/system.d/org.tdid1.conf
 {data}/doc/tdid/examples/async.c
@@ -27,8 +28,10 @@ EXPECTED = """
 {data}/doc/tdid/examples/plain.py
 {data}/doc/tdid/examples/vmm.c
 {data}/tdid/policy.d/50-default.json
+{data}/tdid/schema/tdictl.schema.json
 {data}/tdid/schema/tdid-policy-1.schema.json
 {data}/polkit-1/actions/org.tdid1.policy
+{data}/zsh/site-functions/_tdictl
 {include}/tdi/association.h
 {include}/tdi/bdf.h
 {include}/tdi/client.h

@@ -16,6 +16,11 @@ import unittest
 
 from private_bus import PrivateBus
 
+try:
+    import json_schema
+except ModuleNotFoundError:
+    json_schema = None
+
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 import manual
 
@@ -62,7 +67,20 @@ class Case(unittest.TestCase):
         self.assertEqual(r.stdout.count("\n"), 1)
         o = json.loads(r.stdout)
         self.assertEqual(o["schema"], "tdid/1")
+        self.check_schema(o, arguments)
         return o
+
+    def check_schema(self, o, arguments):
+        """Whatever it prints, the schema has it. What fake-tdid adds to VMs for tests is not tdid's."""
+        # fake-tdid's host has a few members only.
+        if not json_schema or "host" in o:
+            return
+        theirs = json.loads(json.dumps(o))
+        for vm in theirs.get("vms", []):
+            for key in "options", "seen":
+                vm.pop(key, None)
+        name = "error" if "error" in o else "plan" if "--dry-run" in arguments else json_schema.verb_of(arguments, json_schema.VERBS)
+        self.assertEqual(json_schema.problems(theirs, name), [], arguments)
 
     def error(self, *arguments, expect, name):
         """The same failure as text on stderr and as JSON on stdout."""
