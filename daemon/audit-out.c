@@ -4,6 +4,7 @@
  * nothing of an entry that nobody took. The protocol is a datagram of lines (systemd.io/JOURNAL_NATIVE_PROTOCOL), and documented as stable.
  */
 #include "audit-entry.h"
+#include "counters.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -148,6 +149,7 @@ void audit_write(enum audit_event event, const struct audit_value *values, size_
 
         if (out.paused > 0)
                 return;
+        counters_event(event);
         if (audit_table[event].log != AUDIT_NOT_LOGGED && !(out.is_stderr && out.where == JOURNAL)) {
                 audit_message(event, values, n, true, message, sizeof(message));
                 log_line(audit_table[event].log, "%s", message);

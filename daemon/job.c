@@ -7,6 +7,7 @@
 
 #include "audit.h"
 #include "bus/bus.h"
+#include "counters.h"
 #include "custody.h"
 #include "vm.h"
 #include "worker.h"
@@ -45,6 +46,7 @@ int job_new(Manager *m, enum job_kind kind, VM *vm, bool (*settle)(Job *j), Job 
         j->owner = vm ? vm->owner : 0;
         j->settle = settle;
         j->started = now_realtime();
+        j->begun = now_monotonic();
         j->step = "";
         manager_append((void ***) &m->jobs, &m->n_jobs, &m->room_jobs, j);
         bus_added(m, job_path(j, path), BUS_JOB);
@@ -148,6 +150,7 @@ void job_finish(Job *j) {
         j->step = "";
         job_set_state(j, j->error == TDI_ERROR_NONE ? TDI_JOB_DONE : j->error == TDI_ERROR_CANCELLED ? TDI_JOB_CANCELLED : TDI_JOB_FAILED);
         audit_job_ended(j);
+        counters_job(j);
         bus_emit_finished(j);
         if (j->call)
                 bus_reply_job(j);

@@ -29,6 +29,7 @@ struct Job {
         char **objects; /* BDFs, or the VM's name */
         size_t n_objects;
         uint64_t started, finished; /* CLOCK_REALTIME, µs */
+        uint64_t begun;             /* CLOCK_MONOTONIC */
         bool cancel;
         enum tdi_error error;
         char *text;

@@ -5,6 +5,7 @@
  */
 #include "admission.h"
 #include "bus/bus.h"
+#include "counters.h"
 #include "recognise.h"
 #include "worker.h"
 
@@ -31,6 +32,7 @@ static int describe(const struct host_reader *h, sd_bus_message *call, bool stal
         struct json_object *o = recognise_describe(h->manager, h->facts, stale);
 
         json_set_take(o, "policy", admission_describe(h->manager));
+        json_set_take(o, "counters", counters_describe());
         return bus_reply_description(call, "host", o);
 }
 

@@ -5,6 +5,7 @@
  */
 #include "audit.h"
 #include "bus/bus.h"
+#include "counters.h"
 #include "device.h"
 #include "proofs.h"
 #include "vm.h"
@@ -53,6 +54,8 @@ void bus_method_refused(Manager *m, sd_bus_message *call, const char *action, in
                 name = startswith(e->name, TDI_ERROR_PREFIX) ? e->name + strlen(TDI_ERROR_PREFIX) : e->name;
         if (isempty(text))
                 text = r < 0 ? strerror(-r) : "";
+        if (streq(name, tdi_error_to_name(TDI_ERROR_DENIED)) || !only_reads(a.method))
+                counters_refused(name);
         if (streq(name, tdi_error_to_name(TDI_ERROR_DENIED)))
                 audit_denied(&a, action, text);
         else if (!only_reads(a.method))

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Jobs: how they end, the first error that stays, and the limit that only results make room in. */
+#include "counters.h"
+#include "histogram.h"
 #include "job.h"
 #include "test.h"
 
@@ -104,11 +106,73 @@ static void test_limit(void) {
         check(j->id > jobs[15]->id);
 }
 
+static uint64_t number(struct json_object *o, const char *key) {
+        uint64_t n = UINT64_MAX;
+
+        check(json_get_u64(o, key, &n) >= 0);
+        return n;
+}
+
+static struct json_object *member(struct json_object *o, const char *key) {
+        struct json_object *value = NULL;
+
+        require(json_object_object_get_ex(o, key, &value));
+        return value;
+}
+
+/* Every job is counted once, in its kind, by how it ended; and so is what took how long. */
+static void test_counted(void) {
+        _cleanup_json_ struct json_object *before = counters_describe(), *after = NULL;
+        static const char *const ends[] = { "done", "failed", "cancelled" };
+        static const enum tdi_error errors[] = { TDI_ERROR_NONE, TDI_ERROR_KERNEL, TDI_ERROR_CANCELLED };
+        struct json_object *was, *is;
+        uint64_t counted = 0;
+
+        test_about("%s", "counters");
+        for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+                Job *j = new_job();
+
+                if (errors[i] != TDI_ERROR_NONE)
+                        job_fail(j, errors[i], "why");
+                job_finish(j);
+                job_finish(j);
+                job_free(j);
+        }
+        counters_refused("Busy");
+        counters_refused("org.freedesktop.DBus.Error.InvalidArgs");
+        after = counters_describe();
+        was = member(member(before, "jobs"), "detach");
+        is = member(member(after, "jobs"), "detach");
+        for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
+                check_int(number(is, ends[i]), number(was, ends[i]) + 1);
+        is = member(member(is, "took"), "counts");
+        for (size_t i = 0; i < json_object_array_length(is); i++)
+                counted += json_object_get_uint64(json_object_array_get_idx(is, i));
+        check_int(counted, number(member(member(after, "jobs"), "detach"), "done") + number(member(member(after, "jobs"), "detach"), "failed") +
+                           number(member(member(after, "jobs"), "detach"), "cancelled"));
+        check_int(number(member(member(after, "jobs"), "attach"), "done"), 0);
+        check_int(number(member(after, "refused"), "Busy"), 1);
+        check_int(number(member(after, "refused"), "other"), 1);
+        /* What strangers can cause without end is not told as exact. */
+        check(!json_object_object_get_ex(member(after, "events"), "refused", NULL));
+        check_int(number(member(after, "events"), "job-done"), number(member(before, "events"), "job-done") + 1);
+}
+
+static void test_histogram(void) {
+        static const uint64_t bounds[] = { 10, 100 }, values[] = { 0, 10, 11, 100, 101, UINT64_MAX };
+        static const size_t slots[] = { 0, 0, 1, 1, 2, 2 };
+
+        for (size_t i = 0; i < ARRAY_SIZE(values); i++)
+                check_int(histogram_slot(bounds, ARRAY_SIZE(bounds), values[i]), slots[i]);
+}
+
 int main(void) {
         require(manager_new(&manager) == 0);
         test_kinds();
         test_ends();
         test_objects();
+        test_counted();
+        test_histogram();
         test_limit();
         manager_free(manager);
         return test_end();

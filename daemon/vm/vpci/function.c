@@ -8,10 +8,14 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "histogram.h"
 #include "log.h"
 #include "model/json.h"
 #include "vm/vpci/clock.h"
 #include "vm/vpci/thread.h"
+
+/* 10 µs is what a read of config space takes that reaches nobody, 4 s the limit; above it QEMU gives up. */
+const uint64_t function_bounds[FUNCTION_BOUNDS] = { 10000, 50000, 100000, 500000, 1000000, 10000000, 100000000, 1000000000, 2000000000, 4000000000 };
 
 void function_hang_up_locked(struct function *f) {
         if (f->connection >= 0)
@@ -429,7 +433,7 @@ struct function *function_free(struct function *f) {
 struct json_object *function_describe(struct function *f) {
         struct json_object *o = json_new(), *list = json_new_array();
         static const char *const irq_names[FUNCTION_IRQS] = { "intx", "msi", "msix", "err", "req" };
-        uint64_t requests = 0;
+        uint64_t requests = 0, took[FUNCTION_BOUNDS + 1];
 
         json_set_str(o, "bdf", f->bdf);
         pthread_mutex_lock(&f->lock);
@@ -454,6 +458,9 @@ struct json_object *function_describe(struct function *f) {
         json_set_u64(o, "timeouts", atomic_load(&f->timeouts));
         json_set_u64(o, "mean_ns", requests ? atomic_load(&f->nanoseconds) / requests : 0);
         json_set_u64(o, "slowest_ns", atomic_load(&f->slowest));
+        for (size_t i = 0; i < ARRAY_SIZE(took); i++)
+                took[i] = atomic_load(&f->took[i]);
+        json_set_take(o, "took", histogram_describe(function_bounds, took, FUNCTION_BOUNDS, atomic_load(&f->nanoseconds)));
         for (uint32_t i = 0; i < f->n_irqs; i++)
                 if (f->irqs[i].used)
                         json_push_str(list, irq_names[i]);

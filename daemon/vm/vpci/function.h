@@ -23,6 +23,10 @@
 
 #define FUNCTION_REGIONS 9
 #define FUNCTION_IRQS 5
+#define FUNCTION_BOUNDS 10
+
+/* Of the histogram of how long requests took, in ns. */
+extern const uint64_t function_bounds[FUNCTION_BOUNDS];
 
 enum phase {
         PHASE_IDLE,
@@ -113,6 +117,7 @@ struct function {
         atomic_bool guards_tee;   /* it runs, and some of it is */
         atomic_bool failed;       /* a reset has not come to its end in time, or failed */
         atomic_uint_fast64_t reads, writes, refused, timeouts, nanoseconds, slowest;
+        atomic_uint_fast64_t took[FUNCTION_BOUNDS + 1];
 };
 
 /* @info as in vpci.h. Takes @listener on success; duplicates @device. Starts the first lane, which reads the config space. */

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "histogram.h"
 #include "vm/vpci/clock.h"
 #include "vm/vpci/function.h"
 #include "vm/vpci/thread.h"
@@ -105,6 +106,7 @@ static void count(struct lane *l) {
         /* Only the lane writes its own; the sums are for people. */
         atomic_fetch_add_explicit(&l->requests, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&f->nanoseconds, spent, memory_order_relaxed);
+        atomic_fetch_add_explicit(&f->took[histogram_slot(function_bounds, FUNCTION_BOUNDS, spent)], 1, memory_order_relaxed);
         if (spent > atomic_load_explicit(&f->slowest, memory_order_relaxed))
                 atomic_store_explicit(&f->slowest, spent, memory_order_relaxed);
 }
