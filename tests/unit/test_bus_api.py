@@ -157,7 +157,7 @@ class BusApi(unittest.TestCase):
         seen = 0
         with open(os.path.join(DAEMON, "bus", "bus-vm.h"), encoding="utf-8") as f:
             shared = f.read()
-        for file in sorted(os.listdir(os.path.join(DAEMON, "bus"))):
+        for file in sorted(f for f in os.listdir(os.path.join(DAEMON, "bus")) if f.endswith(".c")):
             with open(os.path.join(DAEMON, "bus", file), encoding="utf-8") as f:
                 text = re.sub(r"/\*.*?\*/", " ", f.read(), flags=re.S)
             for kind, struct, field in re.findall(r"\{\s*\"\w+\",\s*'(\w)',\s*offsetof\(struct (\w+), (\w+)\)", text):
