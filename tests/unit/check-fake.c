@@ -96,7 +96,8 @@ int main(int argc, char **argv) {
                 return 2;
         root = argv[1];
         if (argc > 2)
-                in.policy = policy = json_tokener_parse(argv[2]);
+                policy = json_tokener_parse(argv[2]);
+        in.policy = policy;
         found = check_run(&in);
         puts(json_object_to_json_string_ext(found, JSON_C_TO_STRING_PLAIN));
         return 0;

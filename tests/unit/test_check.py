@@ -275,7 +275,7 @@ class Checks(unittest.TestCase):
 
     def test_policy(self):
         with Simulation(machine(), self.folder) as simulation:
-            for name, rules, verdict, words in (("none", None, "warn", "no rules"), ("bad", '{"schema": "tdid-policy/1", "rules": [{"nmae": 1}]}', "fail", "50-a.json:1:"),
+            for name, rules, verdict, words in (("none", None, "pass", "VMs that root owns"), ("bad", '{"schema": "tdid-policy/1", "rules": [{"nmae": 1}]}', "fail", "50-a.json:1:"),
                                                 ("two", [*DENY, {"name": "other", "decision": "deny", "match": {"class": "0302"}}], "pass", "2 rules of 1 file")):
                 self.expect(self.look(simulation, policy=self.policies(name, rules)), {"tdid.policy": (verdict, words)})
 
