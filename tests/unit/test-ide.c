@@ -58,6 +58,20 @@ static void test_blocks(void) {
         check_int(c.at, AT);
         check_int(c.n_link, 2);
         check_int(c.n_selective, 3);
+        check_int(c.algorithms, 0);
+        check(!c.selective_config && !c.tee_limited && streq(ide_algorithm(&c), "AES-GCM-256"));
+        /* Every field of its own: PCI_IDE_CAP_ALG, _SEL_CFG, _TEE_LIMITED. */
+        put(AT + 4, 1u | 2u | 1u << 13 | 2u << 16 | 0x1fu << 8);
+        check_int(ide_find(read_config, NULL, &c), 0);
+        check(c.algorithms == 0x1f && !c.selective_config && !c.tee_limited && c.n_link == 2 && c.n_selective == 3);
+        check(!streq(ide_algorithm(&c), "AES-GCM-256"));
+        put(AT + 4, 1u | 2u | 1u << 13 | 2u << 16 | 1u << 7);
+        check_int(ide_find(read_config, NULL, &c), 0);
+        check(c.algorithms == 0 && c.selective_config && !c.tee_limited);
+        put(AT + 4, 1u | 2u | 1u << 13 | 2u << 16 | 1u << 24);
+        check_int(ide_find(read_config, NULL, &c), 0);
+        check(c.algorithms == 0 && !c.selective_config && c.tee_limited);
+        put(AT + 4, 1u | 2u | 1u << 13 | 2u << 16);
         check_int(ide_read_link(read_config, NULL, &c, 0, &b), 0);
         check(b.enabled && b.id == 5 && b.status == 2 && !b.integrity_failed && !b.has_rids);
         check_int(ide_read_link(read_config, NULL, &c, 1, &b), 0);

@@ -94,6 +94,14 @@ static int manager_describe_host(sd_bus_message *m, _unused_ void *userdata, _un
                                                   "\"lacks\":[{\"what\":\"a TSM\",\"why\":\"a test\",\"without_it\":\"no test\"}]}}");
 }
 
+static int manager_check(sd_bus_message *m, _unused_ void *userdata, sd_bus_error *e) {
+        const char *check_answer = getenv("FAKE_CHECK");
+
+        if (!check_answer)
+                return sd_bus_error_set(e, "org.tdid1.Error.Timeout", "the worker has not come back");
+        return sd_bus_reply_method_return(m, "s", check_answer);
+}
+
 static int manager_value(_unused_ sd_bus *b, _unused_ const char *path, _unused_ const char *interface, const char *property, sd_bus_message *reply,
                          _unused_ void *userdata, _unused_ sd_bus_error *e) {
         return sd_bus_message_append(reply, "s", streq(property, "Version") ? "0.1.0" : streq(property, "Host") ? "sim" : streq(property, "Platform") ? "plain" :
@@ -104,6 +112,7 @@ static const sd_bus_vtable manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("CreateVM", "sa{sv}", "oh", manager_create, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("GetVM", "s", "o", manager_get_vm, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Check", "", "s", manager_check, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD("DescribeHost", "", "s", manager_describe_host, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Version", "s", manager_value, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Host", "s", manager_value, 0, SD_BUS_VTABLE_PROPERTY_CONST),

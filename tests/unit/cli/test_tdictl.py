@@ -182,6 +182,28 @@ class Looking(Case):
         self.assertIn("/nonexistent/bus", text)
         self.error("--bus=sytem", "vm", "list", expect=2, name="InvalidArgument")
 
+    def test_check(self):
+        """tdid's word is shown as it is; one that does not come, or that is no word of checks, is told; without tdid tdictl looks itself."""
+        found = {"checks": [{"id": "vfio.pci", "group": "VFIO", "title": "vfio-pci", "verdict": "fail", "reason": "is\x1b not there", "remedy": "Load it.",
+                             "functions": [{"bdf": "0000:01:00.0", "verdict": "warn", "reason": "odd"}], "details": ["process 1"]}],
+                 "summary": {"verdict": "fail", "pass": 0, "warn": 0, "fail": 1, "skip": 0}, "platform": "plain"}
+        self.assertIn("has not come back", self.error("check", expect=9, name="Timeout"))
+        for answer, expect in (({"check": found}, 6), ({"check": {"checks": 1}}, 1), ({}, 1)):
+            self.stop(self.fake)
+            self.bus.environment["FAKE_CHECK"] = json.dumps({"schema": "tdid/1", **answer})
+            self.start_fake()
+            if expect == 1:
+                self.assertIn("understand", self.error("check", expect=1, name="Failed"))
+                continue
+            self.assertEqual(self.json("check", expect=6), {"schema": "tdid/1", **found, "looked_by": "tdid"})
+            text = self.run_tdictl("check", expect=6).stdout
+            for words in ("FAIL  vfio-pci         is? not there", "- odd: 0000:01:00.0", "- process 1", "→ Load it.", "This is what tdid sees."):
+                self.assertIn(words, text)
+        self.stop(self.fake)
+        o = json.loads(self.start("--json", "check").communicate(timeout=60)[0])
+        self.assertEqual((o["schema"], o["looked_by"]), ("tdid/1", "tdictl"))
+        self.error("--bus=sytem", "check", expect=2, name="InvalidArgument")
+
     def test_monitor(self):
         p = self.start("--json", "monitor")
         time.sleep(0.5)
