@@ -77,21 +77,6 @@ static void check_tee_io(struct check *c) {
                 check_say(c, CHECK_PASS, NULL, "%zu function%s can be connected to a TSM, and speak for TDIs%s", n, n == 1 ? "" : "s", asleep);
 }
 
-struct raw {
-        uint8_t bytes[4096];
-        ssize_t size;
-};
-
-static int read_raw(void *userdata, unsigned at, uint32_t *ret) {
-        struct raw *r = userdata;
-        const uint8_t *b = r->bytes + at;
-
-        if ((ssize_t) at + 4 > r->size)
-                return -ENODATA;
-        *ret = b[0] | (uint32_t) b[1] << 8 | (uint32_t) b[2] << 16 | (uint32_t) b[3] << 24;
-        return 0;
-}
-
 /* The root port above, or "" for what is on a root bus itself. "../../../devices/pci0000:00/0000:00:01.0/0000:01:00.0" */
 static void root_port(struct check *c, const char *bdf, char port[static TDI_BDF_MAX]) {
         char path[PATH_MAX], target[PATH_MAX], *save = NULL;
@@ -114,13 +99,14 @@ static void root_port(struct check *c, const char *bdf, char port[static TDI_BDF
 /* 1 it has selective streams, 0 not, negative: it cannot be read. */
 static int has_selective(struct check *c, const char *bdf) {
         struct ide_capability cap;
-        struct raw raw;
+        struct check_config config;
         int r;
 
-        raw.size = check_read_config(c->host, bdf, raw.bytes, sizeof(raw.bytes));
-        if (raw.size < 0)
-                return (int) raw.size;
-        r = ide_find(read_raw, &raw, &cap);
+        r = check_config_open(c->host, bdf, &config);
+        if (r < 0)
+                return r;
+        r = ide_find(check_config_word, &config, &cap);
+        (void) host_close(c->host, config.fd);
         return r == -ENOENT ? 0 : r < 0 ? r : cap.n_selective > 0;
 }
 

@@ -80,8 +80,18 @@ DEFINE_CLEANUP(struct check_facts *, check_facts_free);
 enum check_option check_option(const struct check_facts *f, const char *name); /* "VFIO_PCI": =y and =m are on */
 bool check_kernel_before(const struct check_facts *f, unsigned major, unsigned minor); /* false when unknown */
 bool check_has_word(const char *text, const char *word); /* between blanks, commas, or brackets */
-/* Config space of a function, as far as it can be had: how many bytes. */
-ssize_t check_read_config(TdiHost *host, const char *bdf, uint8_t *buf, size_t size);
+
+/*
+ * Config space of a function, of which as little is read as will do: every word is a transaction on the link, and anybody may have all functions
+ * looked at. fd: the caller's, who closes it by the host.
+ */
+struct check_config {
+        TdiHost *host;
+        int fd;
+};
+int check_config_open(TdiHost *host, const char *bdf, struct check_config *ret);
+/* An ide_read: userdata is the config. -ENODATA: beyond its end, or beyond what this user may read. */
+int check_config_word(void *userdata, unsigned at, uint32_t *ret);
 
 /* config.c: the text of a gzip file, at most @max bytes; the caller's. -EBADMSG, -E2BIG, -ENOMEM. */
 int check_inflate(const char *data, size_t size, size_t max, char **ret);

@@ -116,64 +116,80 @@ static void read_platform(struct check_facts *f, TdiHost *host) {
 
 /* ---- functions ---- */
 
-static uint16_t get16(const uint8_t *p) {
-        return (uint16_t) (p[0] | p[1] << 8);
-}
-
-static uint32_t get32(const uint8_t *p) {
-        return get16(p) | (uint32_t) get16(p + 2) << 16;
-}
-
-struct config {
-        const uint8_t *bytes;
-        size_t size;
-};
-
-static int read_word(void *userdata, unsigned at, uint32_t *ret) {
-        struct config *c = userdata;
-
-        if (at + 4 > c->size)
-                return -ENODATA;
-        *ret = get32(c->bytes + at);
-        return 0;
-}
-
-/* Chains come from the device: their length is bounded. */
-static void decode(struct check_function *fn, const uint8_t *b, size_t size) {
-        struct config c = { b, size };
-        unsigned at, left;
-
-        if (size >= 64 && (get16(b + 0x06) & 0x10)) {
-                at = b[0x34] & ~3u;
-                for (left = 48; at >= 0x40 && at + 8 <= size && left > 0; left--, at = b[at + 1] & ~3u)
-                        if (b[at] == CAP_EXP)
-                                fn->tee_io = get32(b + at + EXP_DEVCAP) & DEVCAP_TEE_IO;
-        }
-        /* Conventional PCI has no such capabilities. */
-        fn->ide = size <= 0x100 ? -ENOENT : ide_find(read_word, &c, &fn->ide_cap);
-        at = 0x100;
-        for (left = (CONFIG_SIZE - 0x100) / 8; at >= 0x100 && at + 4 <= size && left > 0; left--) {
-                uint32_t h = get32(b + at);
-
-                if (h == 0 || h == UINT32_MAX)
-                        break;
-                fn->doe = fn->doe || (h & 0xffff) == EXT_CAP_DOE;
-                at = h >> 20 & ~3u;
-        }
-}
-
-ssize_t check_read_config(TdiHost *host, const char *bdf, uint8_t *buf, size_t size) {
+int check_config_open(TdiHost *host, const char *bdf, struct check_config *ret) {
         char path[PATH_MAX];
-        ssize_t n;
         int fd;
 
         snprintf(path, sizeof(path), PCI "%s/config", bdf);
         fd = host_open(host, path, O_RDONLY);
         if (fd < 0)
                 return fd;
-        n = host_pread(host, fd, buf, size, 0);
-        (void) host_close(host, fd);
-        return n;
+        *ret = (struct check_config){ host, fd };
+        return 0;
+}
+
+int check_config_word(void *userdata, unsigned at, uint32_t *ret) {
+        struct check_config *c = userdata;
+        uint8_t b[4];
+        ssize_t n = host_pread(c->host, c->fd, b, sizeof(b), at);
+
+        if (n < 0)
+                return (int) n;
+        if (n != sizeof(b))
+                return -ENODATA;
+        *ret = b[0] | (uint32_t) b[1] << 8 | (uint32_t) b[2] << 16 | (uint32_t) b[3] << 24;
+        return 0;
+}
+
+/* Chains come from the device: their length is bounded. */
+static void decode_capabilities(struct check_function *fn, struct check_config *c) {
+        uint32_t word, at;
+
+        if (check_config_word(c, 0x04, &word) < 0 || !(word >> 16 & 0x10) || check_config_word(c, 0x34, &at) < 0)
+                return;
+        at &= 0xfc;
+        for (unsigned left = 48; at >= 0x40 && left > 0 && check_config_word(c, at, &word) >= 0; left--, at = word >> 8 & 0xfc)
+                if ((word & 0xff) == CAP_EXP) {
+                        uint32_t capabilities;
+
+                        fn->tee_io = check_config_word(c, at + EXP_DEVCAP, &capabilities) >= 0 && capabilities & DEVCAP_TEE_IO;
+                        return;
+                }
+}
+
+static void decode_extended(struct check_function *fn, struct check_config *c) {
+        uint32_t word, at = 0x100;
+
+        /* Conventional PCI has none. */
+        if (check_config_word(c, at, &word) < 0) {
+                fn->ide = -ENOENT;
+                return;
+        }
+        fn->ide = ide_find(check_config_word, c, &fn->ide_cap);
+        for (unsigned left = (CONFIG_SIZE - 0x100) / 8; at >= 0x100 && left > 0 && check_config_word(c, at, &word) >= 0; left--, at = word >> 20 & ~3u) {
+                if (word == 0 || word == UINT32_MAX)
+                        return;
+                if ((word & 0xffff) == EXT_CAP_DOE) {
+                        fn->doe = true;
+                        return;
+                }
+        }
+}
+
+static void read_config(TdiHost *host, struct check_function *fn) {
+        struct check_config c;
+        uint32_t word;
+
+        /* pci_read_config(): 64 bytes are everybody's. */
+        fn->config_cut = true;
+        if (check_config_open(host, fn->bdf, &c) < 0)
+                return;
+        if (check_config_word(&c, 0x40, &word) >= 0) {
+                fn->config_cut = false;
+                decode_capabilities(fn, &c);
+                decode_extended(fn, &c);
+        }
+        (void) host_close(host, c.fd);
 }
 
 /* Reading config space wakes a function, unless it was asked for. */
@@ -186,10 +202,8 @@ static bool is_asleep(TdiHost *host, const char *bdf) {
 
 static void read_function(struct check_facts *f, const struct check_input *in, const char *bdf) {
         struct check_function fn = { .group = -1, .ide = -ENODATA };
-        uint8_t config[CONFIG_SIZE];
         char path[PATH_MAX], name[64];
         uint64_t class = 0;
-        ssize_t n = -1;
 
         snprintf(fn.bdf, sizeof(fn.bdf), "%s", bdf);
         snprintf(path, sizeof(path), PCI "%s/class", bdf);
@@ -202,11 +216,7 @@ static void read_function(struct check_facts *f, const struct check_input *in, c
                 fn.group = strtol(name, NULL, 10);
         fn.asleep = in->n_devices == 0 && is_asleep(in->host, bdf);
         if (!fn.asleep)
-                n = check_read_config(in->host, bdf, config, sizeof(config));
-        /* pci_read_config(): 64 bytes are everybody's. */
-        fn.config_cut = n <= 64;
-        if (n > 0)
-                decode(&fn, config, (size_t) n);
+                read_config(in->host, &fn);
         f->functions[f->n_functions++] = fn;
 }
 

@@ -318,7 +318,8 @@ class Checks(unittest.TestCase):
             with open(trace, encoding="utf-8") as file:
                 text = file.read()
             self.assertIn("/dev/kvm", text)
-            self.assertIn("0000:01:00.0/config", text)
+            # Nor is more of config space read than leads to what is looked for: it has a thousand words.
+            self.assertIn(sum("0000:01:00.0/config" in line for line in text.splitlines()), range(5, 100))
             for word in ("pwrite", "/dev/vfio/devices/", "tsm/connect", "tsm/bound", "tsm/dsm", "KVM_CREATE_VM", "IOAS_ALLOC"):
                 self.assertNotIn(word, text)
 
