@@ -35,11 +35,11 @@ SAMPLED_SCENARIOS = ("main_job_pidfd", "main_job_stop", "main_job_holder_*", "cy
                      "limits", "keepers", "lease_*", "told_to_all", "churn", "absent_function", "newer_*", "restore_unplugged", "replugged", "bind_*", "viommu_*", "request_*", "vf_*", "association_*",
                      "tdisp_*",
                      "kill_points_*", "failing_undo", "cycles_nvme", "tsm_slow", "group_left_behind", "group_member_*",
-                     "tsm_two_slow", "stop_*", "version_*", "confined_*", "bus_gone", "ide_*", "policy_*", "evidence_*", "audit_*", "guard_*", "event_*", "full_run", "short_*", "watchdog", "thousand_idle", "never_reads", "bus_returns", "bus_table", "bus_random", "clock_jumps")
+                     "tsm_two_slow", "stop_*", "version_*", "confined_*", "bus_gone", "ide_*", "policy_*", "evidence_*", "audit_*", "guard_*", "event_*", "full_run", "short_*", "watchdog", "thousand_idle", "never_reads", "bus_returns", "bus_table", "bus_random", "check_*", "clock_jumps")
 # But these always: what only the kernel can say of functions that are served.
 ALWAYS = ("vu_edu", "vu_irqs", "vu_stuck_close", "p2p_edu", "peer_memory", "dmabuf_decode", "guest_drives_edu", "bind_late", "bind_end_both",
           "bind_module_errors", "bind_matrix", "viommu_prepared", "viommu_events", "tdisp_states", "association_made", "policy_reload", "evidence_gate",
-          "evidence_netlink_objects", "guard_mmap", "guard_writes", "guard_legacy", "event_wanted", "event_error", "evidence_kernel", "evidence_doe_faults")
+          "evidence_netlink_objects", "guard_mmap", "guard_writes", "guard_legacy", "check_real", "event_wanted", "event_error", "evidence_kernel", "evidence_doe_faults")
 
 
 class Lines:

@@ -355,3 +355,31 @@ def unit_shutdown(t):
     check(vm.lease.hung_up(), "the lease does not tell that the VM is gone")
     equal(t.unit.leftovers(), [], "journal files")
     t.unchanged(*bdfs)
+
+
+@unit_scenario("edu")
+def unit_check(t):
+    """`tdictl check` starts no tdid; in the unit's sandbox tdid sees what root sees without, but for the kernel's modules, and a user by it."""
+    def look(*args, **kw):
+        done = t.tdictl("--json", "check", *args, code=None, **kw)
+        return done.json()
+
+    def verdicts(doc):
+        return {c["id"]: (c["verdict"], c["reason"]) for c in doc["checks"]}
+
+    own = look()
+    equal((own["looked_by"], t.unit.active()), ("tdictl", False), "who looked, and whether tdid was started for it")
+    equal(verdicts(own)["tdid.units"][0], "pass", verdicts(own)["tdid.units"])
+    t.unit.start()
+    inside = look()
+    equal(inside["looked_by"], "tdid", "who looked")
+    equal(verdicts(inside), verdicts(own), "what tdid sees, and what root sees")
+    other = look(user="nobody", group="nogroup", extra_groups=[])
+    equal(verdicts(other), verdicts(own), "what another user is told")
+    vm, (bdf,) = with_vm(t, "edu")
+    # The journal is where tdictl looks for it, too.
+    local = verdicts(look("--local"))
+    for name in ("others.override", "others.users"):
+        equal(local[name][0], "pass", f"{name}, while tdid has {bdf}: {local[name]}")
+    vm.destroy()
+    t.free(bdf)
