@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# tdid ends and comes back, in every way that it may, while a client does MMIO, DMA and interrupts: nobody but the journal notices.
+# tdid ends and comes back, in every way that it may, while a client does MMIO, DMA and interrupts, another function of the VM is bound as a TDI, and an
+# importer has a dma-buf of a BAR mapped: nobody but the journal notices.
 
 import os
 import shutil
@@ -9,6 +10,7 @@ import threading
 import time
 
 from cases.n_systemd import drop_in, unit_scenario
+from cases.t_dmabuf import set_memory
 from kit.checks import Failure, check, equal, eventually
 from kit.daemon import Unit
 from kit.vfio_user import DATA_EVENTFD, MSI, TRIGGER
@@ -19,7 +21,10 @@ SIZE = 1 << 20
 LIBEXEC = "/usr/libexec/tdid"
 PROGRAMS = ("tdid", "tdid-vm", "tdid-worker")
 # Of the VM's description: what an end of tdid must not change.
-LASTING = ("id", "name", "uuid", "phase", "owner_uid", "vmm_uid", "vmm_gid", "limits", "holder", "keepers", "exports")
+LASTING = ("id", "name", "uuid", "phase", "owner_uid", "vmm_uid", "vmm_gid", "limits", "holder", "keepers", "dmabufs")
+RID = 0x100
+NEEDS = ("programs", "bind_module", "kvm", "importer")
+BAR_SIZE = 1 << 20
 TRACING = "/sys/kernel/tracing"
 # Whatever resets a function of vfio-pci's, or closes one, goes through one of these.
 RESETS = ("pci_try_reset_function", "__pci_reset_function_locked", "pci_reset_bus", "vfio_pci_core_close_device", "vfio_pci_core_enable")
@@ -115,28 +120,67 @@ def journals(t):
     return texts
 
 
+class Imported:
+    """A dma-buf of a function's BAR, which somebody who can take its end has mapped for another device."""
+
+    def __init__(self, t, bdf, other):
+        self.dmabuf = t.client.tdi(bdf).export(0, 0, BAR_SIZE)
+        t.defer(self.dmabuf.close)
+        self.importer = t.load_importer().attach(self.dmabuf.fd, "revocable", other)
+        self.importer.map()
+
+    def look(self):
+        state = self.importer.state()
+        return state.mapped, state.notified, state.length, self.dmabuf.events(timeout=0)
+
+    def revoke(self, client):
+        """The guest switches the function's memory off and on: each time the importer is told, and so is who has the eventfd."""
+        set_memory(client, False)
+        equal(self.importer.state().notified, 1, "how often the importer was told of a revoke")
+        equal(self.importer.try_map(), "ENODEV", "mapping what is revoked")
+        equal(self.dmabuf.events(1), 1, "how often the eventfd rang")
+        set_memory(client, True)
+        equal(self.dmabuf.events(1), 1, "how often the eventfd rang")
+        self.importer.map()
+        equal(self.importer.state().mapped, True, "mapped once more")
+
+
 class Held:
-    """A VM with a busy client, and what of it has to be as it was."""
+    """A VM with a busy client, a bound TDI and a dma-buf, and what of it has to be as it was."""
 
     def __init__(self, t, bdf):
         self.t = t
         self.resets = Resets(t)
-        self.vm = t.vm("busy")
-        self.vm.attach(bdf)
-        self.bdf = bdf
+        t.load_bind_module()
+        self.bdf, self.bound = bdf, t.host.bdf("igb-vf")
+        self.vm = t.vm("busy", bind="late")
+        self.vm.attach((bdf, {"guest_rid": RID}), (self.bound, {"guest_rid": RID + 1}))
+        kvm = t.host.kvm_vm()
+        self.vm.set_kvm(kvm)
+        t.host.close(kvm)
+        self.vm.seal()
+        t.client.tdi(self.bound).bind()
         self.client = Client(t, self.vm, bdf)
+        set_memory(self.client.client, True)
+        self.imported = Imported(t, bdf, self.bound)
         eventually(lambda: self.vm.describe()["peer"]["kvm"], "the peer is known")
         self.client.check()
         self.fds = t.host.descriptors(self.vm.holder_pid())
         self.before = self.look()
-        check(self.before[2]["vfio_pci_core_enable"] >= 1, "the probes do not see a function being opened")
+        check(self.before[2]["vfio_pci_core_enable"] >= 2, "the probes do not see functions being opened")
+        equal(self.before[3], (True, 0, BAR_SIZE, 0), "what the importer has")
+        equal(self.before[4], (t.tsm_name, [1, 1, 0, 0]), "the TSM's TDI and calls")
+        equal(sorted(state for _, state in self.before[0]["tdis"]), ["bound", "prepared"], "states of the functions")
+        check(self.before[0]["dmabufs"], "the description has no dma-buf")
 
     def look(self):
-        return lasting(self.vm), journals(self.t), self.resets.count()
+        t = self.t
+        return (lasting(self.vm), journals(t), self.resets.count(), self.imported.look(),
+                (t.host.tsm_bound(self.bound), [t.tsm.count(op) for op in ("connect", "bind", "unbind", "disconnect")]))
 
     def check(self):
         self.client.check()
-        for now, before, what in zip(self.look(), self.before, ("the VM's description", "journals", "resets, opens and closes")):
+        for now, before, what in zip(self.look(), self.before, ("the VM's description", "journals", "resets, opens and closes", "what the importer has", "the TSM's TDI and calls")):
             equal(now, before, what)
         check(not self.vm.lease.hung_up(), "the lease has ended")
 
@@ -145,15 +189,16 @@ class Held:
         self.client.end()
         self.t.quiet()
         equal(self.t.host.descriptors(self.vm.holder_pid()), self.fds, "descriptors of the holder")
-        self.t.attached(self.vm, self.bdf)
+        self.imported.revoke(self.client.client)
         self.vm.lease.close()
         self.client.client.close()
         self.t.gone(self.vm)
-        self.t.free(self.bdf)
+        self.t.free(self.bdf, self.bound)
         self.t.unchanged(self.bdf)
+        equal([self.t.tsm.count(op) for op in ("connect", "bind", "unbind", "disconnect")], [1] * 4, "calls of the TSM in the end")
 
 
-@unit_scenario("edu", timeout=3600)
+@unit_scenario("edu", "igb-vf", tsm=("igb",), needs=NEEDS, timeout=3600)
 def load_killed(t):
     """SIGKILL at random points, many of them while it starts; the seed is printed."""
     t.unit.start()
@@ -173,7 +218,7 @@ def load_killed(t):
     held.end()
 
 
-@unit_scenario("edu:2", timeout=900, tags=("full",))
+@unit_scenario("edu:2", "igb-vf", tsm=("igb",), needs=NEEDS, timeout=900, tags=("full",))
 def load_killed_at_work(t):
     """SIGKILL while another VM's function is being attached: that is whole afterwards, or given back; the busy one does not notice."""
     busy, other = t.host.bdfs("edu", 2)
@@ -199,7 +244,7 @@ def load_killed_at_work(t):
     held.end()
 
 
-@unit_scenario("edu", timeout=900)
+@unit_scenario("edu", "igb-vf", tsm=("igb",), needs=NEEDS, timeout=900)
 def load_restarted(t):
     """`systemctl restart`, a bare SIGTERM, the watchdog, and an upgrade to programs of another version."""
     drop_in(t, "WatchdogSec=5s")
