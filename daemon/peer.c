@@ -15,8 +15,11 @@
 
 /* A worker that could not be started may be a matter of a moment. */
 #define RETRY_USEC 1000000ULL
+/* Of one process: who ends them so often means it, or its cgroup has no memory for them. */
+#define HELPERS_MAX 5
 
 static void start(VM *vm);
+static void start_helper(VM *vm);
 
 struct peer *peer_free(struct peer *p) {
         if (!p)
@@ -75,7 +78,10 @@ static void finish(VM *vm, bool well) {
         p->pidfd = close_fd(p->pidfd);
         /* What nobody has been given, the next tdid tries again. */
         p->served = p->given;
+        p->again = false;
         vm_touch(vm);
+        if (p->helper_gone && p->served)
+                start_helper(vm);
 }
 
 static void on_kvm_dropped(_unused_ int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
@@ -196,7 +202,10 @@ static void on_given(int r, _unused_ struct json_object *answer, _unused_ struct
                 return;
         }
         (void) worker_acknowledge(vm->peer->worker);
-        look_for_kvm(vm);
+        if (vm->peer->again)
+                finish(vm, true);
+        else
+                look_for_kvm(vm);
 }
 
 static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
@@ -310,6 +319,47 @@ static void on_still_there(int r, struct json_object *answer, _unused_ struct ip
         }
         vm->peer = peer_free(p);
         drop_kvm(vm);
+}
+
+/*
+ * The process itself is what it was, and so is its KVM VM: only the helper is another one. Not for a process that has ended, which the holder tells of
+ * next.
+ */
+static void start_helper(VM *vm) {
+        struct peer *p = vm->peer;
+
+        p->helper_gone = false;
+        if (p->gone || vm->close != CLOSE_NOT)
+                return;
+        if (p->helpers == HELPERS_MAX) {
+                log_error("VM %s: the process that maps memory for process %d has ended %u times: no other is started, and no further map is made", vm->name,
+                          (int) p->pid, HELPERS_MAX + 1);
+                say(&p->memory, "not mapped any more: the process that did has ended too often");
+                return;
+        }
+        p->helpers++;
+        log_warning("VM %s: the process that maps memory for process %d has ended; starting another one (%u of %u)", vm->name, (int) p->pid, p->helpers,
+                    HELPERS_MAX);
+        p->pidfd = pidfd_open(p->pid, 0);
+        if (p->pidfd < 0)
+                return;
+        p->served = p->given = p->retried = false;
+        p->again = true;
+        if (vpci_ask(vm, on_still_there, vm) < 0)
+                finish(vm, false);
+        else
+                p->asking = true;
+}
+
+void peer_helper_gone(VM *vm, uint64_t serial) {
+        struct peer *p = vm->peer;
+
+        if (!p || p->serial != serial)
+                return;
+        p->helper_gone = true;
+        /* What is under way for it ends first. */
+        if (p->served)
+                start_helper(vm);
 }
 
 /*

@@ -122,6 +122,9 @@ struct VM {
                 bool given;            /* the holder has its memory map */
                 bool served;           /* all of it is done, with that */
                 bool retried;          /* its worker was killed, or could not be started, once */
+                bool again;            /* all that is missing is another helper */
+                bool helper_gone;      /* that died before all was done */
+                unsigned helpers;      /* that were started anew */
                 sd_event_source *retry;
                 char *memory, *kvm;    /* what came of it, for people */
                 int old_kvm;           /* that of an earlier one, until the holder has the new one */
@@ -302,6 +305,8 @@ void peer_connected(VM *vm, uint64_t serial, pid_t pid, int pidfd);
 void peer_resume(VM *vm, uint64_t serial, pid_t pid);
 /* It has ended: the KVM VM that was found with it is let go. */
 void peer_gone(VM *vm, uint64_t serial);
+/* Its helper has died: another one is started, some times. */
+void peer_helper_gone(VM *vm, uint64_t serial);
 /* After tdid's restart: nobody is connected, whoever was. */
 void peer_none(VM *vm);
 /* {"pid", "memory", "kvm"} of Describe(), NULL when nobody has come yet. The caller's. */

@@ -365,6 +365,8 @@ static void on_event(struct json_object *event, struct ipc_fds *fds, void *userd
                 vm->vpci_moved = true;
         if (streq(what, "peer-gone"))
                 peer_gone(vm, json_u64_or(event, "serial", 0));
+        if (streq(what, "helper-gone"))
+                peer_helper_gone(vm, json_u64_or(event, "serial", 0));
         if (streq(what, "iommu"))
                 vm_on_iommu_event(vm, event);
         if (!t)
@@ -513,6 +515,8 @@ static void on_recovered(int r, struct json_object *answer, _unused_ struct ipc_
                         peer_resume(vm, json_u64_or(answer, "serial", 0), (pid_t) pid);
                 else
                         peer_none(vm);
+                if (pid > 0 && json_bool_or(answer, "helper_gone", false))
+                        peer_helper_gone(vm, json_u64_or(answer, "serial", 0));
                 /* Where its tdid has died before it said so. */
                 vm_spaces_listen(vm);
         } else if (r < 0)

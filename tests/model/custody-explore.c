@@ -262,6 +262,8 @@ static void check_state(void) {
 
                 if (world.there[i] && c->goal != GOAL_KEEP && !custody_is_stalled(c) && !world.again[i])
                         violation("function %d is on its way, and nothing will move it", i);
+                if (c->wanted && world.kernel[i].cdev && c->quarantine && !world.again[i] && !custody_touched(c, ACTION_BIND_TSM))
+                        violation("the host waits for function %d, and nobody gives it back", i);
                 if (c->blocked && !custodies[1 - i]->quarantine)
                         violation("function %d waits for nobody", i);
         }

@@ -21,7 +21,7 @@
 #endif
 
 #define FUNCTIONS_MAX 256
-_Static_assert(VPCI_POLL_MAX >= 2 + 2 * FUNCTIONS_MAX + VIOMMUS_MAX, "what vpci_poll() fills in has to fit");
+_Static_assert(VPCI_POLL_MAX >= 3 + 2 * FUNCTIONS_MAX + VIOMMUS_MAX, "what vpci_poll() fills in has to fit");
 #define TICK_MSEC 250
 /* So many looks without a request before the supervisor goes to sleep for good. */
 #define QUIET_TICKS 4
@@ -63,6 +63,8 @@ struct vpci {
         int peer;           /* pidfd, or -EBADF: nobody's yet */
         pid_t pid;
         uint64_t serial;
+        int helper;         /* its helper's socket too, for the hang-up only: that has died; or -EBADF */
+        bool helper_gone;   /* and no other has come */
 
         int wake;           /* eventfd */
         atomic_bool asleep;
@@ -356,9 +358,30 @@ static void peer_ended(struct vpci *v) {
         json_set_u64(o, "serial", v->serial);
         queue(v, o, -EBADF, true);
         v->peer = close_fd(v->peer);
+        v->helper = close_fd(v->helper);
+        v->helper_gone = false;
         dma_set_peer(v->dma, -EBADF, -EBADF);
         for (size_t i = 0; i < v->n; i++)
                 function_hang_up(v->functions[i]);
+}
+
+/*
+ * Somebody has killed it. What it was asked for fails; what comes next waits for tdid to bring another, as for the first one, and until then no function
+ * that asks for it is bus master.
+ */
+static void helper_ended(struct vpci *v) {
+        struct pollfd now = { .fd = v->helper };
+        struct json_object *o;
+
+        /* tdid may have brought another since that was looked at. */
+        if (poll(&now, 1, 0) <= 0)
+                return;
+        o = event_new("", "helper-gone");
+        json_set_u64(o, "serial", v->serial);
+        v->helper = close_fd(v->helper);
+        v->helper_gone = true;
+        dma_set_peer(v->dma, -EBADF, -EBADF);
+        queue(v, o, -EBADF, true);
 }
 
 /* A VMM that is restarted comes back at once: it is not refused because of what is left of the one before. */
@@ -383,6 +406,7 @@ size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout) {
 
         p[k++] = (struct pollfd){ .fd = v->wake, .events = POLLIN };
         p[k++] = (struct pollfd){ .fd = v->peer, .events = POLLIN };
+        p[k++] = (struct pollfd){ .fd = v->helper };
         for (size_t i = 0; i < v->n; i++) {
                 struct function *f = v->functions[i];
                 bool wait = f->waiting && waits(f);
@@ -415,8 +439,10 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n) {
         tell_all(v);
         if (p[1].revents)
                 peer_ended(v);
+        else if (p[2].revents)
+                helper_ended(v);
         /* Those of a function that was stopped meanwhile are not in the list any more: found by their descriptor. */
-        for (size_t i = 2; i < n; i++)
+        for (size_t i = 3; i < n; i++)
                 for (size_t k = 0; p[i].revents && k < v->n; k++)
                         if (v->functions[k]->device_error == p[i].fd) {
                                 irq_on_error(v->functions[k]);
@@ -426,7 +452,7 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n) {
                                         accept_one(v, v->functions[k]);
                                 break;
                         }
-        for (size_t i = 2; i < n; i++)
+        for (size_t i = 3; i < n; i++)
                 if (p[i].revents)
                         viommus_dispatch(&v->viommus, v->host, p[i].fd, tell_iommu, v);
         for (size_t i = v->n_given_up; i > 0; i--)
@@ -661,6 +687,10 @@ static int do_peer(struct vpci *v, struct json_object *request, struct ipc_fds *
                 return -ESTALE;
         maps = ipc_fds_take(fds, 0);
         helper = ipc_fds_take(fds, 1);
+        /* Before dma_set_peer(), which hangs up on the one before. */
+        close_fd(v->helper);
+        v->helper = helper >= 0 ? fd_dup(helper) : -EBADF;
+        v->helper_gone = false;
         dma_set_peer(v->dma, maps, helper);
         return 0;
 }
@@ -684,6 +714,7 @@ static int do_state(struct vpci *v, struct json_object *request, struct json_obj
         json_set_u64(answer, "serial", v->serial);
         if (v->peer >= 0)
                 json_set_u64(answer, "pid", (uint64_t) v->pid);
+        json_set_bool(answer, "helper_gone", v->helper_gone);
         json_set_u64(answer, "given_up", v->n_given_up);
         json_set_u64(answer, "pinned", v->dma ? dma_pinned(v->dma) : 0);
         json_set_u64(answer, "events_lost", v->n_lost);
@@ -736,7 +767,7 @@ int vpci_new(TdiHost *host, vpci_tell tell, void *userdata, struct vpci **ret) {
         v->host = host;
         v->tell = tell;
         v->userdata = userdata;
-        v->peer = -EBADF;
+        v->peer = v->helper = -EBADF;
         v->tail = &v->head;
         (void) pthread_mutex_init(&v->lock, NULL);
         (void) pthread_mutex_init(&v->rate.lock, NULL);
@@ -788,6 +819,7 @@ struct vpci *vpci_free(struct vpci *v) {
         viommus_end(&v->viommus, v->host, -EBADF, 0);
         dma_free(v->dma);
         close_fd(v->peer);
+        close_fd(v->helper);
         close_fd(v->wake);
         free(v->seclabel);
         (void) pthread_mutex_destroy(&v->lock);

@@ -29,7 +29,7 @@ int vpci_new(TdiHost *host, vpci_tell tell, void *userdata, struct vpci **ret);
 struct vpci *vpci_free(struct vpci *v);
 
 /* The most descriptors that vpci_poll() fills in. */
-#define VPCI_POLL_MAX 530
+#define VPCI_POLL_MAX 531
 /* What the supervisor has to wait for: fills @p, returns how many; lowers *timeout (ms, -1 = none). */
 size_t vpci_poll(struct vpci *v, struct pollfd *p, int *timeout);
 void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
@@ -52,14 +52,14 @@ void vpci_dispatch(struct vpci *v, const struct pollfd *p, size_t n);
  *   vpci.open_requests {bdf, kinds, per_second, vm, own} +socket → {}   one more socket for them: requests_add(); per_second is the VM's
  *   vpci.report {bdf}                      → {report}  its interface report in hex; ENOENT: there is none, or not any more
  *   vpci.tee {bdf, ranges}                 → {}        which of its MMIO is trusted memory by that: tdisp_set_tee()
- *   vpci.state {from?}                     → {functions: […], next?, viommus}   those from that place; as many as fit
+ *   vpci.state {from?}                     → {functions: […], next?, viommus, helper_gone}   those from that place; as many as fit; helper_gone: as the event says
  *   vpci.request {bdf}                     → {}        the client's request interrupt rings
  *
  * info: {"flags", "regions": [{"size", "flags", "offset"}…], "irqs": [{"count", "flags"}…]}, the numbers of VFIO_DEVICE_GET_INFO,
  * GET_REGION_INFO and GET_IRQ_INFO in the order of their indexes.
  *
  * Events: {"event": "vpci", "what", "bdf", …}; "connected" {pid, uid, serial} +pidfd of the peer, "disconnected" {why},
- * "peer-gone" {serial}: the process has ended, of no function, "tdisp" {was, state}, "report": it has a new one, "failed" {text}, "error" {text}: of the device, "dma" {text}, "unbacked" {text}, "peers" {text}: it takes no part in peer-to-peer, "iommu" {viommu, name, sid, text}: what a vIOMMU has reported, of no function, "refused" {text}: somebody else tried to connect, "memory" {enabled, why}: the function's
+ * "peer-gone" {serial}: the process has ended, of no function, "helper-gone" {serial}: the one that maps for it has, and another is waited for, of no function, "tdisp" {was, state}, "report": it has a new one, "failed" {text}, "error" {text}: of the device, "dma" {text}, "unbacked" {text}, "peers" {text}: it takes no part in peer-to-peer, "iommu" {viommu, name, sid, text}: what a vIOMMU has reported, of no function, "refused" {text}: somebody else tried to connect, "memory" {enabled, why}: the function's
  * memory is switched off, or can be reached again; why is "command" (COMMAND.MEM), "reset" (VFIO_DEVICE_RESET, told at its beginning and
  * its end) or "config" (a write that resets the function or changes its power, the same). 50 a second are told, the rest is left out.
  *

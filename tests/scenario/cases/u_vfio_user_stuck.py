@@ -6,13 +6,15 @@
 import contextlib
 import errno
 import os
+import signal
 import struct
 import threading
 import time
 
 from kit import vfio_user
-from kit.checks import Failure, check, equal, eventually
+from kit.checks import Failure, check, contains, equal, eventually
 from kit.client import refused
+from kit.daemon import processes
 from kit.registry import scenario
 from kit.simtsm import Rules
 from kit.vfio_user import ACCESS, ANSWERED_WITHIN, CONFIG, DATA_EVENTFD, MSI, REGION_READ, RESET, TRIGGER, Client, Lost, ServerError, fails
@@ -282,6 +284,77 @@ def vu_closing_while_busy(t):
     equal(destroy.wait(20), 0, "exit code of tdictl vm destroy")
     t.gone(vm)
     t.free(bdf)
+
+
+def helpers():
+    """The processes that map guests' memory in the cgroups of their VMMs."""
+    out = []
+    for pid in processes("tdid-worker"):
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                out += [pid] * (file.read().strip() == "tdid-map")
+        except OSError:
+            pass  # it has just ended
+    return out
+
+
+def another_helper(before):
+    return eventually(lambda: (new := helpers()) and new[0] != before and new[0], "another helper", 20)
+
+
+@scenario("edu", tags=("quick",))
+def vu_helper_killed(t):
+    """
+    The process that maps for a VMM is killed: what it was at fails, and withholds bus mastering like any failed map; another one maps what comes next, also
+    when tdid comes back meanwhile. Not for ever.
+    """
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    client, memory = connect(t, vm, bdf), Ram(1 << 20)
+    t.defer(memory.close)
+    peer = eventually(lambda: (p := vm.describe()["peer"]) and p["kvm"] and p, "its VMM is looked at")
+    if "holder" in peer["memory"]:
+        t.skip(f"there is no helper: {peer['memory']}")
+    client.dma_map(IOVA, 1 << 20, memory.fd)
+    edu = Edu(client)
+    check(edu.round_trip(memory, IOVA, seed=1), "DMA before")
+    pid, at, killed = helpers()[0], 0x9000000, 0
+    # Before it maps, and after, of which nobody has heard.
+    for when in ("before", "after") if t.host.has("faults") else ():
+        fault = rules(t)
+        fault.add("dies", call="IOMMU_IOAS_MAP_FILE", kill="caller", when=when, times=1)
+        fails(errno.EPIPE, client.dma_map, at, 1 << 20, memory.fd)
+        fault.clear()
+        eventually(lambda: not edu.round_trip(memory, IOVA, seed=2), "the function is kept from bus mastering", 5)
+        pid, killed = another_helper(pid), killed + 1
+        client.dma_map(at, 1 << 20, memory.fd)
+        eventually(lambda at=at: edu.round_trip(memory, at, seed=3), "it is bus master again, and reaches what another helper has mapped", 5)
+        client.dma_unmap(at, 1 << 20)
+    for restarted in (False, True):
+        if restarted:
+            t.daemon.kill()
+        os.kill(pid, signal.SIGKILL)
+        if restarted:
+            # The holder has told nobody.
+            eventually(lambda: not helpers(), "the end of the helper")
+            t.daemon.start()
+        pid, killed = another_helper(pid), 1 if restarted else killed + 1
+        client.dma_map(at, 1 << 20, memory.fd)
+        check(edu.round_trip(memory, IOVA, seed=4) and edu.round_trip(memory, at, seed=5), "DMA to what each of them has mapped")
+        client.dma_unmap(at, 1 << 20)
+    # It is counted since tdid has come back.
+    while killed < 5:
+        os.kill(pid, signal.SIGKILL)
+        pid, killed = another_helper(pid), killed + 1
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: any("no other is started" in line for line in t.daemon.log()), "the last of them")
+    contains(vm.describe()["peer"]["memory"], "too often", "what is said of its memory")
+    # It waits for two minutes, as for a tdid that is away, and fails then.
+    client.ask_dma_map(at, 1 << 20, memory.fd)
+    check(not edu.round_trip(memory, at, seed=6), "what nobody maps is reached")
+    check(edu.round_trip(memory, IOVA, seed=7), "what is mapped is not reached any more")
+    equal(helpers(), [], "helpers")
 
 
 @scenario("edu:2", needs=("faults",), tags=("quick",))
