@@ -51,6 +51,7 @@ int fault_forbidden(const char *action, const char **ret_what) {
                     !refused(chmod("/nonexistent/x", 0)) || !refused(chown("/nonexistent/x", 0, 0)) ? "giving files away" :
                     !refused(ioctl(0, 0x3b64, NULL)) ? "reaching a device" :
                     kind == WORKER_EVIDENCE ? NULL :
+                    kind == WORKER_MAPS && !refused(open("/nonexistent/x", O_RDONLY | O_CLOEXEC)) ? "opening" :
                     !refused(open("/nonexistent/x", O_WRONLY | O_CLOEXEC)) || !refused(open("/nonexistent/x", O_RDWR | O_CLOEXEC)) ||
                     !refused(open("/nonexistent/x", O_RDONLY | O_CREAT | O_CLOEXEC, 0)) ? "opening for writing" :
                     !refused(unlink("/nonexistent/x")) || !refused(rename("/nonexistent/x", "/nonexistent/y")) ? "removing files" : NULL;

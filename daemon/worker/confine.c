@@ -36,6 +36,10 @@ static const int works[] = {
         SCMP_SYS(waitid), SCMP_SYS(clone), SCMP_SYS(fork), SCMP_SYS(vfork), SCMP_SYS(capget), SCMP_SYS(capset), SCMP_SYS(seccomp), SCMP_SYS(tgkill), SCMP_SYS(bpf),
         SCMP_SYS(openat), SCMP_SYS(open),
 };
+/* Its answers. */
+static const int maps[] = { SCMP_SYS(sendto) };
+/* What it does of all that can be done with an iommufd. */
+static const unsigned map_ioctls[] = { TDI_IOMMU_IOAS_MAP_FILE, TDI_IOMMU_IOAS_COPY, TDI_IOMMU_IOAS_UNMAP };
 static const int simulated_too[] = { SCMP_SYS(socketpair), SCMP_SYS(sendto) };
 /* Of devices: iommufd and VFIO, KVM, shared memory, the bind provider. */
 static const unsigned char ioctls[] = { TDI_IOMMUFD_TYPE, TDI_KVMIO, TDI_DMA_BUF_BASE, TDI_DMA_HEAP_IOC_MAGIC, _IOC_TYPE(TDI_UDMABUF_CREATE),
@@ -47,7 +51,7 @@ enum worker_kind worker_kind_of(const char *op) {
         for (size_t i = 0; i < ARRAY_SIZE(only_read); i++)
                 if (streq(op, only_read[i]))
                         return WORKER_READS;
-        return streq(op, "read.evidence") ? WORKER_EVIDENCE : WORKER_ANY;
+        return streq(op, "read.evidence") ? WORKER_EVIDENCE : streq(op, WORKER_MAPS_NAME) ? WORKER_MAPS : WORKER_ANY;
 }
 
 /* Keeps these, of those that it has. */
@@ -96,6 +100,14 @@ static int allow_work(scmp_filter_ctx filter) {
         return r == 0 ? seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(setns), 1, SCMP_A1(SCMP_CMP_EQ, CLONE_NEWNET)) : r;
 }
 
+static int allow_maps(scmp_filter_ctx filter) {
+        int r = filter_allow(filter, maps, ARRAY_SIZE(maps));
+
+        for (size_t i = 0; i < ARRAY_SIZE(map_ioctls) && r == 0; i++)
+                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, map_ioctls[i]));
+        return r;
+}
+
 int worker_allow(scmp_filter_ctx filter, enum worker_kind kind, bool simulated) {
         const int *calls;
         size_t n;
@@ -103,7 +115,7 @@ int worker_allow(scmp_filter_ctx filter, enum worker_kind kind, bool simulated) 
 
         r = filter_allow_basics(filter);
         if (r == 0)
-                r = allow_reading(filter);
+                r = kind == WORKER_MAPS ? allow_maps(filter) : allow_reading(filter);
         if (r == 0 && kind == WORKER_EVIDENCE)
                 r = allow_evidence(filter);
         if (r == 0 && kind == WORKER_ANY)
@@ -121,7 +133,7 @@ int worker_confine(enum worker_kind kind, bool simulated) {
         if (FILTER_SANITIZED)
                 return 0;
         /* Opened by that, config space is read beyond its first 64 bytes (pci_read_config), and a mailbox written. */
-        if (kind != WORKER_ANY)
+        if (kind != WORKER_ANY && kind != WORKER_MAPS)
                 r = keep_capabilities(1U << CAP_SYS_ADMIN | (kind == WORKER_EVIDENCE ? 1U << CAP_NET_ADMIN : 0));
         if (r == 0)
                 r = filter_new(&filter);

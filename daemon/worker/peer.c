@@ -18,9 +18,11 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "fault.h"
 #include "host/fdkind.h"
 #include "vm/vpci/dma-helper.h"
 #include "worker/cgroup.h"
+#include "worker/confine.h"
 
 /* As often a VMM may change its cgroup while its helper is being put into it. */
 #define MOVES_MAX 4
@@ -79,8 +81,19 @@ static int close_others(TdiHost *machine, int iommufd, int socket) {
 }
 
 static void __attribute__((__noreturn__)) be_helper(struct work *w, TdiHost *machine, int iommufd, int socket) {
-        (void) prctl(PR_SET_NAME, "tdid-map");
-        _exit(close_others(machine, iommufd, socket) < 0 || dma_helper_serve(w->host, iommufd, socket) < 0);
+        bool simulated = !streq(w->host->ops->name, "linux");
+        const char *what;
+        int r;
+
+        (void) prctl(PR_SET_NAME, WORKER_MAPS_NAME);
+        r = close_others(machine, iommufd, socket);
+        if (r >= 0 && work_is_confined())
+                r = worker_confine(WORKER_MAPS, simulated);
+        if (r >= 0 && work_is_confined())
+                r = fault_forbidden(WORKER_MAPS_NAME, &what);
+        if (r >= 0)
+                r = dma_helper_serve(w->host, iommufd, socket);
+        _exit(r < 0);
 }
 
 static const char *start_helper(struct work *w, TdiHost *machine, pid_t peer, int iommufd, int *ret, char *file, size_t size) {

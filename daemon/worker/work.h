@@ -39,6 +39,9 @@ struct work_op {
         work_func do_, undo, probe;
 };
 
+/* Workers have lists of what they may call: not those that are traced, which write files. */
+bool work_is_confined(void);
+
 /* Writes "tried on what: errno; what to do" and returns r. */
 int work_fail(struct work *w, int r, const char *hint, const char *format, ...) _printf_(4, 5);
 

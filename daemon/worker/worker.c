@@ -143,6 +143,10 @@ static enum worker_kind kind = WORKER_ANY;
 /* Not where the host writes down what passes through it: that needs its files. */
 static bool confined;
 
+bool work_is_confined(void) {
+        return confined;
+}
+
 static int narrow(struct work *w, struct json_object *names) {
         int r;
 

@@ -2,9 +2,12 @@
 #
 # What tdid's programs may call: the work goes on with it, and what is not on their lists is refused.
 
-from kit.checks import Skip, check, equal
+from kit.checks import Skip, check, equal, eventually
 from kit.daemon import processes, sanitized
 from kit.registry import scenario
+from kit.vmm import Edu, Ram, connect
+
+IOVA = 0x8000000
 
 # Of /proc/PID/status: a filter, and no way to more privileges.
 FILTERED = {"Seccomp": "2", "NoNewPrivs": "1"}
@@ -34,6 +37,29 @@ def confined_workers(t):
     vm.destroy()
     t.free(edu, nvme)
     refused_all(t)
+
+
+@scenario("edu", tags=("quick",), start=False)
+def confined_helper(t):
+    """The process that maps a guest's memory has a list of its own, tries what is not on it, and maps: it opens nothing and reaches no other device."""
+    t.start({"TDID_TEST_FORBIDDEN": "1"})
+    if sanitized(t.daemon.pid):
+        raise Skip("programs with sanitizers have no filters")
+    bdf = t.host.bdf("edu")
+    vm = t.vm()
+    vm.attach(bdf)
+    client, memory = connect(t, vm, bdf), Ram(1 << 20)
+    t.defer(memory.close)
+    peer = eventually(lambda: (p := vm.describe()["peer"]) and p["kvm"] and p, "its VMM is looked at")
+    if "holder" in peer["memory"]:
+        raise Skip(f"there is no helper: {peer['memory']}")
+    client.dma_map(IOVA, 1 << 20, memory.fd)
+    check(Edu(client).round_trip(memory, IOVA), "DMA")
+    maps = [pid for pid in processes("tdid-worker") if status(pid)["Name"] == "tdid-map"]
+    equal(len(maps), 1, "processes that map")
+    # The list of the workers, from which it comes, and its own; the holder has one.
+    equal(int(status(maps[0])["Seccomp_filters"]) - int(status(vm.holder_pid())["Seccomp_filters"]), 1, "lists that it has beside one")
+    equal([line for line in t.daemon.log() if "has ended; starting another" in line], [], "helpers that were allowed something")
 
 
 @scenario("spdm", needs=("spdm",), start=False, tags=("quick",))
