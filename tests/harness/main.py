@@ -24,6 +24,7 @@ import builds
 import child
 import conformance
 import fuzz
+import libvirt
 import lint
 import model
 import packages
@@ -54,6 +55,7 @@ SUITES = (
     Suite("guest", "the guest of the vfio-user scenarios, with QEMU's own device", vm.run_guest, ("fetch-qemu-client", "build-guest"), True, "b"),
     Suite("packages", "Debian packages: built, lintian, what is in which", packages.run_build, (), False, "b"),
     Suite("packages-vm", "the packages installed, upgraded under a VM, removed, purged", packages.run_vm, ("fetch-qemu", "build-root", "build-kernel"), True, "b"),
+    Suite("libvirt", "domains of a real libvirtd, on the simulation", libvirt.run_libvirt, ("fetch-qemu-client", "build-guest"), True, "b"),
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),
     Suite("conformance-vm", "the same calls on the real kernel, and new ones", conformance.run_vm, VM_NEEDS, True, "a"),
@@ -123,6 +125,8 @@ def list_tests(suites, made):
                     names += [f"{variant.name}:{line.split(' / ')[-1].strip()}" for line in listed.stdout.split("\n") if line]
         elif suite.name == "fuzz":
             names = sorted(p.name[len("fuzz-"):].split(".")[0] for p in (ROOT / "tests").rglob("fuzz-*.c"))
+        elif suite.name == "libvirt":
+            names = vm.scenarios(ROOT, systemd=False, tag="libvirt")
         elif suite.name.startswith("sim"):
             names = vm.scenarios(ROOT, systemd=False)
         else:

@@ -86,12 +86,12 @@ class Lines:
 
 
 def scenarios(root, systemd, tag=None):
-    """Names of the scenarios that fit a boot, as the guest's runner lists them; those with a tag alone."""
+    """Names of the scenarios that fit a boot, as the guest's runner lists them; those with a tag alone. With a libvirtd they are a suite."""
     listed = subprocess.run([root / GUEST_RUNNER, "--list"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     names = []
     for line in listed.stdout.split("\n"):
         name, _, tags = line.partition(" tags: ")
-        if name.strip() and ("systemd" in tags.split()) == systemd and (not tag or tag in tags.split()):
+        if name.strip() and ("systemd" in tags.split()) == systemd and (tag in tags.split() if tag else "libvirt" not in tags.split()):
             names.append(name.split()[0])
     return names
 

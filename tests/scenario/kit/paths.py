@@ -12,6 +12,7 @@ TESTS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 class Paths:
     tdid: str
     tdictl: str
+    hook: str
     policy: str
     actions: str
     programs: str
@@ -33,6 +34,7 @@ def find_paths(build=None):
     return Paths(
         tdid=os.environ.get("TDID_BINARY") or first(*built("daemon/tdid"), "/usr/libexec/tdid/tdid", "/usr/local/libexec/tdid/tdid"),
         tdictl=os.environ.get("TDICTL_BINARY") or first(*built("cli/tdictl"), "/usr/bin/tdictl", "/usr/local/bin/tdictl"),
+        hook=first(*built("cli/hook/tdid-hook"), "/usr/libexec/tdid/tdid-hook", "/usr/local/libexec/tdid/tdid-hook"),
         policy=first(*([os.path.join(TESTS, "../policy/dbus/org.tdid1.conf")] if build else []),
                      "/usr/share/dbus-1/system.d/org.tdid1.conf", "/usr/local/share/dbus-1/system.d/org.tdid1.conf",
                      os.path.join(TESTS, "../policy/dbus/org.tdid1.conf")),
