@@ -154,6 +154,11 @@ static const struct option_spec suggest_options[] = {
         {},
 };
 
+static const struct option_spec output_options[] = {
+        { .name = "output", .type = OPTION_TEXT, .value = "FILE", .help = "write this file, as a whole, instead of standard output" },
+        {},
+};
+
 static const struct option_spec check_options[] = {
         { .name = "device", .type = OPTION_TEXT, .value = "BDF", .repeat = true, .help = "look at this function only, asleep or not; once for each" },
         { .name = "local", .help = "do not ask tdid" },
@@ -221,6 +226,10 @@ const struct verb verbs[] = {
           "It requires what the device's evidence proves, where it has some that the policy in force knows an anchor of. " BDF_HELP, 1, 1, false, suggest_options,
           verb_policy_suggest },
         { "monitor", "", "print what happens as it happens", NULL, 0, 0, false, NULL, verb_monitor },
+        { "metrics", "", "print what tdid counts, as OpenMetrics", NULL, 0, 0, false, output_options, verb_metrics },
+        { "nfd", "", "print what this host has, as features for Node Feature Discovery", NULL, 0, 0, false, output_options, verb_nfd },
+        { "cdi", "", "print the vPCI sockets of VMs, as a spec of the Container Device Interface",
+          "Without any there is no spec: it ends as NotFound or, with --output, removes FILE.", 0, 0, false, output_options, verb_cdi },
         { "completion", "SHELL", "print a completion script for bash or zsh",
           "Sourced by the shell, or put where it looks for such scripts, it completes verbs, options, and the names of functions, VMs and TSMs of a tdid that runs.\n"
           "With 'words -- WORD…' in the place of SHELL it prints what may stand for the last of the words.", 1, 1, true, NULL, verb_completion },

@@ -49,6 +49,8 @@ EXPECTED = """
 {lib}/libtdi.so.0.1.0
 {lib}/pkgconfig/libtdi.pc
 {prefix}/lib/modules-load.d/tdid.conf
+{prefix}/lib/systemd/system/tdid-metrics.service
+{prefix}/lib/systemd/system/tdid-metrics.timer
 {prefix}/lib/systemd/system/tdid-vm@.service
 {prefix}/lib/systemd/system/tdid.service
 {prefix}/lib/sysusers.d/tdid.conf
