@@ -140,29 +140,48 @@ static const char *cell_text(struct libscols_line *line, size_t i) {
         return strempty(scols_cell_get_data(scols_line_get_cell(line, i)));
 }
 
-/* What a column takes as it stands. */
-static size_t column_width(struct libscols_table *table, const struct style *style, const struct column *columns, size_t i) {
-        size_t widest = style->legend ? text_columns(columns[i].title) : 0;
+DEFINE_CLEANUP(struct libscols_iter *, scols_free_iter);
 
-        for (size_t k = 0; k < scols_table_get_nlines(table); k++) {
-                size_t n = text_columns(cell_text(scols_table_get_line(table, k), i));
+/* All lines of a table, in their order: by their number each would be looked for from the first. NULL without memory. */
+static struct libscols_iter *each_line(void) {
+        return scols_new_iter(SCOLS_ITER_FORWARD);
+}
 
-                widest = n > widest ? n : widest;
+/* What each column takes as it stands; the caller's, NULL without memory. */
+static size_t *column_widths(struct libscols_table *table, const struct style *style, const struct column *columns) {
+        _cleanup_(scols_free_iterp) struct libscols_iter *lines = each_line();
+        size_t *widths = calloc(scols_table_get_ncols(table) + 1, sizeof(*widths));
+        struct libscols_line *line;
+
+        if (!lines || !widths) {
+                free(widths);
+                return NULL;
         }
-        return widest;
+        for (size_t i = 0; style->legend && columns[i].title; i++)
+                widths[i] = text_columns(columns[i].title);
+        while (scols_table_next_line(table, lines, &line) == 0)
+                for (size_t i = 0; columns[i].title; i++) {
+                        size_t n = text_columns(cell_text(line, i));
+
+                        widths[i] = n > widths[i] ? n : widths[i];
+                }
+        return widths;
 }
 
 /* Breaks the lines of the column that may be, to what the others leave. */
-static int table_wrap(struct libscols_table *table, const struct style *style, const struct column *columns) {
+static int table_wrap(struct libscols_table *table, const struct style *style, const struct column *columns, const size_t *widths) {
+        _cleanup_(scols_free_iterp) struct libscols_iter *lines = each_line();
         size_t others = 0, wrapped = SIZE_MAX;
+        struct libscols_line *line;
 
+        if (!lines)
+                return -ENOMEM;
         for (size_t i = 0; columns[i].title; i++) {
-                others += columns[i].wrap ? 1 : column_width(table, style, columns, i) + 1;
+                others += columns[i].wrap ? 1 : widths[i] + 1;
                 if (columns[i].wrap)
                         wrapped = i;
         }
-        for (size_t k = 0; wrapped != SIZE_MAX && k < scols_table_get_nlines(table); k++) {
-                struct libscols_line *line = scols_table_get_line(table, k);
+        while (wrapped != SIZE_MAX && scols_table_next_line(table, lines, &line) == 0) {
                 size_t width = style->width == 0 ? 0 : style->width > others ? style->width - others : 1;
                 char *text = text_wrap(cell_text(line, wrapped), width, 0, 0, true);
 
@@ -181,14 +200,13 @@ static int table_wrap(struct libscols_table *table, const struct style *style, c
 #define NARROWEST_NAME 8
 
 /* Could it be made to fit? */
-static bool table_fits(struct libscols_table *table, const struct style *style, const struct column *columns) {
+static bool table_fits(const struct style *style, const struct column *columns, const size_t *widths) {
         size_t width = 0;
 
-        for (size_t i = 0; columns[i].title; i++)
-                {
-                size_t whole = column_width(table, style, columns, i), least = columns[i].wrap ? NARROWEST_TEXT : columns[i].trunc ? NARROWEST_NAME : whole;
+        for (size_t i = 0; columns[i].title; i++) {
+                size_t least = columns[i].wrap ? NARROWEST_TEXT : columns[i].trunc ? NARROWEST_NAME : widths[i];
 
-                width += (least < whole ? least : whole) + (i > 0);
+                width += (least < widths[i] ? least : widths[i]) + (i > 0);
         }
         return style->width == 0 || width <= style->width || !columns[1].title;
 }
@@ -197,9 +215,14 @@ static int print_details(FILE *f, const struct style *style, json_object *o, con
 
 /* A record a row, where a table would be too wide. */
 static int print_records(FILE *f, const struct style *style, struct libscols_table *rows, const struct column *columns) {
-        for (size_t k = 0; k < scols_table_get_nlines(rows); k++) {
+        _cleanup_(scols_free_iterp) struct libscols_iter *lines = each_line();
+        struct libscols_line *line;
+        bool first = true;
+
+        if (!lines)
+                return -ENOMEM;
+        while (scols_table_next_line(rows, lines, &line) == 0) {
                 _cleanup_(json_object_putp) json_object *o = json_object_new_object();
-                struct libscols_line *line = scols_table_get_line(rows, k);
 
                 for (size_t i = 0; o && columns[i].title; i++) {
                         const char *text = cell_text(line, i);
@@ -207,8 +230,9 @@ static int print_records(FILE *f, const struct style *style, struct libscols_tab
                         if (!streq(text, "-") && json_put_string(o, columns[i].title, text) < 0)
                                 return -ENOMEM;
                 }
-                if (k > 0)
+                if (!first)
                         fputc('\n', f);
+                first = false;
                 if (!o || print_details(f, style, o, NULL) < 0)
                         return -ENOMEM;
         }
@@ -216,9 +240,13 @@ static int print_records(FILE *f, const struct style *style, struct libscols_tab
 }
 
 static int print_rows(FILE *f, const struct style *style, struct libscols_table *table, const struct column *columns) {
-        if (!table_fits(table, style, columns))
+        _cleanup_free_ size_t *widths = column_widths(table, style, columns);
+
+        if (!widths)
+                return -ENOMEM;
+        if (!table_fits(style, columns, widths))
                 return print_records(f, style, table, columns);
-        return table_wrap(table, style, columns) < 0 || scols_print_table(table) < 0 ? -ENOMEM : 0;
+        return table_wrap(table, style, columns, widths) < 0 || scols_print_table(table) < 0 ? -ENOMEM : 0;
 }
 
 static int print_table(FILE *f, const struct style *style, json_object *model, const struct section *s, bool *printed) {
@@ -332,6 +360,7 @@ static int print_details(FILE *f, const struct style *style, json_object *o, con
                 { .title = "", .key = "value", .wrap = true },
                 {},
         };
+        _cleanup_free_ size_t *widths = NULL;
         int r = 0;
 
         if (!table || table_new_columns(table, columns) < 0)
@@ -346,7 +375,8 @@ static int print_details(FILE *f, const struct style *style, json_object *o, con
                         if (add_detail(table, style, i == 0 ? key : NULL, key, n > 1 ? json_object_array_get_idx(value, i) : value) < 0)
                                 return -ENOMEM;
         }
-        if (table_wrap(table, style, columns) < 0 || scols_print_table(table) < 0)
+        widths = column_widths(table, style, columns);
+        if (!widths || table_wrap(table, style, columns, widths) < 0 || scols_print_table(table) < 0)
                 return -ENOMEM;
         json_object_object_foreach(o, list, rows) {
                 if (r >= 0 && is_list_of_objects(rows) && !streq_ptr(list, hidden))

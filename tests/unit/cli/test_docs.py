@@ -98,6 +98,19 @@ class Docs(unittest.TestCase):
         unknown = [(v["name"], x["name"]) for v in everything["verbs"] for x in v["arguments"] + v["options"] if x["completes"] is None]
         self.assertEqual(unknown + [o["name"] for o in everything["options"] if o["completes"] is None], [], "cli/complete.c does not say what it is")
 
+    def test_schema(self):
+        """What the schema has at the top of an object the man page has an entry for, and nothing else."""
+        with open(os.path.join(os.path.dirname(MAN), "../../cli/schema/tdictl.schema.json"), encoding="utf-8") as f:
+            defs = json.load(f)["$defs"]
+
+        def tops(one):
+            if "$ref" in one:
+                return tops(defs[one["$ref"].rpartition("/")[2]])
+            return set().union(*map(tops, one["anyOf"])) if "anyOf" in one else set(one["properties"])
+        there = set().union(*(tops(one) for one in (*defs["verbs"]["properties"].values(), defs["error"], defs["help"], defs["version"])))
+        written = {word for term in self.man["JSON"].entries for word in term.split(", ")}
+        self.assertEqual(written, there - {"schema"})
+
     def test_group_help(self):
         self.assertIn("vm seal VM", tdictl("vm", "--help"))
         self.assertNotIn("device list", tdictl("vm", "--help"))
