@@ -84,8 +84,9 @@ class Headers(unittest.TestCase):
     @unittest.skipIf(CXX == "none", "no C++ compiler")
     def test_cxx(self):
         for header in HEADERS:
-            with self.subTest(header=header):
-                self.compile(CXX, ["-xc++", "-std=c++11", "-pedantic"], f'#include "{os.path.abspath(header)}"\n')
+            for standard in "-std=c++11", "-std=c++17":
+                with self.subTest(header=header, standard=standard):
+                    self.compile(CXX, ["-xc++", standard, "-pedantic"], f'#include "{os.path.abspath(header)}"\n')
 
     @unittest.skipIf(CXX == "none", "no C++ compiler")
     def test_cxx_use(self):
