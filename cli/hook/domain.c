@@ -418,7 +418,7 @@ static int read_id(const char *text, bool group, uint32_t *ret, char **ret_error
 int domain_ids(const struct domain *d, uid_t *ret_uid, gid_t *ret_gid, char **ret_error) {
         _cleanup_free_ char *label = d->dac_label ? strdup(d->dac_label) : NULL;
         const char *user, *group;
-        uint32_t uid, gid;
+        uint32_t uid = 0, gid = 0;
         char *colon;
         int r;
 

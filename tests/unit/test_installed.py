@@ -21,6 +21,12 @@ EXPECTED = """
 {data}/dbus-1/interfaces/org.tdid1.TSM.xml
 {data}/dbus-1/interfaces/org.tdid1.VM.xml
 {data}/bash-completion/completions/tdictl
+/etc/apparmor.d/abstractions/tdid-vpci
+{data}/doc/tdid/examples/libvirt/iommufd-fdgroup.xml
+{data}/doc/tdid/examples/libvirt/vpci.xml
+{data}/tdid/selinux/tdid.fc
+{data}/tdid/selinux/tdid.if
+{data}/tdid/selinux/tdid.te
 {data}/dbus-1/system-services/org.tdid1.service
 {data}/dbus-1/system.d/org.tdid1.conf
 {data}/doc/tdid/examples/async.c
@@ -63,6 +69,12 @@ EXPECTED = """
 {prefix}/src/tdid-bind-0.1.0/tdid_bind.h
 """
 
+# Where libxml2 is.
+HOOK = """
+/etc/apparmor.d/tdid-hook
+{libexec}/tdid/tdid-hook
+"""
+
 
 def installed():
     with open(os.path.join(BUILD, "meson-info", "intro-installed.json"), encoding="utf-8") as f:
@@ -76,7 +88,7 @@ def installed():
 
 
 def expected():
-    for path in EXPECTED.split():
+    for path in (EXPECTED + (HOOK if os.path.exists(os.path.join(BUILD, "cli/hook/tdid-hook")) else "")).split():
         yield path.format(**FOLDERS)
     # Every page that is written is installed, and those that are made of other documents.
     for page in [*os.listdir(MAN_PAGES), "libtdi.3", "org.tdid1.5"]:
