@@ -58,7 +58,8 @@ def chart(figures):
     if not pygal or not drawn:
         return None
     # No script: it would be fetched from somebody else's host.
-    bars = pygal.HorizontalBar(js=(), disable_xml_declaration=True, title="Ratio to the baseline of the same run; shorter is better", height=90 + 45 * len(drawn),
+    # Some are fifty times what others are.
+    bars = pygal.HorizontalBar(js=(), logarithmic=True, disable_xml_declaration=True, title="Ratio to the baseline of the same run; shorter is better", height=90 + 45 * len(drawn),
                                print_values=True, truncate_label=-1, value_formatter=text)
     bars.x_labels = [f["name"] for f in reversed(drawn)]
     bars.add("goal", [f["goal"] for f in reversed(drawn)])
