@@ -197,18 +197,18 @@ char *format_time(json_object *v, bool clock) {
 char *format_bytes(json_object *v) {
         static const char units[] = "KMGTPE";
         uint64_t n = json_object_get_uint64(v);
-        double value = (double) n;
+        double value = (double) n / 1024;
         size_t unit = 0;
         char *text;
 
         if (!json_object_is_type(v, json_type_int) || n < 1024)
                 return format_value(v);
-        while (value >= 1024 && units[unit]) {
+        while (value >= 1024 && units[unit + 1]) {
                 value /= 1024;
                 unit++;
         }
         /* Whole ones are said as such. */
-        if (asprintf(&text, value == (double) (uint64_t) value ? "%.0f %ciB" : "%.1f %ciB", value, units[unit - 1]) < 0)
+        if (asprintf(&text, value == (double) (uint64_t) value ? "%.0f %ciB" : "%.1f %ciB", value, units[unit]) < 0)
                 return NULL;
         return text;
 }

@@ -337,8 +337,8 @@ static int put_verb(json_object *list, const struct verb *v) {
         size_t length;
         int r;
 
-        if (!o || json_object_array_add(list, o) < 0 || (r = json_put_string(o, "name", v->name)) < 0 || (r = json_put_string(o, "usage", v->usage)) < 0 ||
-            (r = json_put_string(o, "summary", v->summary)) < 0 || (r = json_put(o, "command", json_object_new_boolean(v->command))) < 0) {
+        if (!o || json_object_array_add(list, o) < 0 || json_put_string(o, "name", v->name) < 0 || json_put_string(o, "usage", v->usage) < 0 ||
+            json_put_string(o, "summary", v->summary) < 0 || json_put(o, "command", json_object_new_boolean(v->command)) < 0) {
                 json_object_put(arguments);
                 return -ENOMEM;
         }
