@@ -297,7 +297,10 @@ class Judge:
             self._refresh(FUNCTIONS)
 
     def _refresh(self, functions):
-        """States that follow from more than this model knows are read again; that they are possible is the watch's business."""
+        """States that follow from more than this model knows are read again; that they are possible is the watch's business. Not while something is wrong:
+        one that is quarantined then does not come to rest, and settle() sees to that."""
+        if not self.calm:
+            return
         for f in functions:
             if self.owner[f] is not None and f not in self.quarantined:
                 self.state[f] = self._state(f)

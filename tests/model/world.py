@@ -34,6 +34,8 @@ LIMITS = {"vms": sequence.SLOTS, "functions": 5, "keepers": 12, "exports": 6, "j
 DEADLINE = 4
 CONFIG = {"limits": LIMITS, "deadlines": {k: DEADLINE for k in ("claim", "open", "connect", "prepare", "bind", "close")}}
 PATIENCE = 30
+# What does not come back does when every deadline has passed: a call that waits for it, as Destroy does, would else wait for ever.
+STUCK_MS = (DEADLINE + 2) * 1000
 
 
 class Vm:
@@ -386,7 +388,7 @@ class World:
         elif how == "delay":
             rule["delay_ms"] = what
         elif how == "never":
-            rule["never"] = True
+            rule["delay_ms"] = STUCK_MS
         else:
             rule.update(kill="caller", when=what)
         self.rules[self.control("fault", rule=rule)["id"]] = (how, place)
