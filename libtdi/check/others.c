@@ -101,7 +101,7 @@ struct users {
 
 static void look_at_process(struct check *c, const char *pid, struct users *u) {
         _cleanup_(host_names_freep) char **fds = NULL;
-        char path[PATH_MAX], target[PATH_MAX], comm[64] = "?", seen[256] = "";
+        char path[PATH_MAX], target[PATH_MAX], comm[64], seen[256] = "";
         int r;
 
         snprintf(path, sizeof(path), "/proc/%s/fd", pid);
@@ -119,7 +119,8 @@ static void look_at_process(struct check *c, const char *pid, struct users *u) {
                 if (host_readlink(c->host, path, target, sizeof(target)) < 0 || !(node = vfio_node(target)) || check_has_word(seen, node))
                         continue;
                 snprintf(path, sizeof(path), "/proc/%s/comm", pid);
-                (void) host_read_text(c->host, path, comm, sizeof(comm));
+                if (host_read_text(c->host, path, comm, sizeof(comm)) < 0)
+                        snprintf(comm, sizeof(comm), "?");
                 if (is_tdid(c->host, pid, comm))
                         return;
                 snprintf(seen + strlen(seen), sizeof(seen) - strlen(seen), "%s ", node);
@@ -218,7 +219,7 @@ static void check_driverctl(struct check *c) {
                 return;
         }
         for (char **p = names; r >= 0 && *p; p++) {
-                char path[PATH_MAX], driver[64] = "?", bdf[TDI_BDF_MAX];
+                char path[PATH_MAX], driver[64], bdf[TDI_BDF_MAX];
                 struct tdi_bdf b;
 
                 /* Of other buses there are some too. */
@@ -228,7 +229,9 @@ static void check_driverctl(struct check *c) {
                 if (c->in->n_devices > 0 && !is_selected(c, bdf))
                         continue;
                 snprintf(path, sizeof(path), "/etc/driverctl.d/%s", *p);
-                (void) host_read_text(c->host, path, driver, sizeof(driver));
+                /* What does not fit leaves no text. */
+                if (host_read_text(c->host, path, driver, sizeof(driver)) < 0)
+                        snprintf(driver, sizeof(driver), "?");
                 n++;
                 check_say_of(c, bdf, CHECK_WARN, "driverctl gives it to %s at each boot", driver);
         }

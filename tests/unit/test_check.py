@@ -391,6 +391,11 @@ class Checks(unittest.TestCase):
         ring[0x41] = 0x40
         self.expect(self.fake(self.function(bytes(ring))), {"device.doe": "skip"}, also_ok=None)
 
+    def test_what_does_not_fit(self):
+        """A file that is longer than what stands in it ever is: nothing of it is shown."""
+        checks = self.fake({"/etc/driverctl.d/0000:01:00.0": "x" * 300})
+        self.assertEqual([f["reason"] for f in checks["others.driverctl"]["functions"]], ["driverctl gives it to ? at each boot"])
+
     def test_other_bind_module(self):
         checks = self.fake({"/dev/tdid-bind": "", "/dev/iommu": "", "/sys/class/tsm/tsm0/device": ("../../../devices/faux/tdx_host",)})
         self.expect(checks, {"platform.bind": ("warn", "version 2"), "vfio.map_file": "fail"}, also_ok=None)
