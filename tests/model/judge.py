@@ -188,7 +188,7 @@ class Judge:
             self.may_differ |= set(FUNCTIONS)
         elif kind in ("destroy", "abandon", "kill-holder") and self.vms[op[1]]:
             self._may_end(op[1])
-        elif kind == "unplug" and op[1] in FUNCTIONS:
+        elif kind in ("unplug", "take") and op[1] in FUNCTIONS:
             for g in sequence.GROUP.get(op[1], (op[1],)):
                 self._may_go(g)
             # A DSM that goes takes what is bound under it along.
@@ -248,6 +248,9 @@ class Judge:
                     vm.arrived = True
         elif kind == "restore" and outcome != "none":
             self.asked.add(BDFS[op[1]])
+        elif kind == "request" and op[1] in FUNCTIONS:
+            # Who passed it on tells tdid of the state that followed, a little later than the guest.
+            self.left.add(op[1])
         slot = op[1] if len(op) > 1 and isinstance(op[1], int) and op[1] < sequence.SLOTS else None
         if outcome == "ok":
             self._accepted(kind, op, slot)
@@ -615,7 +618,7 @@ class Judge:
     def look_at_quarantine(self, devices=None):
         now = {f for f in FUNCTIONS if str((devices[BDFS[f]] if devices else self.world.client.device(BDFS[f]).props()).get("Quarantine", ""))}
         new = now - self.quarantined
-        if new and not self.disturbed & {"fault", "unplug", "kill-holder", "kill-worker", "kill-tdid", "aer", "tsm"}:
+        if new and not self.disturbed & {"fault", "unplug", "take", "kill-holder", "kill-worker", "kill-tdid", "aer", "tsm"}:
             raise Violation(f"{[BDFS[f] for f in new]} is quarantined, and nothing went wrong")
         self.quarantined = now
 

@@ -38,10 +38,10 @@ WEIGHTS = {
     "create": 50, "attach": 130, "seal": 60, "kvm": 60, "bind": 160, "unbind": 50, "detach": 50, "hold": 120, "drop": 90, "pidfd": 12, "pidfd-end": 8,
     "destroy": 14, "abandon": 5, "connect": 12, "disconnect": 12, "restore": 6, "export": 70, "export-close": 25, "buffer": 6,
     "vpci": 80, "vpci-close": 25, "config": 160, "map": 120, "unmap": 70, "decode": 90, "reset": 12, "request": 80,
-    "kill-tdid": 3, "kill-holder": 3, "kill-worker": 3, "fault": 40, "unplug": 5, "aer": 4, "tsm": 2,
+    "kill-tdid": 3, "kill-holder": 3, "kill-worker": 3, "fault": 40, "unplug": 5, "take": 6, "aer": 4, "tsm": 2,
 }
 # After these what holds is known only when everything has come to rest.
-DISTURBING = ("kill-tdid", "kill-holder", "kill-worker", "fault", "unplug", "aer", "tsm")
+DISTURBING = ("kill-tdid", "kill-holder", "kill-worker", "fault", "unplug", "take", "aer", "tsm")
 ROUND = 120
 
 
@@ -68,7 +68,14 @@ class Generator:
         out, since = [], None
         meets = ()
         while len(out) < ROUND:
-            op = self._draw(meets)
+            # What is being attached, or runs, is seldom met by chance.
+            last = out[-1] if out else [None]
+            if last[0] == "attach" and "nowait" in last and last[3][0] < FUNCTIONS and self.rng.random() < 0.4:
+                op = ["take", last[3][0]]
+            elif last[0] == "request" and last[2] == "start" and self.rng.random() < 0.05:
+                op = ["take", last[1]]
+            else:
+                op = self._draw(meets)
             if op is None:
                 continue
             meets = MEETS.get(op[1], ("attach", "detach")) if op[0] == "fault" else ()
@@ -114,7 +121,7 @@ class Generator:
             return [kind, f, *self._details(kind, slot)]
         if kind in ("connect", "disconnect"):
             return [kind, rng.choice(DSMS) if sensible else rng.randrange(FUNCTIONS)]
-        if kind in ("restore", "aer", "unplug"):
+        if kind in ("restore", "aer", "unplug", "take"):
             return [kind, rng.choice(mine) if mine and sensible else rng.randrange(FUNCTIONS)]
         if kind == "tsm":
             return [kind]
@@ -216,7 +223,7 @@ class Generator:
                 for g in GROUP.get(f, (f,)):
                     for some in (s.functions, s.bound, s.served):
                         some.discard(g)
-        elif kind == "unplug" and (s := self._owner(op[1])):
+        elif kind in ("unplug", "take") and (s := self._owner(op[1])):
             for some in (s.functions, s.bound, s.served):
                 some.discard(op[1])
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import shutil
+import threading
 import time
 
 import kit.daemon
@@ -380,8 +381,8 @@ class World:
         rule = {"call": place, "times": 1, "nth": nth}
         if device >= 0:
             rule["device"] = BDFS[device]
-        if place not in ("reset",) and not place.startswith(("driver.", "tsm.")):
-            # Not what the tests themselves look at, nor tdid's own reading.
+        if how == "kill" or (place not in ("reset",) and not place.startswith(("driver.", "tsm."))):
+            # Not what the tests themselves look at, nor tdid's own reading; nor a holder, which has an operation of its own for that.
             rule["process"] = "tdid-worker"
         if how == "errno":
             rule["errno"] = what
@@ -418,8 +419,33 @@ class World:
         self.control("unplug", device=BDFS[f], **{"async": True})
         return "ok"
 
+    def present(self, bdf):
+        try:
+            return bool(self.client.device(bdf).get("Present"))
+        except Refused:
+            return False
+
+    def _take(self, f):
+        """Somebody on the host takes the function from vfio-pci, and waits until it is let go."""
+        if f >= sequence.FUNCTIONS or self.host.driver(BDFS[f]) != "vfio-pci":
+            return "none"
+
+        def unbind():
+            try:
+                self.host.write_file("/sys/bus/pci/drivers/vfio-pci/unbind", BDFS[f])
+            except (OSError, SimGone):
+                pass  # it was not there any more
+        thread = threading.Thread(target=unbind, daemon=True)
+        thread.start()
+        # A moment, in which it is asked for at least: what the host does is nobody's answer.
+        thread.join(0.02)
+        return "ok"
+
     def plug(self):
         """All that was pulled out is back."""
+        # tdid has to have heard that it went: what it knows before is the one that is no more.
+        for bdf in sorted(self.gone):
+            eventually(lambda bdf=bdf: not self.present(bdf), f"tdid knows that {bdf} has gone", PATIENCE)
         for bdf in sorted(self.gone):
             eventually(lambda bdf=bdf: self.control("plug", device=bdf) or True, f"{bdf} can be plugged in again", PATIENCE)
         for bdf in sorted(self.gone):
