@@ -71,8 +71,8 @@ class Generator:
             # What is being attached, or runs, is seldom met by chance.
             last = out[-1] if out else [None]
             if last[0] == "attach" and "nowait" in last and last[3][0] < FUNCTIONS and self.rng.random() < 0.4:
-                op = ["take", last[3][0]]
-            elif last[0] == "request" and last[2] == "start" and self.rng.random() < 0.05:
+                op = ["take", last[3][0], 1]
+            elif last[0] == "request" and last[2] == "start" and self.rng.random() < 0.2:
                 op = ["take", last[1]]
             else:
                 op = self._draw(meets)

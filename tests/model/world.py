@@ -425,8 +425,15 @@ class World:
         except Refused:
             return False
 
-    def _take(self, f):
-        """Somebody on the host takes the function from vfio-pci, and waits until it is let go."""
+    def _take(self, f, early=0):
+        """Somebody on the host takes the function from vfio-pci, and waits until it is let go. @early: when it is open, but not attached yet."""
+        for _ in range(50 if early else 0):
+            try:
+                if str(self.client.device(BDFS[f]).get("Custody")) in ("connect", "prepare"):
+                    break
+            except (Refused, Lost):
+                break
+            time.sleep(0.001)
         if f >= sequence.FUNCTIONS or self.host.driver(BDFS[f]) != "vfio-pci":
             return "none"
 
