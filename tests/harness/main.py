@@ -54,7 +54,7 @@ SUITES = (
     Suite("fuzz", "some seconds of every fuzz target", fuzz.run_fuzz, (), False, "b"),
     Suite("guest", "the guest of the vfio-user scenarios, with QEMU's own device", vm.run_guest, ("fetch-qemu-client", "build-guest"), True, "b"),
     Suite("packages", "Debian packages: built, lintian, what is in which", packages.run_build, (), False, "b"),
-    Suite("packages-vm", "the packages installed, upgraded under a VM, removed, purged", packages.run_vm, ("fetch-qemu", "build-root", "build-kernel"), True, "b"),
+    Suite("packages-vm", "with --full: the packages installed, upgraded under a VM, removed, purged", packages.run_vm, ("fetch-qemu", "build-root", "build-kernel"), True, "b"),
     Suite("libvirt", "domains of a real libvirtd, on the simulation", libvirt.run_libvirt, ("fetch-qemu-client", "build-guest"), True, "b"),
     Suite("vm", "scenarios on a real kernel", vm.run_plain, VM_NEEDS, True, "a"),
     Suite("vm-asan", "the same scenarios, with ASan and UBSan", vm.run_asan, VM_NEEDS, True, "b"),

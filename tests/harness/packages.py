@@ -123,7 +123,11 @@ def _later(path, folder):
         subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, folder], check=True, stdout=subprocess.DEVNULL)
 
 
-def run_vm(report, builds, **_):
+def run_vm(report, builds, full, **_):
+    # A boot with systemd and six runs of dpkg on an emulated processor: 60 s of it, and minutes where the machine is shared.
+    if not full and report.selection.suite == "*":
+        report.skipped("*", "left to --full, and to --only packages-vm")
+        return
     log = builds.logs / "packages-vm.log"
     folder, ended = _packages(builds, builds.logs / "packages.log")
     if not folder:

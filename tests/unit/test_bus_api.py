@@ -95,7 +95,7 @@ def options_of_code(file):
 
 def platform_names():
     """{row: its aliases} of the table of platforms."""
-    with open(os.path.join(DAEMON, "platform.c"), encoding="utf-8") as f:
+    with open(os.path.join(DAEMON, "../libtdi/model/platform.c"), encoding="utf-8") as f:
         rows = f.read().split("const struct platform platforms[] = {", 1)[1].split("\n};", 1)[0].split(".name = ")[1:]
     aliases = [re.search(r"\.aliases = NAMES\(([^)]*)\)", row) for row in rows]
     return {re.match(r'"([^"]+)"', row)[1]: re.findall(r'"([^"]+)"', a[1]) if a else [] for row, a in zip(rows, aliases)}

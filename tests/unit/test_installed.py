@@ -47,7 +47,6 @@ EXPECTED = """
 {include}/tdi/request.h
 {include}/tdi/runs.h
 {libexec}/tdid/tdid
-{libexec}/tdid/tdid-hook
 {libexec}/tdid/tdid-vm
 {libexec}/tdid/tdid-worker
 {lib}/libtdi.so

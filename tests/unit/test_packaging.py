@@ -71,7 +71,7 @@ class Packaging(unittest.TestCase):
     def test_build_dependencies(self):
         """What README has installed to build with is what the packages are built with."""
         with open(os.path.join(TOP, "README.md"), encoding="utf-8") as f:
-            named = {word for line in re.findall(r"^    apt install (.*)$", f.read(), re.M) for word in line.partition("#")[0].split()}
+            named = {word for line in re.findall(r"^# apt install (.*)$", f.read(), re.M) for word in line.partition("#")[0].split()}
         needed = set(re.findall(r"[a-z0-9+.-]+", " ".join(re.sub(r"\(.*?\)", "", line) for line in
                                                          re.search(r"^Build-Depends:(.*?)^\S", read("control"), re.M | re.S)[1].split(","))))
         self.assertEqual(named - needed, {"gcc"})
