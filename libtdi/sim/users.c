@@ -30,6 +30,7 @@ static const struct sim_node_ops swaps_ops = { .show = swaps_show };
 
 void sim_users_init(struct sim_machine *m) {
         sim_file_node(sim_dirs(m->sim, "proc/1"), "mountinfo", 0444, &mountinfo_ops, m);
+        sim_text(sim_dirs(m->sim, "proc/1"), "status", "Name:\tinit\nCapBnd:\t000001ffffffffff");
         sim_file_node(sim_dirs(m->sim, "proc"), "swaps", 0444, &swaps_ops, m);
         sim_text(sim_dirs(m->sim, "proc/sys/kernel/random"), "boot_id", "%s", m->boot_id);
         disks_init(m);

@@ -19,7 +19,7 @@ from kit import guides  # noqa: E402
 
 LANGUAGES = {"console", "json", "text", "c", "js"}
 # What a reader has to have besides what is in the tree.
-OTHERS = {"apt", "busctl", "c++", "cat", "cc", "cloud-hypervisor", "dkms", "echo", "gdbus", "journalctl", "jq", "ls", "make", "meson", "mkdir",
+OTHERS = {"apt", "busctl", "c++", "cat", "cc", "cloud-hypervisor", "dkms", "echo", "gdbus", "journalctl", "jq", "ln", "ls", "make", "meson", "mkdir",
           "modprobe", "ninja", "pkaction", "pkg-config", "qemu-system-x86_64", "readlink", "sh", "sleep", "systemctl", "systemd-analyze", "tdictl", "tdid", "tdi-sim", "udevadm", "virsh"}
 # Lines that look like a command and stand in no block that says what becomes of them.
 UNMARKED = re.compile(r"(?m)^ {4,}(?:[$#] )?(?:(?:tdictl|tdid|tdi-sim|apt|meson|systemctl|modprobe|dkms|make) |tests/\w).*$")
