@@ -17,7 +17,7 @@ from kit.simhost import Simulation
 from kit.tdictl import Tdictl
 
 FUNCTION = "0000:01:00.0"
-KEYS = {"platform", "kernel", "provider", "lacks", "ide", "suspend", "policy"}
+KEYS = {"counters", "platform", "kernel", "provider", "lacks", "ide", "suspend", "policy"}
 
 
 class Other:

@@ -142,7 +142,8 @@ def vf_token_on_vfio(t):
     for bdf in (first, second):
         known(t, bdf)
     vm = t.vm()
-    contains(refused("Kernel", vm.attach, second), "attach that first", "what to do for a PF that nobody has opened")
+    # Busy while what it is has not been read yet.
+    contains(eventually(lambda: refused("Kernel", vm.attach, second), "an answer about the VF"), "attach that first", "what to do for a PF that nobody has opened")
     vm.attach(first, pf)
     t.attached(vm, first, pf)
     vm.attach(second)

@@ -28,6 +28,18 @@ UUID = "6a1f9a52-9a1c-4d5f-8f64-0a5f3e1c2b{:02x}"
 # Interface, method, types and values of the arguments, and what the VM's owner and another user need. A word in braces is of the
 # fixture. Every call is one that goes on behind the authorisation: what it ends with then does not matter here.
 TABLE = (
+    # A plan needs what the deed needs.
+    ("Manager", "PlanCreateVM", "sa{sv}a(sa{sv})", ("{fresh}", {}, []), ("create-vm",), ("create-vm",)),
+    ("Manager", "PlanCreateVM", "sa{sv}a(sa{sv})", ("{fresh}", {"owner_uid": ("u", 0)}, []), ("create-any-vm",), ("create-any-vm",)),
+    ("VM", "PlanAttach", "a(sa{sv})a{sv}", ([("{bdf}", {})], {}), OWN, ANY),
+    ("VM", "PlanSeal", "a{sv}", ({},), OWN, ANY),
+    ("VM", "PlanDestroy", "a{sv}", ({},), OWN, ANY),
+    ("TDI", "PlanBind", "a{sv}", ({},), OWN, ANY),
+    ("TDI", "PlanUnbind", "a{sv}", ({},), OWN, ANY),
+    ("TDI", "PlanDetach", "a{sv}", ({},), OWN, ANY),
+    ("Device", "PlanConnect", "sa{sv}", ("", {}), ("connect",), ("connect",)),
+    ("Device", "PlanDisconnect", "a{sv}", ({},), ("connect",), ("connect",)),
+    ("Device", "PlanRestore", "a{sv}", ({},), ("restore",), ("restore",)),
     ("Manager", "CreateVM", "sa{sv}", ("{fresh}", {}), ("create-vm",), ("create-vm",)),
     ("Manager", "CreateVM", "sa{sv}", ("{fresh}", {"uuid": ("s", "{uuid}")}), ("create-any-vm",), ("create-any-vm",)),
     ("Manager", "CreateVM", "sa{sv}", ("{fresh}", {"owner_uid": ("u", 0)}), ("create-any-vm",), ("create-any-vm",)),
@@ -163,7 +175,7 @@ def expected_details(row):
         return ("method",)
     if row[1] == "ExplainPolicy":
         return ("device", "method") if "evidence" in row[3][0] else ("device", "method", "owner")
-    return tuple(sorted(DETAILS[row[0]] + (("device",) if row[1] == "Attach" else ())))
+    return tuple(sorted(DETAILS[row[0]] + (("device",) if row[1] in ("Attach", "PlanAttach") else ())))
 
 
 def types(method):

@@ -64,9 +64,14 @@ TABLE = {
     ("Job", "Cancel"): ((), ""),
     ("Job", "Describe"): ((), ""),
 }
+# Plans take what the deed takes.
+TABLE |= {(interface, "Plan" + member): TABLE[interface, member] for interface, member in (
+    ("VM", "Attach"), ("VM", "Seal"), ("VM", "Destroy"), ("TDI", "Detach"), ("TDI", "Bind"), ("TDI", "Unbind"), ("Device", "Connect"),
+    ("Device", "Disconnect"), ("Device", "Restore"))}
+TABLE["Manager", "PlanCreateVM"] = ("name", "options", "planned"), TABLE["Manager", "CreateVM"][1]
 # A value of each kind that the method is for, so that the others are what is looked at. What it does then is not of interest: none of these calls is made.
 GOOD = {"name": "bus-table", "any name": "nobody", "bdf": "{bdf}", "label": "x", "size": 4096, "request": "info", "data": b"", "region": 0, "offset": 0,
-        "importer": "kvm", "accept": [], "tsm": "", "options": [], "functions": [("{other}", [])], "fd": 0}
+        "importer": "kvm", "accept": [], "tsm": "", "options": [], "functions": [("{other}", [])], "planned": [], "fd": 0}
 ODD_TEXT = (b"a\0b", b"\xff\xfe", b"\xed\xa0\x80", b"\xc0\xaf")
 
 
@@ -93,9 +98,10 @@ def bad(kind, options, fixture):
     if kind == "options":
         for value in variants(options):
             yield value, INVALID + ("NotFound", "Limit")
-    elif kind == "functions":
+    elif kind in ("functions", "planned"):
         bdf = fixture.other
-        for value in ([], [(bdf, []), (bdf, [])], [(f"0000:{i // 32 % 256:02x}:{i % 32:02x}.0", []) for i in range(10000)], [("", [])], [("x" * MIB, [])]):
+        # A VM may be planned without any.
+        for value in (*([[]] if kind == "functions" else []), [(bdf, []), (bdf, [])], [(f"0000:{i // 32 % 256:02x}:{i % 32:02x}.0", []) for i in range(10000)], [("", [])], [("x" * MIB, [])]):
             yield value, INVALID + ("NotFound", "Limit")
         for value in variants("guest_rid bind connect vf_token force".split()):
             yield [(bdf, value)], INVALID

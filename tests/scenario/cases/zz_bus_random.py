@@ -139,7 +139,7 @@ class Calls:
             out = self.options(options)
             # Without it nobody has the lease, and it is over at once.
             return out + [("await_vmm", ("u", rng.randint(1, 4)))] if "await_vmm" in options and rng.random() < 0.8 and "await_vmm" not in dict(out) else out
-        if kind == "functions":
+        if kind in ("functions", "planned"):
             keys = "guest_rid bind connect vf_token force".split()
             return [(self.word(*self.bdfs), self.options([k for k in keys if rng.random() < 0.3])) for _ in range(rng.choice((1, 1, 1, 2, 3, 0, 40)))]
         if kind == "fd":
