@@ -125,10 +125,14 @@ void custody_announce(Custody *c) {
         manager_touch(c->manager);
 }
 
+static void listen_to_request(Custody *c);
+
 void custody_set_vm(Custody *c, VM *vm) {
         c->vm = vm;
         if (vm && free_and_strdup(&c->vm_id, vm->id) < 0)
                 log_oom();
+        if (vm && c->request >= 0 && !c->request_source)
+                listen_to_request(c);
         custody_announce(c);
 }
 
@@ -197,12 +201,18 @@ static int on_request(sd_event_source *s, _unused_ int fd, _unused_ uint32_t rev
         return 0;
 }
 
+static void listen_to_request(Custody *c) {
+        if (sd_event_add_io(c->manager->event, &c->request_source, c->request, EPOLLIN, on_request, c) < 0)
+                log_oom();
+}
+
 void custody_take_request(Custody *c, int fd) {
         c->request_source = sd_event_source_disable_unref(c->request_source);
         close_fd(c->request);
         c->request = fd;
-        if (sd_event_add_io(c->manager->event, &c->request_source, fd, EPOLLIN, on_request, c) < 0)
-                log_oom();
+        /* One that rang while no tdid was there is answered when its VM is known: without that, nobody tells the holder to let go of what it has. */
+        if (c->vm)
+                listen_to_request(c);
 }
 
 /* ---- after a restart: is what the journal says still so? ---- */

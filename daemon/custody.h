@@ -156,7 +156,7 @@ void custody_give_back(Custody *c);
 /* A function in custody that needs the connection of this DSM, or is about to; NULL. */
 Custody *custody_using_dsm(Manager *m, const char *dsm);
 void custody_set_quarantine(Custody *c, const char *reason);
-/* Takes the eventfd of the request interrupt, and listens to it. */
+/* Takes the eventfd of the request interrupt; listens to it as soon as the function has its VM (custody_set_vm()). */
 void custody_take_request(Custody *c, int fd);
 /* Tells the bus that something visible has changed. */
 void custody_announce(Custody *c);
