@@ -80,8 +80,12 @@ static void resume_whole(TDI *t, struct json_object *record) {
 
 static void resume_function(VM *vm, Custody *c, struct json_object *record) {
         struct json_object *o = committed(record, c->name);
+        /* Its DSM, resumed before it, is unbound or given back, and has said so: no reason to take more from the VM than that. */
+        bool unbind = c->goal == GOAL_UNBIND;
         TDI *t;
 
+        if (unbind)
+                c->goal = GOAL_KEEP;
         custody_set_vm(c, vm);
         t = tdi_new(vm, c);
         t->guest_rid = (uint32_t) json_u64_or(o, "guest_rid", UINT32_MAX);
@@ -105,8 +109,8 @@ static void resume_function(VM *vm, Custody *c, struct json_object *record) {
         }
         if (o && custody_is_complete(c) && c->device >= 0) {
                 resume_whole(t, o);
-                /* Its KVM VM, or its client, has gone while no tdid was there. */
-                if (custody_is_bound(c) && (vm->kvm < 0 || (json_object_object_get_ex(o, "connection", NULL) && !keeper_find_vpci(vm, c->bdf))))
+                /* Its KVM VM, or its client, has gone while no tdid was there; or its DSM goes. */
+                if (custody_is_bound(c) && (unbind || vm->kvm < 0 || (json_object_object_get_ex(o, "connection", NULL) && !keeper_find_vpci(vm, c->bdf))))
                         custody_set_goal(c, GOAL_UNBIND);
                 /* tdid ended after the bind, or before it knew of requests. */
                 else if (custody_is_bound(c) && !custody_is_done(c, ACTION_BIND_REQUESTS) && c->goal == GOAL_KEEP)

@@ -573,6 +573,26 @@ def bind_client_missed(t):
     b.check()
 
 
+@scenario("group-nvme", "group-edu", tsm=("group-nvme",), needs=("bind_module", "kvm"), tags=("quick",))
+def bind_client_missed_dsm(t):
+    """The same of a DSM's client, where the VM has what the DSM speaks for too: that is unbound before it, and both stay with the VM."""
+    dsm, other = t.host.bdf("group-nvme"), t.host.bdf("group-edu")
+    b = Bound(t, dsm, other)
+    client = connect(t, b.vm, dsm)
+    eventually(lambda: len(b.vm.describe()["keepers"]) == 2, "the connection is known")
+    b.bind(dsm, other)
+    b.check(dsm, other)
+    t.daemon.restart()
+    b.check(dsm, other)
+    t.daemon.kill()
+    client.close()
+    t.daemon.start()
+    for bdf in (dsm, other):
+        eventually(lambda bdf=bdf: t.client.tdi(bdf).state() == "prepared" and t.device(bdf).text("Custody") == "prepare", f"{bdf} is unbound, and stays")
+    b.check()
+    equal([c.bdf for c in t.tsm.calls("unbind")], [other, dsm], "unbinds in their order")
+
+
 @scenario("igb-vf", tsm=("igb",), needs=("bind_module", "kvm"))
 def bind_vmm_gone(t):
     """The VMM whose KVM VM it is ends: the TDI is unbound and the KVM VM let go, though a lease keeps the VM; the next VMM's is bound anew."""
