@@ -156,6 +156,7 @@ int manager_new(Manager **ret) {
                 return -ENOMEM;
         config_default(&m->config);
         m->config_path = CONFIG_PATH;
+        m->worker_program = -EBADF;
         m->next_job = 1;
         m->next_sequence = 1;
         /* Ids never come again, not even after a restart: a stale object path must not name another VM. */
@@ -209,6 +210,7 @@ Manager *manager_free(Manager *m) {
         free(m->state_dir);
         free(m->archive_dir);
         free(m->libexec_dir);
+        close_fd(m->worker_program);
         free(m);
         return NULL;
 }

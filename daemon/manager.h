@@ -43,6 +43,8 @@ struct Manager {
         char *state_dir;
         char *archive_dir; /* of evidence; "": none is kept */
         char *libexec_dir; /* where tdid-vm and tdid-worker are */
+        int worker_program;    /* tdid-worker as it was at our start, or negative: worker_open_program() */
+        char worker_path[64];  /* the name in /proc of that descriptor */
         char boot_id[40];
         struct config config;
         const char *config_path; /* where it is from, or would be; as main() was given it */

@@ -228,6 +228,8 @@ static int start(Manager *m, const struct arguments *a) {
         m->booted_by_systemd = streq(a->bus, "system") && getenv("INVOCATION_ID") && sd_booted() > 0;
         r = find_libexec(m);
         if (r >= 0)
+                r = worker_open_program(m);
+        if (r >= 0)
                 r = read_boot_id(m);
         if (r >= 0)
                 r = make_dir(a->state, NULL, 0755);

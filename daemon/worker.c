@@ -88,6 +88,33 @@ static int on_answer(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint
         return 0;
 }
 
+int worker_open_program(Manager *m) {
+        _cleanup_free_ char *path = NULL;
+        char self[32];
+        ssize_t n;
+
+        if (asprintf(&path, "%s/tdid-worker", m->libexec_dir) < 0)
+                return -ENOMEM;
+        m->worker_program = open(path, O_PATH | O_CLOEXEC);
+        if (m->worker_program < 0) {
+                int r = -errno;
+
+                log_error("could not open %s: %s; is tdid installed as a whole?", path, strerror(-r));
+                return r;
+        }
+        /* Our number where /proc counts: that may be another namespace of processes than ours. */
+        n = readlink("/proc/self", self, sizeof(self) - 1);
+        if (n < 0)
+                return -errno;
+        self[n] = '\0';
+        snprintf(m->worker_path, sizeof(m->worker_path), "/proc/%s/fd/%d", self, m->worker_program);
+        return 0;
+}
+
+/*
+ * The child executes our descriptor by its name in /proc, as posix_spawn() cannot do it otherwise: its own copy is closed by then, and would be
+ * left to the worker if it were not. A program that is a script can be executed by that name too.
+ */
 static int spawn(Manager *m, int socket, pid_t *ret) {
         _cleanup_free_ char *path = NULL, *host = NULL;
         posix_spawn_file_actions_t actions;
@@ -114,11 +141,11 @@ static int spawn(Manager *m, int socket, pid_t *ret) {
         if (r == 0)
                 r = posix_spawn_file_actions_addclosefrom_np(&actions, CHILD_SOCKET + 1);
         if (r == 0)
-                r = posix_spawn(ret, path, &actions, &attributes, (char *[]){ path, host, NULL }, environ);
+                r = posix_spawn(ret, m->worker_path, &actions, &attributes, (char *[]){ path, host, NULL }, environ);
         posix_spawn_file_actions_destroy(&actions);
         posix_spawnattr_destroy(&attributes);
         if (r != 0)
-                log_error("could not start %s: %s", path, strerror(r));
+                log_error("could not start %s, as it was when tdid was started: execute %s: %s", path, m->worker_path, strerror(r));
         return -r;
 }
 

@@ -19,6 +19,13 @@
 typedef void (*worker_done)(Worker *w, int r, const char *text, struct json_object *values, struct ipc_fds *fds, void *userdata);
 
 /*
+ * Before the first worker, with libexec_dir known: opens the program that all of them will execute, whatever is there later. While a package is
+ * replaced, the tdid before it must not start workers of the one after it: what the two say to each other is no protocol between versions.
+ * Once for each manager, which owns the descriptor. 0, or a negative errno.
+ */
+int worker_open_program(Manager *m);
+
+/*
  * A process, spare or new; -EAGAIN when as many as the limit work on functions. The open file behind @lock (a copy is the
  * caller's) goes to it with the first command, and so stays locked until the process has really ended, or rests.
  */

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 
 #include "fault.h"
 #include "worker/confine.h"
@@ -277,6 +278,8 @@ int main(int argc, char **argv) {
                         return 2;
                 }
         }
+        /* What is executed by a descriptor has its number for a name, and others know us by ours. */
+        (void) prctl(PR_SET_NAME, "tdid-worker");
         if (tdi_host_new(spec, &host) < 0)
                 return 1;
         confined = !startswith(spec, "trace:");

@@ -512,7 +512,7 @@ int main(int argc, char **argv) {
         require(sigprocmask(SIG_BLOCK, &mask, NULL) == 0);
         require(manager_new(&manager) == 0);
         require(free_and_strdup(&manager->state_dir, "/nonexistent") == 0 && argc > 1 && free_and_strdup(&manager->libexec_dir, argv[1]) == 0 &&
-                free_and_strdup(&manager->host_spec, "linux") == 0);
+                free_and_strdup(&manager->host_spec, "linux") == 0 && worker_open_program(manager) == 0);
         fds = test_count_fds();
         test_record();
         test_damaged();

@@ -14,6 +14,7 @@
 #include "device.h"
 #include "ide.h"
 #include "ipc.h"
+#include "worker.h"
 #include "test.h"
 #include "tsm.h"
 #include "worker/work.h"
@@ -452,11 +453,11 @@ static void test_absent(void) {
         check(!device_find(manager, absent));
 }
 
-int main(_unused_ int argc, char **argv) {
+int main(int argc, char **argv) {
         char self[PATH_MAX], link[128];
         sigset_t mask;
 
-        if (strstr(argv[0], "tdid-worker"))
+        if (argc > 1 && startswith(argv[1], "--host="))
                 return worker();
         test_make_dir(folder);
         require(setenv("TEST_FOLDER", folder, 1) == 0);
@@ -470,7 +471,7 @@ int main(_unused_ int argc, char **argv) {
         require(manager_new(&manager) == 0);
         manager->host = &fake;
         require(free_and_strdup(&manager->host_spec, "fake") == 0 && free_and_strdup(&manager->libexec_dir, folder) == 0);
-        require(free_and_strdup(&manager->state_dir, folder) == 0);
+        require(free_and_strdup(&manager->state_dir, folder) == 0 && worker_open_program(manager) == 0);
         (void) custody_new(manager, (struct tdi_bdf){ 0xffff, 0xff, 0xff }, 7);
         /* Nothing is done to it: only the inventory is looked at. */
         manager->custodies[0]->frozen = true;

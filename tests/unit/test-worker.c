@@ -229,6 +229,7 @@ int main(int argc, char **argv) {
         snprintf(lock_path, sizeof(lock_path), "%s/lock", dir);
         require(manager_new(&manager) == 0);
         require(free_and_strdup(&manager->libexec_dir, argv[1]) == 0 && free_and_strdup(&manager->host_spec, "linux") == 0);
+        require(worker_open_program(manager) == 0);
         test_no_spares();
         worker_keep_spares(manager);
         check(wait_for(spares_are, &(size_t){ 2 }));

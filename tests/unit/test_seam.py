@@ -36,6 +36,8 @@ ALLOWED = {
     ("daemon/journal.c", "rename"): (1, "journal file"),
     ("daemon/journal.c", "unlink"): (3, "journal files"),
     ("daemon/holder.c", "unlink"): (1, "the socket of a holder that has died"),
+    ("daemon/worker.c", "open"): (1, "the program of the workers"),
+    ("daemon/worker.c", "readlink"): (1, "/proc/self: the program's name for who executes it"),
     ("daemon/tdid.c", "mkdir"): (1, "the state folder"),
     ("daemon/tdid.c", "open"): (1, "the lock of the state folder"),
     ("daemon/tdid.c", "readlink"): (1, "/proc/self/exe: where tdid-worker is"),

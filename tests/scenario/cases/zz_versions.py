@@ -4,9 +4,12 @@
 # started, is understood. What is further away is held, left alone, and said.
 
 import os
+import shutil
+import signal
 
-from kit.checks import Skip, check, contains, equal
+from kit.checks import Skip, check, contains, equal, eventually
 from kit.client import refused
+from kit.daemon import processes
 from kit.registry import scenario
 
 NEWER = "TDID_TEST_NEWER"
@@ -51,6 +54,63 @@ def version_before_and_after(t):
     vm.lease.close()
     t.gone(vm)
     t.free(bdf)
+    t.unchanged(bdf, other)
+
+
+PROGRAMS = ("tdid", "tdid-vm", "tdid-worker")
+
+
+def own_programs(t):
+    """tdid is started from a folder of the scenario's, where its programs can be replaced."""
+    folder = os.path.join(t.folder, "libexec")
+    os.mkdir(folder)
+    for name in PROGRAMS:
+        shutil.copy2(os.path.join(os.path.dirname(t.paths.tdid), name), folder)
+    t.daemon.binary = os.path.join(folder, "tdid")
+    return folder
+
+
+def replace(folder, name, make):
+    """As dpkg does it: in one step, and whoever runs the old one goes on with it. make is given the path of the new one."""
+    path = os.path.join(folder, name)
+    make(path + ".dpkg-new")
+    os.chmod(path + ".dpkg-new", 0o755)
+    os.rename(path + ".dpkg-new", path)
+
+
+@scenario("edu:2", start=False, needs=("programs",), tags=("quick",))
+def version_replaced_below(t):
+    """While a package is replaced the tdid before it still runs: its workers are of its own version. The next one takes those that are there."""
+    folder, mark = own_programs(t), os.path.join(t.folder, "other")
+    t.start()
+    bdf, other = t.host.bdfs("edu", 2)
+    vm = t.vm("v")
+    vm.attach(bdf)
+
+    def another(path):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"#!/bin/sh\n: >>'{mark}'\nexit 1\n")
+
+    old = os.path.join(folder, "old")
+    os.link(os.path.join(folder, "tdid-worker"), old)
+    replace(folder, "tdid-worker", another)
+    # None is left that was started before.
+    for pid in processes("tdid-worker"):
+        os.kill(pid, signal.SIGKILL)
+    vm.attach(other)
+    t.attached(vm, bdf, other)
+    t.dma(vm, other)
+    t.client.tdi(other).detach()
+    t.free(other)
+    check(not os.path.exists(mark), "a worker of another version was started")
+    vm.destroy()
+    t.free(bdf)
+    t.daemon.kill()
+    t.daemon.start(wait=False)
+    eventually(lambda: os.path.exists(mark), "a worker of the new version")
+    t.daemon.kill()
+    replace(folder, "tdid-worker", lambda path: shutil.copy2(old, path))
+    t.start()
     t.unchanged(bdf, other)
 
 
