@@ -56,7 +56,8 @@ UNTRIED = ("names_at_once", "told_to_all", "ide_policy", "provider_number_reused
            "explain_evidence", "explain_serial", "guard_mmap", "guard_writes", "guard_in_use", "guard_told", "full_run",
            "short_of_descriptors", "short_of_descriptors_giving_back", "short_of_memory", "watchdog", "thousand_idle", "never_reads",
            "bus_returns", "check_agrees", "check_foreign_user", "check_other_user", "check_own_functions", "clock_jumps", "evidence_step", "evidence_replaced_after", "evidence_one_speaker", "quarantine_checked",
-           "quarantine_resets", "quarantine_shown", "policy_truth_polkit", "version_before_and_after")
+           "quarantine_resets", "quarantine_shown", "policy_truth_polkit", "tdictl_dry_run", "tsm_doubted_and_found", "vu_helper_killed", "bind_client_missed_dsm", "bind_tsm_late",
+           "confined_helper", "event_wanted_restart", "event_wanted_fails", "handoff_unguarded", "quarantine_vf", "version_replaced_below", "version_before_and_after")
 # A whole run takes an emulated processor a quarter of an hour; some of each, chosen by the seed, less than 40 s.
 UNIT_SAMPLE, SCENARIO_SAMPLE = 20, 6
 
