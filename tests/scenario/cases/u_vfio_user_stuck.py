@@ -302,7 +302,8 @@ def another_helper(before):
     return eventually(lambda: (new := helpers()) and new[0] != before and new[0], "another helper", 20)
 
 
-@scenario("edu", tags=("quick",))
+# What the IOMMU says of the function's access to what is not mapped.
+@scenario("edu", tags=("quick",), kernel_ok=(r"DMAR: .*fault",))
 def vu_helper_killed(t):
     """
     The process that maps for a VMM is killed: what it was at fails, and withholds bus mastering like any failed map; another one maps what comes next, also
