@@ -20,7 +20,6 @@ EXPECTED = """
 {data}/dbus-1/interfaces/org.tdid1.TDI.xml
 {data}/dbus-1/interfaces/org.tdid1.TSM.xml
 {data}/dbus-1/interfaces/org.tdid1.VM.xml
-{data}/bash-completion/completions/tdictl
 /etc/apparmor.d/abstractions/tdid-vpci
 {data}/doc/tdid/examples/libvirt/iommufd-fdgroup.xml
 {data}/doc/tdid/examples/libvirt/vpci.xml
@@ -37,7 +36,6 @@ EXPECTED = """
 {data}/tdid/schema/tdictl.schema.json
 {data}/tdid/schema/tdid-policy-1.schema.json
 {data}/polkit-1/actions/org.tdid1.policy
-{data}/zsh/site-functions/_tdictl
 {include}/tdi/association.h
 {include}/tdi/bdf.h
 {include}/tdi/client.h
@@ -68,6 +66,11 @@ EXPECTED = """
 {prefix}/src/tdid-bind-0.1.0/tdid_bind.h
 """
 
+# Where tdictl runs on the machine that it is built on.
+COMPLETIONS = """
+{data}/bash-completion/completions/tdictl
+{data}/zsh/site-functions/_tdictl
+"""
 # Where libxml2 is.
 HOOK = """
 /etc/apparmor.d/tdid-hook
@@ -86,8 +89,12 @@ def installed():
                 yield target
 
 
+def when(built, files):
+    return files if os.path.exists(os.path.join(BUILD, built)) else ""
+
+
 def expected():
-    for path in (EXPECTED + (HOOK if os.path.exists(os.path.join(BUILD, "cli/hook/tdid-hook")) else "")).split():
+    for path in (EXPECTED + when("cli/hook/tdid-hook", HOOK) + when("cli/completion/tdictl", COMPLETIONS)).split():
         yield path.format(**FOLDERS)
     # Every page that is written is installed, and those that are made of other documents.
     for page in [*os.listdir(MAN_PAGES), "libtdi.3", "org.tdid1.5"]:
