@@ -110,7 +110,7 @@ def _some(names, variant, seed):
         # On the simulation the sanitizers see every kind of scenario; here, what only a real kernel answers.
         return matching(names, ASAN_SCENARIOS)
     sampled = [n for n in matching(names, SAMPLED_SCENARIOS) if n not in ALWAYS]
-    left_out = set(sampled) - set(random.Random(seed).sample(sampled, len(sampled) // 15))
+    left_out = set(sampled) - set(random.Random(seed).sample(sampled, len(sampled) // 25))
     # The same run has these on the same kernel, with sanitizers; the main job also as it is installed.
     left_out |= set(matching(names, ASAN_SCENARIOS)) - {"main_job_destroy"}
     return [n for n in names if n not in left_out]

@@ -9,8 +9,8 @@ import subprocess
 from types import SimpleNamespace
 
 from kit import guides
-from kit.checks import check, equal
-from kit.daemon import Bus, Daemon, die_with_us
+from kit.checks import check, equal, eventually
+from kit.daemon import Bus, Daemon, children, die_with_us
 from kit.files import SimFiles
 from kit.paths import TESTS
 from kit.registry import scenario
@@ -59,7 +59,10 @@ class Machine:
         return [(out, int(code)) for out, _, code in ended]
 
     def stop(self):
+        workers = children(self.daemon.pid)
         code = self.daemon.stop()
+        # A worker that reads on ends when it finds nobody to tell.
+        eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), "tdid's workers have ended", 30)
         self.bus.stop()
         problems = self.simulation.stop()
         check(code == 0 and not problems, f"tdid ended with {code}", *problems)
