@@ -26,7 +26,7 @@ QEMU_RETRIES = 3
 ASAN_SCENARIOS = ("main_job_destroy", "main_job_both_killed", "failing_do", "tsm_counted", "group_whole", "vu_edu")
 
 # Where tdid and tdictl talk to each other, or to files of their own, and the kernel has little part, and of what takes its time. The
-# simulation runs all of them every time; here a fifteenth, chosen by the seed. All of them with --full.
+# simulation runs all of them every time; here one in twenty-five, chosen by the seed. All of them with --full.
 SAMPLED_SCENARIOS = ("main_job_pidfd", "main_job_stop", "main_job_holder_*", "cycles", "sixteen_at_once", "all_in_one_transaction", "await_vmm",
                      "tsm_read_by_others", "tsm_foreign", "access_*", "bad_*", "journal_*", "names_*", "tdictl_*", "second_daemon", "usage", "strange_state", "unknown_things",
                      "closed_vm", "seal_empty", "async_jobs", "vu_*", "p2p_*", "dmabuf_*", "run_*", "handoff_*", "socket_*", "connection_*", "holder_*",
