@@ -224,6 +224,8 @@ def bind_end_hangs(t):
         check(b.vm.describe()["pinned"]["since"], "since when it should be")
         equal((t.tsm.count("unbind"), job.state(), t.client.tdi(bdf).state()), (0, "running", "detaching"), "unbinds, job and state")
         t.client.ping()
+        # What comes later is not released.
+        eventually(lambda: t.tsm.running("unbind", bdf), "the unbind hangs in the TSM")
         t.tsm.release()
         job.wait()
     t.gone(b.vm)
