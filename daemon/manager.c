@@ -7,6 +7,7 @@
 #include "admission.h"
 #include "audit.h"
 #include "bus/bus-vm.h"
+#include "bus/reading.h"
 #include "device.h"
 #include "evidence.h"
 #include "guard/guard.h"
@@ -186,8 +187,8 @@ Manager *manager_free(Manager *m) {
                 custody_free(m->custodies[--m->n_custodies]);
         inventory_free(m->inventory);
         ide_free(m);
-        bus_host_end(m);
-        bus_check_end(m);
+        m->host_reading = reading_free(m->host_reading);
+        m->host_check = reading_free(m->host_check);
         inhibit_free(m->inhibit);
         admission_free(m);
         bus_evidence_end(m);

@@ -63,8 +63,7 @@ struct Manager {
 
         struct inventory *inventory; /* the readers */
         struct callers *callers;     /* who is behind a bus name */
-        struct host_reader *host_reader; /* who asks what this host is */
-        struct host_checker *host_checker; /* and what it can do */
+        struct reading *host_reading, *host_check; /* who asks what this host is, and what it can do */
         Evidence *evidence;          /* devices that are being asked */
         struct evidence_call *evidence_calls; /* who waits for an answer */
         struct policy *policy;       /* NULL: it could not be read, policy_error says why, and nothing is admitted */

@@ -48,10 +48,8 @@ int bus_reply_description(sd_bus_message *call, const char *key, struct json_obj
 int bus_describe_vm(VM *vm, uid_t uid, sd_bus_message *call);
 /* DescribeHost(): the same of this host, when a worker has read it. */
 int bus_describe_host(Manager *m, sd_bus_message *call, sd_bus_error *e);
-void bus_host_end(Manager *m);
 /* Check(): what it can do, when a worker has looked. */
 int bus_check(Manager *m, sd_bus_message *call, sd_bus_error *e);
-void bus_check_end(Manager *m);
 /* The VM goes: who still waits is told. */
 void bus_describe_end(VM *vm);
 /* Answers a call that waited for its job. */
