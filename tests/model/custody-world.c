@@ -6,26 +6,13 @@
 #include <stdio.h>
 #include <syslog.h>
 
-#include "association.h"
-#include "audit.h"
 #include "bus/bus.h"
 #include "custody-rules.h"
 #include "device.h"
-#include "evidence.h"
-#include "export.h"
-#include "fault.h"
 #include "guard/guard.h"
-#include "handoff.h"
-#include "job.h"
 #include "journal.h"
-#include "log.h"
-#include "proofs.h"
 #include "tsm.h"
-#include "unit.h"
 #include "vpci.h"
-
-/* Descriptors that the engine has are numbers of ours: what it closes is seen. */
-enum { FD_CDEV = 1000, FD_BINDING = 2000, FD_OTHER = 3000, FD_END = 4000 };
 
 struct Worker {
         int index;
@@ -65,207 +52,6 @@ static int vm_index(int i) {
 
 bool world_same_vm(int a, int b) {
         return vm_index(a) == vm_index(b);
-}
-
-static bool speaks_for(int i, int other) {
-        return setting->dsm_is_first && i == 0 && other == 1;
-}
-
-/* ---- the kernel ---- */
-
-static void reset(int i) {
-        for (int o = 0; o < FUNCTIONS; o++)
-                if (world.kernel[o].bound && (o == i || speaks_for(i, o)))
-                        violation("function %d is reset while %d is bound", i, o);
-}
-
-static void disconnect(void) {
-        for (int i = 0; i < FUNCTIONS; i++)
-                if (world.kernel[i].bound)
-                        violation("the DSM is disconnected while %d is bound", i);
-        world.connected = false;
-}
-
-void world_drop_binding(int i, uint8_t by) {
-        struct kernel *k = &world.kernel[i];
-
-        if (k->binding & by) {
-                k->binding &= (uint8_t) ~by;
-                /* Its last close unbinds. */
-                if (!k->binding)
-                        k->bound = false;
-        }
-}
-
-void world_drop_cdev(int i, uint8_t by) {
-        struct kernel *k = &world.kernel[i];
-
-        if (!(k->cdev & by))
-                return;
-        k->cdev &= (uint8_t) ~by;
-        if (k->cdev)
-                return;
-        reset(i);
-        k->iommufd = k->attached = false;
-}
-
-static int act_do(int i, enum custody_action a, struct json_object *values, struct ipc_fds *fds) {
-        struct kernel *k = &world.kernel[i];
-
-        switch (a) {
-        case ACTION_CLAIM_NOTE:
-                json_set_str(values, "driver", "host");
-                return 0;
-        case ACTION_CLAIM_PM:
-                k->power = true;
-                return 0;
-        case ACTION_CLAIM_OVERRIDE:
-                k->override = true;
-                return 0;
-        case ACTION_CLAIM_REBIND:
-                if (!k->override)
-                        violation("function %d is probed again without its override", i);
-                k->vfio = true;
-                return 0;
-        case ACTION_GUARD_ON:
-                if (!k->vfio)
-                        violation("function %d is guarded, and has no VFIO node", i);
-                k->guarded = true;
-                return 0;
-        case ACTION_OPEN_CDEV:
-                if (k->cdev)
-                        violation("the VFIO node of %d is opened while it is open", i);
-                if (!k->vfio)
-                        violation("function %d is opened, and is not on vfio-pci", i);
-                if (!k->guarded)
-                        violation("function %d is opened, and anybody may map it", i);
-                k->cdev = BY_WORKER | BY_TDID;
-                fds->fd[fds->n++] = FD_CDEV + i;
-                return 0;
-        case ACTION_OPEN_BIND:
-                if (setting->one_group)
-                        for (int o = 0; o < FUNCTIONS; o++)
-                                if (!world.kernel[o].vfio)
-                                        violation("function %d is given to the iommufd while %d of its group is a host driver's", i, o);
-                if (!k->cdev)
-                        violation("function %d is given to the iommufd, and is not open", i);
-                reset(i);
-                k->iommufd = true;
-                fds->fd[fds->n++] = FD_OTHER + i;
-                return 0;
-        case ACTION_CONNECT_NOTE:
-                json_set_str(values, "connect_before", world.connected ? "tsm0" : "");
-                world.mark[i] = false;
-                return 0;
-        case ACTION_CONNECT_TSM:
-        case ACTION_BIND_CONNECT:
-                if (world.connected)
-                        violation("the DSM is connected for %d while it is connected", i);
-                world.connected = world.mark[i] = true;
-                return 0;
-        case ACTION_PREPARE_ATTACH:
-                if (!k->iommufd)
-                        violation("function %d is attached, and the iommufd does not have it", i);
-                k->attached = true;
-                return 0;
-        case ACTION_PREPARE_SOCKET:
-                json_set_take(values, "serve", json_new());
-                fds->fd[fds->n++] = FD_OTHER + i;
-                k->socket = true;
-                return 0;
-        case ACTION_BIND_TSM:
-                if (k->bound)
-                        violation("function %d is bound twice", i);
-                if (!world.connected || !k->attached)
-                        violation("function %d is bound, and not connected and attached", i);
-                if (k->socket && !k->locked && world.holder[i])
-                        violation("function %d is bound while its client may change what that locks", i);
-                k->bound = true;
-                k->binding = BY_WORKER | BY_TDID;
-                fds->fd[fds->n++] = FD_BINDING + i;
-                return 0;
-        default:
-                return 0;
-        }
-}
-
-static int act_undo(int i, enum custody_action a, const struct pending *p, struct json_object *values) {
-        struct kernel *k = &world.kernel[i];
-
-        switch (a) {
-        case ACTION_CLAIM_PM:
-                k->power = false;
-                return 0;
-        case ACTION_CLAIM_OVERRIDE:
-                k->override = false;
-                return 0;
-        case ACTION_CLAIM_REBIND:
-                if (k->cdev)
-                        violation("function %d is taken from vfio-pci while it is open", i);
-                for (int o = 0; setting->one_group && o < FUNCTIONS; o++)
-                        if (world.kernel[o].iommufd)
-                                violation("function %d goes to its host driver while the iommufd has %d of its group", i, o);
-                k->vfio = false;
-                return 0;
-        case ACTION_GUARD_ON:
-                if (k->cdev)
-                        violation("anybody may map function %d while it is open", i);
-                k->guarded = false;
-                return 0;
-        case ACTION_OPEN_CDEV:
-                world_drop_cdev(i, BY_WORKER);
-                if (k->cdev)
-                        violation("the worker's close of %d is not the last one: %#x", i, k->cdev);
-                return 0;
-        case ACTION_CONNECT_TSM:
-                if (!world.connected || (p->in_doubt && !world.mark[i]))
-                        return 0;
-                if (p->used)
-                        json_set_bool(values, "left", true);
-                else
-                        disconnect();
-                return 0;
-        case ACTION_PREPARE_ATTACH:
-                if (k->bound)
-                        violation("function %d is detached while it is bound", i);
-                k->attached = false;
-                return 0;
-        case ACTION_PREPARE_SOCKET:
-                k->socket = false;
-                return 0;
-        case ACTION_BIND_TSM:
-                if (k->requests)
-                        violation("function %d is unbound while requests of its guest go to the TSM", i);
-                k->bound = false;
-                return 0;
-        default:
-                return 0;
-        }
-}
-
-static bool is_so(int i, enum custody_action a) {
-        const struct kernel *k = &world.kernel[i];
-
-        switch (a) {
-        case ACTION_CLAIM_PM:
-                return k->power;
-        case ACTION_CLAIM_OVERRIDE:
-                return k->override;
-        case ACTION_CLAIM_REBIND:
-                return k->vfio;
-        case ACTION_GUARD_ON:
-                return k->guarded;
-        case ACTION_OPEN_BIND:
-                return k->iommufd;
-        case ACTION_CONNECT_TSM:
-                return world.connected;
-        case ACTION_PREPARE_SOCKET:
-                return k->socket;
-        case ACTION_BIND_TSM:
-                return k->bound;
-        default:
-                return true;
-        }
 }
 
 /* ---- descriptors ---- */
@@ -369,9 +155,9 @@ static void act(int i, const struct pending *p, size_t n, struct json_object *va
 
                 left &= ~BIT(a);
                 if (p->undo)
-                        (void) act_undo(i, a, p, values);
+                        (void) kernel_undo(i, a, p, values);
                 else
-                        (void) act_do(i, a, values, fds);
+                        (void) kernel_do(i, a, values, fds);
         }
 }
 
@@ -383,7 +169,7 @@ static void answer_worker(int i, struct pending p, int how) {
 
         ran = 0;
         if (p.kind == PENDING_PROBE)
-                p.worker_done(&workers[i], is_so(i, (enum custody_action) __builtin_ctz(p.actions)), "", values, &fds, c);
+                p.worker_done(&workers[i], kernel_is_so(i, (enum custody_action) __builtin_ctz(p.actions)), "", values, &fds, c);
         else if (how >= 2) {
                 if (how == 3) {
                         act(i, &p, n, values, &fds);
@@ -633,118 +419,11 @@ bool guard_has_others(const Custody *c) {
         return world.kernel[1 - world_index(c)].guarded;
 }
 
-/* ---- what does not matter here ---- */
+/* ---- devices ---- */
 
-bool guard_is_sweeping(_unused_ const Manager *m) {
-        return false;
-}
-void guard_was_set(_unused_ Custody *c) {
-}
-void guard_was_cleared(_unused_ Custody *c) {
-}
-int unit_look_for_devices(_unused_ Manager *m) {
-        return -EOPNOTSUPP;
-}
-void proofs_forget_job(_unused_ Job *j) {
-}
-bool vm_nests(_unused_ const VM *vm) {
-        return false;
-}
-void vm_touch(_unused_ VM *vm) {
-}
-void vm_space_settle(_unused_ VM *vm, _unused_ const Custody *c) {
-}
-void vm_spaces_listen(_unused_ VM *vm) {
-}
-bool vpci_takes_requests(_unused_ const VM *vm) {
-        return true;
-}
-void vpci_ring(_unused_ Custody *c) {
-}
-void vpci_stopped(_unused_ Custody *c, _unused_ bool stuck) {
-}
-bool association_wants(_unused_ const Custody *c) {
-        return false;
-}
-bool custody_is_associated(_unused_ const Custody *c) {
-        return false;
-}
-bool association_is_busy(_unused_ const Custody *c) {
-        return false;
-}
-bool association_is_shared(_unused_ const Custody *c) {
-        return false;
-}
-bool association_is_needed(_unused_ const Custody *c) {
-        return false;
-}
-bool association_is_open(_unused_ const VM *vm) {
-        return false;
-}
-size_t association_fds(_unused_ const Custody *c, _unused_ int ret[static 3]) {
-        return 0;
-}
-void association_lost(_unused_ VM *vm, _unused_ const Custody *c) {
-}
-void association_hang_up(_unused_ VM *vm) {
-}
-void audit_associated(_unused_ const Custody *c) {
-}
-void audit_custody(_unused_ const Custody *c, _unused_ enum tdi_custody step) {
-}
-void audit_custody_wanted(_unused_ const Custody *c) {
-}
-void audit_quarantine(_unused_ const Custody *c) {
-}
-void audit_tsm_connected(_unused_ const char *d, _unused_ const char *t, _unused_ const Custody *c) {
-}
-void audit_tsm_disconnected(_unused_ const char *d, _unused_ const char *t, _unused_ const Custody *c) {
-}
-void audit_tsm_lost(_unused_ const Custody *c, _unused_ const char *d, _unused_ const char *why) {
-}
-void bus_changed(_unused_ Manager *m, _unused_ const char *path, _unused_ const char *interface, ...) {
-}
-bool custody_is_handed_off(_unused_ const Custody *c) {
-        return false;
-}
-bool custody_group_waits_for_handoff(_unused_ const Custody *c) {
-        return false;
-}
-bool custody_waits_for_handoff(_unused_ const Custody *c, _unused_ char *buf, _unused_ size_t size) {
-        return false;
-}
-bool evidence_is_asking(_unused_ const Manager *m, _unused_ const char *bdf) {
-        return false;
-}
-bool job_acts_on_dsm(_unused_ Manager *m, _unused_ const char *d) {
-        return false;
-}
-bool export_kick(_unused_ Custody *c) {
-        return false;
-}
-void fault_point(_unused_ const char *action, _unused_ const char *verb, _unused_ const char *when) {
-}
-void inventory_refresh(_unused_ Manager *m, _unused_ struct tdi_bdf bdf) {
-}
-uint64_t inventory_refresh_tsm(_unused_ Manager *m) {
-        return 0;
-}
-bool inventory_tsm_is_known(_unused_ const Device *d) {
-        return true;
-}
-bool inventory_tsm_round_is_done(_unused_ Manager *m, _unused_ uint64_t round) {
-        return true;
-}
 Tsm *tsm_find(_unused_ Manager *m, _unused_ const char *name) {
         return &tsm;
 }
-void log_line(_unused_ int priority, _unused_ const char *format, ...) {
-}
-void log_oom(void) {
-        abort();
-}
-
-/* ---- devices ---- */
 
 Device *device_find(_unused_ Manager *m, struct tdi_bdf bdf) {
         for (int i = 0; i < FUNCTIONS; i++)

@@ -91,6 +91,9 @@ struct setting {
 };
 extern const struct setting *setting;
 
+/* Descriptors that the engine has are numbers of ours: what it closes is seen. */
+enum { FD_CDEV = 1000, FD_BINDING = 2000, FD_OTHER = 3000, FD_END = 4000 };
+
 /* Something that must never be so. */
 void violation(const char *format, ...) _printf_(1, 2);
 
@@ -114,5 +117,10 @@ void world_settle(void);
 void world_want(int i);
 /* The timer of what is tried again. */
 void world_ring(int i);
+
+/* custody-kernel.c: what a worker does there. Return 0 or a negative errno; kernel_is_so(), whether it is done. */
+int kernel_do(int i, enum custody_action a, struct json_object *values, struct ipc_fds *fds);
+int kernel_undo(int i, enum custody_action a, const struct pending *p, struct json_object *values);
+bool kernel_is_so(int i, enum custody_action a);
 
 #endif
