@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * libtdi's client against fake-tdid over a private bus: what is sent, how jobs end, how errors are told, what happens when the
- * daemon goes. Run as: private_bus.py test-client FAKE-TDID.
+ * daemon goes. Jobs that nobody waits for are test-client-async.c. Run as: private_bus.py test-client FAKE-TDID.
  */
 #include <dirent.h>
 #include <poll.h>
@@ -13,23 +13,13 @@
 #include <sys/wait.h>
 
 #include <json-c/json.h>
-#include <tdi/client.h>
 
-#include "util/util.h"
+#include "test-client.h"
 
 static const char *fake_path;
 static pid_t fake;
 
-#define check(condition)                                                                    \
-        do {                                                                                \
-                if (!(condition)) {                                                         \
-                        fprintf(stderr, "%s:%d: %s: not so\n", __func__, __LINE__, #condition); \
-                        stop_fake();                                                        \
-                        exit(1);                                                            \
-                }                                                                           \
-        } while (0)
-
-static void stop_fake(void) {
+void stop_fake(void) {
         if (fake <= 0)
                 return;
         (void) kill(fake, SIGKILL);
@@ -37,7 +27,7 @@ static void stop_fake(void) {
         fake = 0;
 }
 
-static void start_fake(void) {
+void start_fake(void) {
         char text[8] = "";
         int fds[2];
 
@@ -54,7 +44,7 @@ static void start_fake(void) {
         (void) close(fds[0]);
 }
 
-static unsigned open_fds(void) {
+unsigned open_fds(void) {
         DIR *d = opendir("/proc/self/fd");
         unsigned n = 0;
 
@@ -65,7 +55,7 @@ static unsigned open_fds(void) {
         return n;
 }
 
-static struct tdi_client *new_client(void) {
+struct tdi_client *new_client(void) {
         struct tdi_client *c;
 
         check(tdi_client_new(&c) == 0);
@@ -73,26 +63,15 @@ static struct tdi_client *new_client(void) {
         return c;
 }
 
-static struct tdi_bdf bdf(unsigned bus) {
+struct tdi_bdf bdf(unsigned bus) {
         return (struct tdi_bdf){ .bus = (uint8_t) bus };
 }
 
-static int attach(struct tdi_client *c, const char *vm, unsigned bus) {
+int attach(struct tdi_client *c, const char *vm, unsigned bus) {
         const struct tdi_function f = { .size = sizeof(f), .bdf = bdf(bus) };
 
         return tdi_client_attach(c, vm, &f, 1);
 }
-
-/* The last call failed thus, with these words in its text. */
-#define check_error(c, expected, words)                                          \
-        do {                                                                     \
-                enum tdi_error _e;                                               \
-                const char *_t = tdi_client_error(c, &_e);                       \
-                if (_e != (expected) || !strstr(_t, words)) {                    \
-                        fprintf(stderr, "%s:%d: got %d '%s'\n", __func__, __LINE__, (int) _e, _t); \
-                        check(false);                                            \
-                }                                                                \
-        } while (0)
 
 /* ---- connection ---- */
 
@@ -478,191 +457,6 @@ static void test_jobs(void) {
         check_error(c, TDI_ERROR_DENIED, "restore 0000:01:00.0");
 
         check(tdi_client_destroy(c, id, 0) == 0);
-        close(lease);
-        free(id);
-        tdi_client_free(c);
-}
-
-/* ---- jobs that are not waited for ---- */
-
-struct started {
-        struct tdi_client *c;
-        unsigned begun, ended;
-        enum tdi_job_state state;
-        enum tdi_error error;
-        int result;
-        char id[24], text[256];
-};
-
-static void on_report(const struct tdi_job_report *r, void *userdata) {
-        struct started *s = userdata;
-        char *json;
-
-        check(s->ended == 0);
-        check(tdi_client_snapshot(s->c, &json) == -EDEADLK);
-        check(tdi_client_seal(s->c, "1") == -EDEADLK);
-        if (r->state == TDI_JOB_RUNNING) {
-                check(++s->begun == 1 && *r->id && r->result == 0 && r->error == TDI_ERROR_NONE && streq(r->text, ""));
-                (void) snprintf(s->id, sizeof(s->id), "%s", r->id);
-                return;
-        }
-        s->ended++;
-        check(streq(s->id, r->id));
-        s->state = r->state;
-        s->error = r->error;
-        s->result = r->result;
-        (void) snprintf(s->text, sizeof(s->text), "%s", r->text);
-}
-
-/* A loop of one's own, until the job has begun, or ended. */
-static int loop(struct tdi_client *c, const unsigned *until) {
-        int r = 0;
-
-        while (*until == 0 && r >= 0) {
-                struct pollfd p = { .fd = tdi_client_get_fd(c) };
-                uint64_t at;
-
-                check(p.fd >= 0 && tdi_client_get_poll(c, &p.events, &at) == 0);
-                check(poll(&p, 1, at == UINT64_MAX ? 60000 : at == 0 ? 0 : 20) >= 0);
-                r = tdi_client_process(c);
-        }
-        return r;
-}
-
-static void start(struct tdi_client *c, struct started *s) {
-        *s = (struct started){ .c = c };
-        tdi_client_set_async(c, on_report, s);
-}
-
-static void ended(struct tdi_client *c, struct started *s, enum tdi_job_state state, enum tdi_error error, int result, const char *words) {
-        (void) loop(c, &s->ended);
-        if (s->ended != 1 || s->state != state || s->error != error || s->result != result || !strstr(s->text, words)) {
-                fprintf(stderr, "ended %u as %d %d %d '%s'\n", s->ended, (int) s->state, (int) s->error, s->result, s->text);
-                check(false);
-        }
-        check_error(c, TDI_ERROR_NONE, "");
-}
-
-static void test_async(void) {
-        struct tdi_client *c = new_client();
-        struct started s, other;
-        char *id, *other_id, *json;
-        int lease, other_lease;
-
-        check(tdi_client_create_vm(c, "async", NULL, &id, &lease) == 0);
-        check(tdi_client_create_vm(c, "async2", NULL, &other_id, &other_lease) == 0);
-
-        /* Its end is signalled before its call is answered. */
-        start(c, &s);
-        check(attach(c, id, 1) == 0);
-        check(s.begun == 0 && s.ended == 0);
-        ended(c, &s, TDI_JOB_DONE, TDI_ERROR_NONE, 0, "");
-        check(s.begun == 1);
-        /* A state that comes before the end, and an end that a stranger tells. */
-        start(c, &s);
-        check(attach(c, id, 7) == 0);
-        ended(c, &s, TDI_JOB_DONE, TDI_ERROR_NONE, 0, "");
-        start(c, &s);
-        check(attach(c, id, 8) == 0);
-        ended(c, &s, TDI_JOB_DONE, TDI_ERROR_NONE, 0, "");
-        /* The whole reason is read; what is refused at once has no job. */
-        start(c, &s);
-        check(attach(c, id, 3) == 0);
-        ended(c, &s, TDI_JOB_FAILED, TDI_ERROR_QUARANTINED, -EUCLEAN, "its reset set is not clean");
-        start(c, &s);
-        check(attach(c, id, 6) == 0);
-        ended(c, &s, TDI_JOB_FAILED, TDI_ERROR_IN_USE, -EUSERS, "mounted on /data");
-        check(s.begun == 0 && streq(s.id, ""));
-        start(c, &s);
-        check(attach(c, id, 0x20) == 0);
-        ended(c, &s, TDI_JOB_FAILED, TDI_ERROR_NOT_FOUND, -ENOENT, "");
-        start(c, &s);
-        check(tdi_client_seal(c, "999") == 0);
-        ended(c, &s, TDI_JOB_FAILED, TDI_ERROR_NOT_FOUND, -ENOENT, "there is no VM 999");
-
-        /* What cannot even be sent is no job. */
-        start(c, &s);
-        check(tdi_client_attach(c, id, NULL, 0) == -EINVAL);
-        check(tdi_client_prepare_vm(c, "x", NULL, NULL, 0, &json, &lease) == -EINVAL);
-        check_error(c, TDI_ERROR_INVALID_ARGUMENT, "one by one");
-        check(tdi_client_process(c) == 0 && s.ended == 0);
-
-        /* Several at once, each with its own callback's data; another call is answered in between; one is cancelled. */
-        start(c, &s);
-        check(attach(c, id, 4) == 0);
-        start(c, &other);
-        check(tdi_client_seal(c, other_id) == 0);
-        check(tdi_client_describe(c, id, &json) == 0);
-        free(json);
-        ended(c, &other, TDI_JOB_DONE, TDI_ERROR_NONE, 0, "");
-        (void) loop(c, &s.begun);
-        check(s.begun == 1 && s.ended == 0);
-        check(tdi_client_cancel_job(c, s.id) == 0);
-        ended(c, &s, TDI_JOB_CANCELLED, TDI_ERROR_CANCELLED, -ECANCELED, "cancelled and undone");
-        check(tdi_client_cancel_job(c, "") == -EINVAL && tdi_client_cancel_job(c, "1/2") == -EINVAL && tdi_client_cancel_job(c, NULL) == -EINVAL);
-        check(tdi_client_cancel_job(c, "99999") == -ENOENT);
-        check_error(c, TDI_ERROR_NOT_FOUND, "no job 99999");
-
-        /* A function that waits again delivers what is still under way. */
-        start(c, &s);
-        check(attach(c, id, 12) == 0);
-        (void) loop(c, &s.begun);
-        check(tdi_client_cancel_job(c, s.id) == 0);
-        start(c, &other);
-        check(attach(c, id, 2) == 0);
-        tdi_client_set_async(c, NULL, NULL);
-        check(attach(c, id, 11) == 0);
-        check(other.ended == 1 && other.state == TDI_JOB_DONE && s.ended == 0);
-
-        /* Dropped without a word, and nothing is lost of what they took. */
-        tdi_client_free(c);
-        check(s.ended == 0);
-        close(lease);
-        close(other_lease);
-        free(id);
-        free(other_id);
-}
-
-static void test_async_daemon_goes(void) {
-        struct tdi_client *c = new_client();
-        struct started s, other;
-        char *id;
-        int lease;
-
-        check(tdi_client_create_vm(c, "async", NULL, &id, &lease) == 0);
-        start(c, &other);
-        check(attach(c, id, 12) == 0);
-        start(c, &s);
-        check(attach(c, id, 5) == 0);
-        ended(c, &s, TDI_JOB_FAILED, TDI_ERROR_NONE, -ECONNRESET, "tdid went away");
-        ended(c, &other, TDI_JOB_FAILED, TDI_ERROR_NONE, -ECONNRESET, "the job may go on");
-        stop_fake();
-        start(c, &s);
-        check(tdi_client_seal(c, id) == 0);
-        ended(c, &s, TDI_JOB_FAILED, TDI_ERROR_NONE, -EHOSTUNREACH, "tdid is not running");
-        close(lease);
-        free(id);
-
-        start_fake();
-        tdi_client_set_async(c, NULL, NULL);
-        check(tdi_client_create_vm(c, "async", NULL, &id, &lease) == 0);
-        start(c, &s);
-        check(attach(c, id, 10) == 0);
-        ended(c, &s, TDI_JOB_FAILED, TDI_ERROR_NONE, -ECONNRESET, "It may have begun");
-        check(s.begun == 0);
-        stop_fake();
-        close(lease);
-        free(id);
-        tdi_client_free(c);
-
-        start_fake();
-        check(setenv("SYSTEMD_BUS_TIMEOUT", "3", 1) == 0);
-        c = new_client();
-        check(unsetenv("SYSTEMD_BUS_TIMEOUT") == 0);
-        check(tdi_client_create_vm(c, "slow", NULL, &id, &lease) == 0);
-        start(c, &s);
-        check(attach(c, id, 9) == 0);
-        ended(c, &s, TDI_JOB_FAILED, TDI_ERROR_TIMEOUT, -ETIMEDOUT, "did not answer in time");
         close(lease);
         free(id);
         tdi_client_free(c);
