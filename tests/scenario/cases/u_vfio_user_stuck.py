@@ -18,7 +18,7 @@ from kit.daemon import processes
 from kit.registry import scenario
 from kit.simtsm import Rules
 from kit.vfio_user import ACCESS, ANSWERED_WITHIN, CONFIG, DATA_EVENTFD, MSI, REGION_READ, RESET, TRIGGER, Client, Lost, ServerError, fails
-from kit.vmm import COMMAND, COMMAND_MASTER, Bystander, Edu, Event, Ram, connect, socket_path
+from kit.vmm import COMMAND, COMMAND_MASTER, Bystander, Edu, Event, Ram, connect, connect_mapped, socket_path
 
 IOVA = 0x8000000
 PAGE = 4096
@@ -312,12 +312,7 @@ def vu_helper_killed(t):
     bdf = t.host.bdf("edu")
     vm = t.vm()
     vm.attach(bdf)
-    client, memory = connect(t, vm, bdf), Ram(1 << 20)
-    t.defer(memory.close)
-    peer = eventually(lambda: (p := vm.describe()["peer"]) and p["kvm"] and p, "its VMM is looked at")
-    if "holder" in peer["memory"]:
-        t.skip(f"there is no helper: {peer['memory']}")
-    client.dma_map(IOVA, 1 << 20, memory.fd)
+    client, memory = connect_mapped(t, vm, bdf, IOVA, 1 << 20)
     edu = Edu(client)
     check(edu.round_trip(memory, IOVA, seed=1), "DMA before")
     pid, at, killed = helpers()[0], 0x9000000, 0

@@ -2,10 +2,10 @@
 #
 # What tdid's programs may call: the work goes on with it, and what is not on their lists is refused.
 
-from kit.checks import Skip, check, equal, eventually
+from kit.checks import Skip, check, equal
 from kit.daemon import processes, sanitized
 from kit.registry import scenario
-from kit.vmm import Edu, Ram, connect
+from kit.vmm import Edu, connect_mapped
 
 IOVA = 0x8000000
 
@@ -48,12 +48,7 @@ def confined_helper(t):
     bdf = t.host.bdf("edu")
     vm = t.vm()
     vm.attach(bdf)
-    client, memory = connect(t, vm, bdf), Ram(1 << 20)
-    t.defer(memory.close)
-    peer = eventually(lambda: (p := vm.describe()["peer"]) and p["kvm"] and p, "its VMM is looked at")
-    if "holder" in peer["memory"]:
-        raise Skip(f"there is no helper: {peer['memory']}")
-    client.dma_map(IOVA, 1 << 20, memory.fd)
+    client, memory = connect_mapped(t, vm, bdf, IOVA, 1 << 20)
     check(Edu(client).round_trip(memory, IOVA), "DMA")
     maps = [pid for pid in processes("tdid-worker") if status(pid)["Name"] == "tdid-map"]
     equal(len(maps), 1, "processes that map")

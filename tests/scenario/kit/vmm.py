@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 from kit import vfio_user
-from kit.checks import check, equal, eventually
+from kit.checks import Skip, check, equal, eventually
 from kit.daemon import die_with_us, fd_count
 
 VFIO_GET_INFO, VFIO_GET_REGION_INFO, VFIO_GET_IRQ_INFO = 0x3B6B, 0x3B6C, 0x3B6D
@@ -84,6 +84,17 @@ def connect(t, vm, bdf, preset=vfio_user.QEMU, **kw):
     if preset:
         client.negotiate(preset)
     return client
+
+
+def connect_mapped(t, vm, bdf, iova, size):
+    """A connection whose memory a helper of its own has mapped (skipped where the holder does that itself), and that memory; both end with the scenario."""
+    client, memory = connect(t, vm, bdf), Ram(size)
+    t.defer(memory.close)
+    peer = eventually(lambda: (p := vm.describe()["peer"]) and p["kvm"] and p, "its VMM is looked at")
+    if "holder" in peer["memory"]:
+        raise Skip(f"there is no helper: {peer['memory']}")
+    client.dma_map(iova, size, memory.fd)
+    return client, memory
 
 
 def steady_fds(pid):

@@ -1,27 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A tdid of its own on a simulated example machine, and tdictl before it: on a terminal of 80 columns, or as JSON."""
 import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.normpath(os.path.join(HERE, "../../.."))
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(ROOT, "tests/scenario"))
 
+import terminal  # noqa: E402
 from kit.daemon import Bus, Daemon, end_all, own_only  # noqa: E402
 from kit.paths import find_paths  # noqa: E402
 from kit.simhost import SimHost, Simulation  # noqa: E402
 
-COLUMNS = 80
 # What is different each time, and what stands for it; of the same width where a table's columns go by it.
 VOLATILE = (
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "UUIDUUID-UUID-UUID-UUID-UUIDUUIDUUID"),
@@ -75,24 +71,8 @@ class Machine:
 
     def terminal(self, *args):
         """What it writes to a terminal, and its exit code."""
-        leader, follower = pty.openpty()
-        mode = termios.tcgetattr(follower)
-        mode[1] &= ~termios.OPOST
-        termios.tcsetattr(follower, termios.TCSANOW, mode)
-        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
-        p = subprocess.Popen(self.command(*args), env=self.environment, stdin=subprocess.DEVNULL, stdout=follower, stderr=follower)
-        os.close(follower)
-        out = b""
-        while True:
-            try:
-                data = os.read(leader, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            out += data
-        os.close(leader)
-        return stable(out.decode(), self.folder), p.wait()
+        out, code = terminal.run(self.command(*args), self.environment)
+        return stable(out, self.folder), code
 
     def json(self, *args):
         """Its one object, its exit code, and what it said besides."""

@@ -15,7 +15,8 @@ import time
 import unittest
 
 import screens
-from machines import COLUMNS, HERE, Machine, stable
+from machines import HERE, Machine, stable
+from terminal import COLUMNS
 
 try:
     import json_schema

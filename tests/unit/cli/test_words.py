@@ -3,16 +3,13 @@
 
 usage: test_words.py TDICTL FAKE-TDID MAN-PAGE
 """
-import fcntl
 import os
-import pty
 import shutil
-import struct
 import subprocess
 import sys
-import termios
 import unittest
 
+import terminal
 from test_tdictl import TDICTL, Case
 
 
@@ -177,26 +174,8 @@ class Completion(Case):
 class Colours(Case):
     def terminal(self, *arguments, **environment):
         """What it writes to a terminal of 80 columns."""
-        leader, follower = pty.openpty()
-        mode = termios.tcgetattr(follower)
-        mode[1] &= ~termios.OPOST
-        termios.tcsetattr(follower, termios.TCSANOW, mode)
-        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         env = {k: v for k, v in self.bus.environment.items() if k != "NO_COLOR"}
-        p = subprocess.Popen([TDICTL, *arguments], env={**env, "TERM": "xterm", **environment}, stdin=subprocess.DEVNULL, stdout=follower, stderr=follower)
-        os.close(follower)
-        out = b""
-        while True:
-            try:
-                data = os.read(leader, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            out += data
-        p.wait()
-        os.close(leader)
-        return out.decode()
+        return terminal.run([TDICTL, *arguments], {**env, "TERM": "xterm", **environment})[0]
 
     def test_colours(self):
         """A quarantined function is red where there are colours, and they are nowhere else."""
