@@ -542,12 +542,18 @@ def bind_waits_for_request(t):
     bdf = t.host.bdf("igb-vf")
     b = Bound(t, bdf)
     client = connect(t, b.vm, bdf)
-    rule = t.host.client.control("fault", rule={"call": "reset", "device": bdf, "delay_ms": 1500, "times": 1})["id"]
-    t.defer(lambda: t.host.client.control("clear", id=rule))
+    rule = t.host.client.control("fault", rule={"call": "reset", "device": bdf, "never": True})["id"]
+    rules = [rule]
+    t.defer(lambda: [t.host.client.control("clear", id=r) for r in rules])
     path, begin = t.host.start_trace()
     reset = client.ask(vfio_user.RESET)
     eventually(lambda: [c for c in t.host.client.control("open")["calls"] if c["name"] == "VFIO_DEVICE_RESET"], "the reset is under way")
-    b.bind()
+    job = t.client.tdi(bdf).bind(async_=True)
+    eventually(lambda: t.device(bdf).text("Custody") == "bind", "it is being bound")
+    time.sleep(0.5)
+    equal((t.tsm.count("bind"), job.state()), (0, "running"), "binds while the reset is under way, and the job")
+    t.host.client.control("clear", id=rules.pop())
+    job.wait()
     client.wait(reset)
     found = calls(path, begin)
     t.host.end_trace()
