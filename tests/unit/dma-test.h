@@ -58,16 +58,25 @@ static inline void machine_end(void) {
         kernel_end();
 }
 
-/* The simulation, in this process, closes its part of a call a little later. */
+static inline bool kernel_is_busy(void) {
+        bool busy;
+
+        sim_lock(kernel);
+        busy = !TAILQ_EMPTY(&kernel->calls) || kernel->n_queued > 0;
+        sim_unlock(kernel);
+        return busy;
+}
+
+/* The simulation, in this process, closes its part of a call a little later, and that of a file whose last copy was closed. */
 static inline unsigned settled_fds(void) {
         unsigned n = test_count_fds(), same = 0;
 
-        for (unsigned i = 0; i < 200 && same < 5; i++) {
+        for (unsigned i = 0; i < 1000 && same < 5; i++) {
                 unsigned again;
 
                 (void) usleep(5000);
                 again = test_count_fds();
-                same = again == n ? same + 1 : 0;
+                same = again == n && !kernel_is_busy() ? same + 1 : 0;
                 n = again;
         }
         return n;
