@@ -550,6 +550,8 @@ class Judge:
                     raise Failure(f"{device['BDF']}: {device['Quarantine']}")
                 if str(device["Custody"]) != "none" and not str(device["VM"]) and not str(device["Quarantine"]):
                     raise Failure(f"{device['BDF']} is of no VM, and its custody is {device['Custody']}")
+        if any("org.tdid1.TSM" in i for i in objects.values()) != w.tsm:
+            raise Failure(f"tdid has not heard that the TSM has {'come' if w.tsm else 'gone'}")
         live = {str(p) for p, i in objects.items() if "org.tdid1.VM" in i}
         for slot, s in enumerate(w.slots):
             if s and s.vm.path in live and self.keepers(slot) == 0:
