@@ -161,13 +161,13 @@ int claim_override_probe(struct work *w) {
 }
 
 static int unbind(struct work *w, const char *driver) {
-        char path[PATH_MAX];
+        char path[PATH_MAX], now[128];
         int r;
 
         snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/unbind", driver);
         r = host_write_text(w->host, path, w->bdf);
-        /* ENODEV: it went away from that driver meanwhile. */
-        if (r < 0 && r != -ENODEV)
+        /* ENODEV: it went away from that driver meanwhile, if it did (unbind_store). */
+        if (r < 0 && (r != -ENODEV || (read_driver(w, now, sizeof(now)) >= 0 && streq(now, driver))))
                 return work_fail(w, r, NULL, "unbind %s from its driver %s", w->bdf, driver);
         return 0;
 }

@@ -120,3 +120,25 @@ def quarantine_shown(t):
     t.device(bdf).restore()
     t.free(bdf)
     t.journal.one("restored", bdf=bdf)
+
+
+@scenario("edu", start=False, needs=("faults",), tags=("quick",))
+def unbind_changes_nothing(t):
+    """The kernel says that vfio-pci does not have it, while it has: it is not given back like that, where it had no driver before, but withheld."""
+    bdf = t.host.bdf("edu")
+    had = t.host.driver(bdf)
+    t.host.set_driver(bdf, None)
+    if had:
+        t.after(lambda: t.host.set_driver(bdf, had))
+    t.start()
+    fault = Rules(t.host.client)
+    t.defer(fault.clear)
+    vm = t.vm()
+    vm.attach(bdf)
+    fault.add("unbind", call="write:unbind", process="tdid-worker", errno="ENODEV", times=1)
+    contains(refused("Quarantined", t.client.tdi(bdf).detach), "ENODEV", "what the detach says")
+    contains(t.device(bdf).text("Quarantine"), "unbind", "the quarantine")
+    withheld(t, bdf)
+    t.device(bdf).restore()
+    t.free(bdf)
+    equal(t.host.driver(bdf), None, "its driver afterwards")
