@@ -121,3 +121,12 @@ def run(command, log=None, timeout=None, env=None, on_line=None):
         # A test must not leave processes behind; whatever it does leave is in its session's group.
         _signal_group(process, signal.SIGKILL)
     return Ended(process.returncode, "".join(lines), time.monotonic() - begin, timed_out.is_set())
+
+
+def git(root, *arguments):
+    """What git says of a tree, as bytes; None where it says nothing: no git is installed, or the tree is an unpacked archive."""
+    try:
+        ended = subprocess.run(["git", "-C", root, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except FileNotFoundError:
+        return None
+    return ended.stdout if ended.returncode == 0 else None

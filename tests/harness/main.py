@@ -141,8 +141,8 @@ def seed_of_tree(full):
     """Whoever runs the CI tier on a commit runs the sample that CI took of it, and the next commit's is another. None: --full, no git."""
     if full:
         return None
-    tree = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD^{tree}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return int(tree.stdout[:7], 16) if tree.returncode == 0 else None
+    tree = child.git(ROOT, "rev-parse", "HEAD^{tree}")
+    return int(tree[:7], 16) if tree else None
 
 
 def parse():

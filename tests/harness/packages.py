@@ -25,8 +25,8 @@ OWN_FILES = ("etc/needrestart/conf.d/tdid.conf",)
 def _key(root):
     """What the packages are made of: all sources but the tests, and the tools."""
     key = hashlib.sha256()
-    listed = subprocess.run(["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    names = [os.fsdecode(n) for n in listed.stdout.split(b"\0") if n]
+    listed = child.git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard") or b""
+    names = [os.fsdecode(n) for n in listed.split(b"\0") if n]
     for name in sorted(n for n in names if not n.startswith(("tests/", ".ci/")) and (root / n).is_file()):
         key.update(name.encode() + b"\0" + (root / name).read_bytes())
     key.update(subprocess.run(["dpkg-query", "-W", *TOOLS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout)
