@@ -4,6 +4,7 @@ programs' own help; JSON is taken by the program that it is for; functions of li
 
 usage: test_guides.py SOURCE-ROOT TDICTL TDI-SIM PRINT-ERRORS
 """
+import glob
 import json
 import os
 import re
@@ -19,8 +20,8 @@ from kit import guides  # noqa: E402
 
 LANGUAGES = {"console", "json", "text", "c", "js"}
 # What a reader has to have besides what is in the tree.
-OTHERS = {"apt", "busctl", "c++", "cat", "cc", "cloud-hypervisor", "dkms", "echo", "gdbus", "journalctl", "jq", "ln", "ls", "make", "meson", "mkdir",
-          "modprobe", "ninja", "pkaction", "pkg-config", "qemu-system-x86_64", "readlink", "sh", "sleep", "systemctl", "systemd-analyze", "tdictl", "tdid", "tdi-sim", "udevadm", "virsh"}
+OTHERS = {"apt", "busctl", "c++", "cat", "cc", "cloud-hypervisor", "cp", "dkms", "echo", "gdbus", "journalctl", "jq", "ln", "ls", "make", "meson", "mkdir",
+          "modprobe", "ninja", "pkaction", "pkg-config", "qemu-system-x86_64", "readlink", "scripts/config", "sh", "sleep", "systemctl", "systemd-analyze", "tdictl", "tdid", "tdi-sim", "udevadm", "virsh"}
 # Lines that look like a command and stand in no block that says what becomes of them.
 UNMARKED = re.compile(r"(?m)^ {4,}(?:[$#] )?(?:(?:tdictl|tdid|tdi-sim|apt|meson|systemctl|modprobe|dkms|make) |tests/\w).*$")
 
@@ -86,6 +87,15 @@ class Guides(unittest.TestCase):
                 self.look_up(code.replace("|", "/"), name)
                 count += 1
         self.assertGreater(count, 20)
+
+    def test_columns(self):
+        """Columns that pages send their readers to are headings of tdictl's tables."""
+        headings = set()
+        for name in glob.glob(os.path.join(ROOT, "cli/*.c")):
+            headings |= set(re.findall(r'\.title = "([A-Z][A-Z-]*)"', read(name)))
+        named = {c for text in self.prose.values() for c in re.findall(r"\bcolumn ([A-Z-]+)\b", text)}
+        self.assertGreater(len(named), 2)
+        self.assertEqual(sorted(named - headings), [])
 
     def test_shell(self):
         for block in self.blocks:
