@@ -68,14 +68,39 @@ class Pages(unittest.TestCase):
                 self.assertIn(f'"{os.path.basename(page).rpartition(".")[0]} - ', said.stdout)
 
     def test_see_also(self):
-        """Pages that are named are ours, or such as every host has."""
-        known = {os.path.basename(p) for p in pages()} | {"polkit.8", "busctl.1", "lspci.8", "virsh.1", "journalctl.1", "tdid-hook.8", "systemctl.1",
-                                                          "systemd.journal-fields.7"}
+        """Pages that are named are ours, or such as every host has; and each of ours that a page speaks of is among them."""
+        ours = {os.path.basename(p) for p in pages()}
+        known = ours | {"polkit.8", "busctl.1", "lspci.8", "virsh.1", "journalctl.1", "libvirtd.8", "setpriv.1", "sudo.8", "systemctl.1",
+                        "systemd.journal-fields.7", "unix.7"}
         for page in pages():
-            see = rendered(page)[1].split("\nSEE ALSO\n")[1].split("\n\n")[0]
-            for name, number in re.findall(r"([a-z][\w.-]+)\s*\((\d)\)", see):
-                with self.subTest(page=page):
-                    self.assertIn(f"{name}.{number}", known)
+            body, see = rendered(page)[1].split("\nSEE ALSO\n")
+            # A word that groff has divided ends in its own hyphen, one with a hyphen in '-'.
+            body, see = (re.sub(r"-\n\s+", "-", re.sub("\u2010\n\\s+", "", text)) for text in (body, see.split("\n\n")[0]))
+            named, listed = ({f"{name}.{number}" for name, number in re.findall(r"([a-z][\w.-]+)\s*\((\d)\)", text)} for text in (body, see))
+            with self.subTest(page=page):
+                self.assertEqual(listed - known, set())
+                self.assertEqual((named & ours) - listed - {os.path.basename(page)}, set())
+
+    def test_sections(self):
+        """A program's page has its exit status, files and environment, and every variable that it reads; a format's has its files."""
+        sources = {"tdid.8": ("daemon/*.c",), "tdictl.1": ("cli/*.c", "libtdi/client/*.c")}
+        for page in pages():
+            name, text = os.path.basename(page), rendered(page)[1]
+            headings = set(re.findall(r"(?m)^[A-Z][A-Z ]+$", text))
+            with self.subTest(page=page):
+                if name[-1] in "18":
+                    self.assertLessEqual({"OPTIONS", "EXIT STATUS", "FILES"}, headings)
+                if name in ("tdid.conf.5", "tdid-policy.5"):
+                    self.assertIn("FILES", headings)
+                if name in sources:
+                    environment = re.split(r"(?m)^ENVIRONMENT$", text)[1]
+                    environment = re.split(r"(?m)^[A-Z][A-Z ]+$", environment)[0]
+                    found = set()
+                    for path in (p for pattern in sources[name] for p in glob.glob(os.path.join(ROOT, pattern)) if not p.endswith("-test.c")):
+                        with open(path, encoding="utf-8") as file:
+                            found |= set(re.findall(r'\b(?:getenv|setenv)\("(\w+)"', file.read()))
+                    self.assertGreater(len(found), 4)
+                    self.assertEqual({v for v in found if not re.search(rf"\b{v}\b", environment)}, set())
 
 
 class Libtdi(unittest.TestCase):

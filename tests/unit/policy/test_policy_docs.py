@@ -28,7 +28,7 @@ MAN = manual.read(os.path.join(ROOT, "docs/man/tdid-policy.5.rst"))
 DEFS = SCHEMA["$defs"]
 # What stands under which heading of the man page.
 OBJECTS = {
-    "FILES": SCHEMA["properties"],
+    "FILE FORMAT": SCHEMA["properties"],
     "RULES": DEFS["rule"]["properties"],
     "MATCH": DEFS["match"]["properties"],
     "REQUIREMENTS": DEFS["require"]["properties"],
