@@ -31,6 +31,7 @@ int version_check(struct json_object *o, unsigned ours, unsigned newer);
 /* Bytes of what a worker tells of a device's evidence, in a memfd: tdid reads it back, and the bus takes it. */
 #define EVIDENCE_TEXT_MAX (4 << 20)
 
+/* Descriptors that this owns: ipc_fds_close() closes what has not been taken. */
 struct ipc_fds {
         int fd[IPC_FDS_MAX];
         size_t n;

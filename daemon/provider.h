@@ -2,7 +2,7 @@
 /*
  * Bind providers: who binds a function as a TDI, and passes its guest's requests on. One table of those that there are and of the forms that their
  * calls have; a worker binds and unbinds, the VM's holder makes requests. Every provider keeps a binding by an open file, its `fd` here: tdid-bind's own,
- * or a duplicate of the VM's iommufd, in which the function's virtual device is what is bound.
+ * or a duplicate of the VM's iommufd, in which the function's virtual device is what is bound. All descriptors stay the caller's.
  *
  * No state: any thread. What sleeps says so.
  */

@@ -328,6 +328,7 @@ Keeper *keeper_new_vpci(VM *vm, struct tdi_bdf bdf, pid_t pid, uid_t uid, uint64
 void keeper_end_vpci(VM *vm, struct tdi_bdf bdf, const char *why);
 Keeper *keeper_find_vpci(const VM *vm, struct tdi_bdf bdf);
 const char *keeper_kind_to_string(enum keeper_kind kind);
+/* A lease or a process that an earlier tdid wrote down as @o, with its descriptor, which is taken. */
 int keeper_adopt(VM *vm, struct json_object *o, int fd);
 Keeper *keeper_free(Keeper *k);
 /* Drops those that have ended; closes the VM, or starts to wait, when none is left. */

@@ -12,7 +12,7 @@
 struct store {
         struct entry {
                 char *key;
-                int fd;
+                int fd; /* its own */
         } * entries;
         size_t n;
         struct json_object *state;

@@ -19,13 +19,13 @@ struct work {
         TdiHost *host;
         struct json_object *args; /* what tdid knows of the function: "bdf" and the values of earlier operations */
         struct json_object *values; /* out: merged by tdid into the function's journal */
-        struct ipc_fds fds;         /* in: descriptors of this operation */
+        struct ipc_fds fds;         /* in: descriptors of this operation, the worker's own until it ends */
         int lock;                   /* the function's lock file, -EBADF for who works on none */
         struct ipc_fds out;         /* out: opened here, kept open until the next command acknowledges them */
         /* What was bound or made, and is undone where tdid has died before it took the answer: with that nobody would know its number. */
         struct {
                 const struct provider *provider; /* NULL: nothing */
-                int fd;
+                int fd;                          /* its own then */
                 uint32_t vdevice;
         } unsaid;
         const char *bdf;

@@ -19,7 +19,7 @@ struct tdi_client {
 
         tdi_progress_callback progress;
         void *progress_data;
-        int wake_fd;
+        int wake_fd; /* borrowed, -1: none */
         bool in_callback;
         bool interactive;
         bool dry_run;

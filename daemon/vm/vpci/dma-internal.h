@@ -55,7 +55,7 @@ struct dma_file {
         dev_t dev;
         ino_t ino;
         uint64_t entries;       /* of the tables */
-        int fd;                 /* while jobs need it: iommufd looks at neither mode nor owner, one serves all */
+        int fd;                 /* its own, while jobs need it: iommufd looks at neither mode nor owner, one serves all */
         unsigned jobs;
         uint64_t serial;        /* of the peer of which the spans are known */
         struct dma_span *spans; /* sorted */
@@ -83,7 +83,7 @@ struct dma_guard {
 
 /* One of a client's, as its peers may reach it. */
 struct dma_bar {
-        int fd;                /* its dma-buf, or -EBADF */
+        int fd;                /* its dma-buf, the client's own; or -EBADF */
         int error;             /* why there is none */
         bool never;            /* and there will not be one */
         uint64_t first, pages; /* where the guest has it; no pages: nowhere */
@@ -127,7 +127,7 @@ struct dma_job {
         struct dma_job *next_running; /* in the space's list */
         struct dma_client *client;
         struct range r;               /* as it was inserted */
-        int fd;                       /* the file's */
+        int fd;                       /* the file's, borrowed */
         struct dma_space *source;     /* while it is copied from there */
         struct dma_guard guard;       /* of the source */
         struct timespec patience;     /* until when another space's job for the same is waited for; before, while unchecked, the peer */
@@ -182,13 +182,13 @@ struct dma_said {
 
 struct dma_closing {
         struct dma_closing *next;
-        int fd;
+        int fd; /* its own */
 };
 
 struct dma {
         TdiHost *host;
         struct dma_limits limits;
-        int iommufd;
+        int iommufd; /* borrowed, dma_set_iommufd() */
         pthread_mutex_t lock;
         pthread_cond_t changed;
         unsigned waiters;
@@ -241,6 +241,7 @@ bool dma_is_over(const struct timespec *deadline);
 int dma_wait(struct dma *d, const struct timespec *deadline);
 void dma_changed(struct dma *d);
 void dma_say(struct dma_client *c, enum dma_event event, const char *text);
+/* Takes @fd: it is closed when the lock has been let go, for a last close may sleep. */
 void dma_close_later(struct dma *d, int fd);
 /* A map of @c's failed: noted, told. @r: negative errno. */
 void dma_fail(struct dma_client *c, uint64_t iova, uint64_t size, int r, const char *why);

@@ -29,18 +29,19 @@ struct message {
 };
 
 struct stream {
-        int socket;
+        int socket; /* borrowed */
         uint8_t ahead[4096];
         size_t begin, end;    /* what has been read ahead */
         struct {
                 uint64_t at; /* the position in the stream of the message that it belongs to */
-                int fd;
+                int fd;      /* the stream's own, until a message has it */
         } fds[2 * STREAM_FDS_MAX];
         size_t n_fds;
         uint64_t position;    /* of ahead[begin] */
         uint64_t next;        /* where the message that is not complete begins */
 };
 
+/* @socket stays the caller's, as long as the stream is used. */
 void stream_open(struct stream *s, int socket);
 /* Closes descriptors that nobody took; not the socket. */
 void stream_close(struct stream *s);
@@ -52,6 +53,7 @@ int stream_receive(struct stream *s, struct message *m, int flags);
 /* Can a message be taken without waiting, or a part of one? */
 bool stream_has_more(const struct stream *s);
 
+/* Moves the i-th descriptor out, to the caller; -EBADF when there is none. */
 int message_take_fd(struct message *m, size_t i);
 void message_close_fds(struct message *m);
 void message_free(struct message *m);

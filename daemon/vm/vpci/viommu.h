@@ -18,7 +18,7 @@ struct viommus {
         struct viommu {
                 uint32_t id, queue; /* of the vIOMMU and its queue in the iommufd; 0: there is none */
                 const struct viommu_type *type;
-                int fd;             /* -EBADF: there is no queue */
+                int fd;             /* of the queue, its own; -EBADF: there is none */
                 int error;          /* why; 0: there is one */
                 bool begun;         /* the next is so: */
                 uint32_t next;

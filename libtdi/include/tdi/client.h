@@ -7,6 +7,9 @@
  * it in a child after fork(): make a new one there. Callbacks run inside the call that waits, in the caller's thread, and
  * must not call functions of the same client (they get -EDEADLK).
  *
+ * Who may: root may call everything. What is said below to be root's, or a VM's owner's, polkit may allow to others; org.tdid1(5) has which of its
+ * actions each method needs. Whoever lacks one gets TDI_ERROR_DENIED.
+ *
  * Strings are UTF-8. Pointers passed in are only borrowed for the call. What a ret_ pointer receives is the caller's
  * (free() for strings, close() for descriptors) and is written only on success. Every descriptor given out has O_CLOEXEC.
  *
@@ -140,7 +143,7 @@ void tdi_client_set_dry_run(struct tdi_client *client, bool dry_run);
 /**
  * tdi_client_plan() - what the last call would have done that tdi_client_set_dry_run() kept from acting
  *
- * Return: {"schema": "tdid/1", "plan": {…}} as docs/dbus-api.md says; NULL when there was none, or it failed. The client's, valid until its next call.
+ * Return: {"schema": "tdid/1", "plan": {…}} as org.tdid1(5) says; NULL when there was none, or it failed. The client's, valid until its next call.
  */
 const char *tdi_client_plan(const struct tdi_client *client);
 
@@ -204,13 +207,13 @@ int tdi_client_cancel_job(struct tdi_client *client, const char *job_id);
 struct tdi_vm_options {
         size_t size;            /* sizeof(struct tdi_vm_options) */
         uint64_t set;           /* TDI_VM_SET_…: which numbers are given */
-        const char *uuid;       /* only root may choose it */
-        const char *seclabel;   /* the security label that the VMM must have */
-        const char *platform;   /* "auto", "tdx", "sev-snp", "cca", "pkvm", "plain", or another name of one of these */
+        const char *uuid;       /* made by tdid when NULL; root's to choose */
+        const char *seclabel;   /* the security label that the VMM must have, as SO_PEERSEC tells it (unix(7)); NULL: any */
+        const char *platform;   /* "auto" (also when NULL), "tdx", "sev-snp", "cca", "pkvm", "plain", or another name of one of these */
         const char *bind;       /* "late" or "early": when functions are bound, where nothing else is said */
-        uint32_t owner_uid;     /* only root may name another */
-        uint32_t vmm_uid;       /* who the VMM runs as; only root may name others than its own */
-        uint32_t vmm_gid;
+        uint32_t owner_uid;     /* the caller when not set; another is root's to name */
+        uint32_t vmm_uid;       /* the user that the VMM runs as: the owner when not set; another is root's to name */
+        uint32_t vmm_gid;       /* its group: the number of the owner when not set */
         uint32_t hotplug;       /* 1: functions may be attached after the seal */
         uint32_t await_vmm;     /* seconds, at most 600, that the VM lives without a keeper until its VMM arrives */
         uint32_t max_functions; /* at most 256 */
@@ -247,9 +250,9 @@ struct tdi_function {
         size_t size;          /* sizeof(struct tdi_function), the same in every element of an array */
         uint64_t flags;       /* TDI_ATTACH_… */
         struct tdi_bdf bdf;   /* where it is on the host */
-        uint32_t guest_rid;   /* with TDI_ATTACH_GUEST_RID: its requester id in the guest, 0 to 65535 */
+        uint32_t guest_rid;   /* with TDI_ATTACH_GUEST_RID: its requester ID in the guest, bus << 8 | device << 3 | function */
         const char *bind;     /* "late", "early" or NULL: as the VM */
-        const char *vf_token; /* UUID, for a VF whose PF's driver wants one; or NULL */
+        const char *vf_token; /* UUID that VFIO wants for a VF whose PF a user-space driver has (VFIO_DEVICE_FEATURE_PCI_VF_TOKEN); or NULL */
 };
 
 /**
@@ -305,7 +308,10 @@ int tdi_client_hold(struct tdi_client *client, const char *vm_id, const char *la
  * tdi_client_set_kvm() - tell tdid the VM's KVM VM
  * @kvm_fd: from KVM_CREATE_VM; borrowed, tdid gets a duplicate
  *
- * Return: 0 or a negative errno.
+ * Where the process at a vPCI socket has just one, tdid finds it by itself. tdid configures nothing of it, which KVM takes from its creator
+ * alone, and holds it until every TDI of the VM is unbound.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_EXISTS when the VM has its KVM VM, TDI_ERROR_INVALID_ARGUMENT for a descriptor of anything else.
  */
 int tdi_client_set_kvm(struct tdi_client *client, const char *vm_id, int kvm_fd);
 
@@ -330,8 +336,8 @@ int tdi_client_open_association(struct tdi_client *client, const char *vm_id, in
 int tdi_client_set_pidfd(struct tdi_client *client, const char *vm_id, int pidfd);
 
 /**
- * tdi_client_describe() - everything about a VM, for root and its owner
- * @ret_json: {"schema": "tdid/1", "vm": {…}} as docs/dbus-api.md says; the caller's, free()
+ * tdi_client_describe() - everything about a VM; root's and the VM's owner's
+ * @ret_json: {"schema": "tdid/1", "vm": {…}} as org.tdid1(5) says; the caller's, free()
  *
  * Return: 0 or a negative errno; TDI_ERROR_DENIED for others.
  */
@@ -349,14 +355,18 @@ int tdi_client_detach(struct tdi_client *client, struct tdi_bdf bdf);
 /**
  * tdi_client_bind() - bind an attached function to its VM in the platform's security manager; a job
  *
- * Return: 0 or a negative errno; TDI_ERROR_NOT_SUPPORTED when this host has no way to bind.
+ * The kernel's pci_tsm_bind(), by whichever provider the host has (docs/tsm.md). The VM has to be sealed and its KVM VM known, and the function
+ * attached with a guest_rid.
+ *
+ * Return: 0 or a negative errno; TDI_ERROR_NOT_SUPPORTED when this host has no way to bind, TDI_ERROR_INVALID_STATE when one of these is missing
+ * or an IDE stream is not secure.
  */
 int tdi_client_bind(struct tdi_client *client, struct tdi_bdf bdf);
 
 /**
  * tdi_client_unbind() - undo tdi_client_bind(); a job
  *
- * Return: 0 or a negative errno.
+ * Return: 0 or a negative errno; TDI_ERROR_INVALID_STATE when it is not bound, TDI_ERROR_QUARANTINED when its TSM refuses.
  */
 int tdi_client_unbind(struct tdi_client *client, struct tdi_bdf bdf);
 
@@ -365,7 +375,7 @@ int tdi_client_unbind(struct tdi_client *client, struct tdi_bdf bdf);
  * @ret_path: the socket's path; the caller's, free(). Who may connect was said at tdi_client_create_vm(): vmm_uid, vmm_gid, seclabel.
  *
  * Return: 0 or a negative errno; TDI_ERROR_NOT_FOUND when the VM does not have the function, TDI_ERROR_INVALID_STATE when it is not
- * served (it was handed off), TDI_ERROR_NOT_SUPPORTED when tdid has no such sockets, TDI_ERROR_DENIED for others than root and the owner.
+ * served (it was handed off), TDI_ERROR_NOT_SUPPORTED when tdid has no such sockets. Root's and the VM's owner's.
  */
 int tdi_client_vpci_socket(struct tdi_client *client, const char *vm_id, struct tdi_bdf bdf, char **ret_path);
 
@@ -375,7 +385,7 @@ int tdi_client_vpci_socket(struct tdi_client *client, const char *vm_id, struct 
  * @ret_device: the function's VFIO device, bound to it and attached to the "ioas" that tdi_client_describe() names (do not bind it
  *              again); the caller's, close()
  *
- * They are the same open files as tdid's. Whoever has a copy can reset the device, write its config space, map its BARs and export
+ * They are the same open files as tdid's, after VFIO_DEVICE_BIND_IOMMUFD and VFIO_DEVICE_ATTACH_IOMMUFD_PT. Whoever has a copy can reset the device, write its config space, map its BARs and export
  * dma-bufs; tdid cannot take it back, and gives the function back only when the last copy is closed. The function is served on no
  * vPCI socket from then on. Root's and the VM's owner's, where tdid.conf allows it.
  *
@@ -407,13 +417,13 @@ int tdi_client_guest_request(struct tdi_client *client, struct tdi_bdf bdf, stru
 
 /* ---- dma-bufs ---- */
 
-/** struct tdi_export - a dma-buf over a range of a BAR; zero it and set @size before the call that fills it, tdi_export_done() ends it */
+/** struct tdi_export - a dma-buf over a range of a BAR; zero it and set @size before the call that fills it, tdi_export_done() ends it. All in it is the caller's */
 struct tdi_export {
         size_t size;                    /* sizeof(struct tdi_export) */
         uint64_t id;                    /* of the events "revoked" and "restored" of its function */
         uint64_t length;                /* bytes */
         int dmabuf;                     /* for the importer; cannot be mapped */
-        int event;                      /* eventfd, non-blocking: readable after every revoke, return, and the end */
+        int event;                      /* eventfd, non-blocking: readable after every revoke, every restore, and the end */
         enum tdi_dmabuf_class dmabuf_class; /* what was agreed on */
         uint32_t revoked;               /* 1: from the beginning, as the function's memory is switched off */
         struct tdi_run *runs;           /* of provider 1, the function */
@@ -430,7 +440,8 @@ struct tdi_export {
  * @accept:   set of classes (TDI_DMABUF_SET()) that it takes, 0: all that such an importer does; TDI_IMPORTER_ANY needs one
  * @ret:      @size is read, all else written, on success only
  *
- * A BAR's is revocable: it is revoked when the function's memory is switched off, at its reset, and for good when it is detached.
+ * It is VFIO's (VFIO_DEVICE_FEATURE_DMA_BUF), and revocable: it is revoked when the function's memory decoding is switched off, at its reset, and
+ * for good when it is detached.
  *
  * Return: 0 or a negative errno; TDI_ERROR_CLASS_MISMATCH when the importer cannot cope with that, TDI_ERROR_LIMIT,
  * TDI_ERROR_NOT_FOUND when the function is not attached.
@@ -448,8 +459,8 @@ void tdi_export_done(struct tdi_export *export_);
  * tdi_client_create_shared_buffer() - get memory that both the VM and devices can have
  * @length:   bytes, a number of whole pages
  * @heap:     NULL: ordinary memory; or the name of a dma-heap
- * @ret_memfd: for mapping it, and for KVM and iommufd to pin; the caller's. Of a heap, which has none: another descriptor of the dma-buf.
- * @ret_dmabuf: for devices; the caller's
+ * @ret_memfd: for mapping it, and for KVM and iommufd to pin; the caller's, close(). Of a heap, which has none: another descriptor of the dma-buf.
+ * @ret_dmabuf: for devices, by UDMABUF_CREATE or DMA_HEAP_IOCTL_ALLOC; the caller's, close()
  *
  * It counts for the VM's limits until the VM closes. Its class is TDI_DMABUF_PINNED.
  *
@@ -460,26 +471,27 @@ int tdi_client_create_shared_buffer(struct tdi_client *client, const char *vm_id
 
 /**
  * tdi_client_list_dmabufs() - the dma-bufs of all VMs that the caller may describe
- * @ret_json: {"schema": "tdid/1", "dmabufs": [{"vm", "vm_id", and what docs/dbus-api.md says of Describe's "dmabufs"}]}; the caller's, free()
+ * @ret_json: {"schema": "tdid/1", "dmabufs": [{"vm", "vm_id", and what org.tdid1(5) says of Describe's "dmabufs"}]}; the caller's, free()
  *
  * Return: 0 or a negative errno.
  */
 int tdi_client_list_dmabufs(struct tdi_client *client, char **ret_json);
 
-/* ---- the host's functions (root only) ---- */
+/* ---- the host's functions (root's) ---- */
 
 /**
- * tdi_client_connect_device() - connect a DSM to a TSM; a job
+ * tdi_client_connect_device() - connect a DSM to a TSM, by its tsm/connect in sysfs; a job
  * @tsm: "tsm0", …; NULL or "": the only one
  *
- * Return: 0 or a negative errno.
+ * Return: 0 or a negative errno; TDI_ERROR_NOT_SUPPORTED when there is no TSM, or the kernel does not take the function for a DSM,
+ * TDI_ERROR_EXISTS when it is connected, TDI_ERROR_LIMIT when its host bridge has no IDE stream left.
  */
 int tdi_client_connect_device(struct tdi_client *client, struct tdi_bdf bdf, const char *tsm);
 
 /**
  * tdi_client_disconnect_device() - undo tdi_client_connect_device(); a job
  *
- * Return: 0 or a negative errno.
+ * Return: 0 or a negative errno; TDI_ERROR_INVALID_STATE when it is no connected DSM, TDI_ERROR_IN_USE while a VM's function needs the connection.
  */
 int tdi_client_disconnect_device(struct tdi_client *client, struct tdi_bdf bdf);
 
@@ -495,7 +507,7 @@ int tdi_client_restore_device(struct tdi_client *client, struct tdi_bdf bdf, boo
 
 /**
  * tdi_client_describe_device() - what only root, and the owner of the VM that has it, may know of a function
- * @ret_json: {"schema": "tdid/1", "device": {…}} as docs/dbus-api.md says; the caller's, free()
+ * @ret_json: {"schema": "tdid/1", "device": {…}} as org.tdid1(5) says; the caller's, free()
  *
  * Return: 0 or a negative errno; TDI_ERROR_DENIED for others.
  */
@@ -506,7 +518,7 @@ int tdi_client_describe_device(struct tdi_client *client, struct tdi_bdf bdf, ch
  * @nonce:    32 bytes as 64 hexadecimal digits in lower case, for the measurements' signature; NULL: one that tdid chooses
  * @verify:   what it proves is found out too, with the anchors and reference values of the policy
  * @ret_json: certificates, measurements and verdicts as docs/evidence.md says; the caller's, free()
- * @ret_raw:  a sealed memfd with the raw objects, whose places the JSON has; the caller's; NULL: it is not wanted
+ * @ret_raw:  a sealed memfd with the raw objects, whose places the JSON has; the caller's, close(); NULL: it is not wanted
  *
  * Takes as long as the device: seconds, a minute at most. A refusal by verification is no error, but a result.
  *
@@ -534,7 +546,7 @@ struct tdi_policy_question {
 
 /**
  * tdi_client_explain_policy() - what the policy in force would decide, by which rule, what is missing, and by which facts
- * @ret_json: {"schema": "tdid/1", "policy": {…}} as docs/dbus-api.md says; the caller's, free()
+ * @ret_json: {"schema": "tdid/1", "policy": {…}} as org.tdid1(5) says; the caller's, free()
  *
  * Return: 0 or a negative errno; TDI_ERROR_DENIED: it is about another owner, or evidence is asked for, and the caller may not.
  */
@@ -553,7 +565,7 @@ int tdi_client_archived_evidence(struct tdi_client *client, struct tdi_bdf bdf, 
 
 /**
  * tdi_client_describe_host() - which platform this host is of, by what that is seen, and what its kernel lacks; for every user
- * @ret_json: {"schema": "tdid/1", "host": {…}} as docs/dbus-api.md says; the caller's, free()
+ * @ret_json: {"schema": "tdid/1", "host": {…}} as org.tdid1(5) says; the caller's, free()
  *
  * Return: 0 or a negative errno; TDI_ERROR_TIMEOUT when what it takes could not be read yet, TDI_ERROR_NOT_SUPPORTED of an older tdid.
  */
@@ -561,7 +573,7 @@ int tdi_client_describe_host(struct tdi_client *client, char **ret_json);
 
 /**
  * tdi_client_check() - what this host can do, as tdid's worker sees it; for every user, without the details for all but root
- * @ret_json: {"schema": "tdid/1", "check": {…}} as docs/dbus-api.md says; the caller's, free()
+ * @ret_json: {"schema": "tdid/1", "check": {…}} as org.tdid1(5) says; the caller's, free()
  *
  * A tdid that does not run is not started for it.
  *

@@ -12,22 +12,22 @@ extern "C" {
 
 enum tdi_error {
         TDI_ERROR_NONE,
-        TDI_ERROR_INVALID_ARGUMENT,
-        TDI_ERROR_NOT_FOUND,
-        TDI_ERROR_EXISTS,
-        TDI_ERROR_IN_USE,
-        TDI_ERROR_BUSY,
-        TDI_ERROR_INVALID_STATE,
-        TDI_ERROR_DENIED,
-        TDI_ERROR_POLICY,
-        TDI_ERROR_EVIDENCE,
-        TDI_ERROR_NOT_SUPPORTED,
-        TDI_ERROR_CLASS_MISMATCH,
-        TDI_ERROR_QUARANTINED,
-        TDI_ERROR_LIMIT,
-        TDI_ERROR_TIMEOUT,
-        TDI_ERROR_CANCELLED,
-        TDI_ERROR_KERNEL,
+        TDI_ERROR_INVALID_ARGUMENT, /* malformed input, unknown option, wrong type */
+        TDI_ERROR_NOT_FOUND,        /* no such VM, function, TSM or job */
+        TDI_ERROR_EXISTS,           /* the name, UUID or guest RID is taken */
+        TDI_ERROR_IN_USE,           /* the host or another VM uses the function */
+        TDI_ERROR_BUSY,             /* another job has the object: try again */
+        TDI_ERROR_INVALID_STATE,    /* not in this phase or state */
+        TDI_ERROR_DENIED,           /* the caller may not do this */
+        TDI_ERROR_POLICY,           /* the policy, or tdid.conf, says no */
+        TDI_ERROR_EVIDENCE,         /* evidence is missing or does not match */
+        TDI_ERROR_NOT_SUPPORTED,    /* this kernel or platform cannot */
+        TDI_ERROR_CLASS_MISMATCH,   /* no class of dma-buf that both sides know */
+        TDI_ERROR_QUARANTINED,      /* the function, or one that shares its reset or IOMMU group, is withheld */
+        TDI_ERROR_LIMIT,            /* a limit was reached */
+        TDI_ERROR_TIMEOUT,          /* a deadline passed; the work may still end */
+        TDI_ERROR_CANCELLED,        /* the job was cancelled and undone */
+        TDI_ERROR_KERNEL,           /* a kernel call failed */
         TDI_ERROR_MAX,
         TDI_ERROR_INVALID = -22
 };

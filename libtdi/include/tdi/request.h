@@ -70,7 +70,7 @@ struct tdi_request {
         uint32_t op;        /* its number where the kernel tells requests apart (IOMMU_VDEVICE_TSM_REQ); 0: the usual one of its kind */
         void *out;          /* room for @out_size bytes, may be NULL when that is 0 */
         size_t out_size;    /* at most TDI_REQUEST_SIZE_MAX */
-        int timeout_msec;   /* for the answer; -1: as long as it takes */
+        int timeout_msec;   /* for the answer, in milliseconds; -1: as long as it takes */
         size_t out_used;    /* out: bytes of answer */
         uint64_t tsm_code;  /* out: the TSM's own word, for the guest; with an error too, 0 when it came to none */
 };
@@ -81,9 +81,10 @@ struct tdi_request {
  *          one for each. After -ETIMEDOUT close it: an answer to nobody's question may still come.
  *
  * Return: 0, or a negative errno. From tdid: -ENOTCONN (the TDI is not bound, or not any more), -EPERM (this kind is not allowed),
- * -EBUSY (a device access of the VMM is under way that the request would lock out), -EMSGSIZE, -EOPNOTSUPP (its TSM takes none);
- * -EINVAL (also for an operation that is not of its kind, for none where there is no usual one, and for any where the kernel knows none), -ETIMEDOUT, -ECONNRESET (the function was detached, or the VM is gone), -EBADMSG (not such a socket). Anything else is
- * what the TSM says.
+ * -EBUSY (a device access of the VMM is under way that the request would lock out), -EMSGSIZE (longer than TDI_REQUEST_SIZE_MAX, or than the room
+ * for it), -EOPNOTSUPP (its TSM takes none), -EINVAL (also for an operation that is not of its kind, for none where there is no usual one, and for any
+ * where the kernel knows none), -ETIMEDOUT, -ECONNRESET (the function was detached, or the VM is gone), -EBADMSG (not such a socket). Anything else
+ * is what the TSM says.
  */
 int tdi_request(int socket, struct tdi_request *request);
 
