@@ -35,7 +35,7 @@ static bool attach_failed(Job *j) {
 
                 if (!c) {
                         /* It is gone, undone after its failure, before we looked. */
-                        job_fail(j, TDI_ERROR_KERNEL, "%s could not be attached; the log tells why", j->objects[i]);
+                        job_fail(j, TDI_ERROR_KERNEL, "%s could not be attached, and has been given back; `journalctl -u tdid` tells why", j->objects[i]);
                         return true;
                 }
                 if (c->error != TDI_ERROR_NONE) {

@@ -102,7 +102,7 @@ static int check_free(Manager *m, const struct want *w, sd_bus_error *e) {
                 return bus_error(e, TDI_ERROR_QUARANTINED, "%s is quarantined: %s; `tdictl device restore %s` tries again", w->text, c->quarantine,
                                  w->text);
         if (c && c->vm)
-                return bus_error(e, TDI_ERROR_IN_USE, "%s belongs to VM %s", w->text, c->vm->name);
+                return bus_error(e, TDI_ERROR_IN_USE, "%s belongs to VM %s; detach it there first", w->text, c->vm->name);
         if (c)
                 return bus_error(e, TDI_ERROR_BUSY, "%s is still being given back (%s)", w->text, custody_action_name(c));
         if (w->device->group < 0)
@@ -164,7 +164,7 @@ static int check_rid(VM *vm, const struct want *wants, size_t i, sd_bus_error *e
 
 static int check_phase(VM *vm, size_t n, sd_bus_error *e) {
         if (vm->n_tdis + n > vm->max_functions)
-                return bus_error(e, TDI_ERROR_LIMIT, "VM %s may have %u functions (limits.functions)", vm->name, vm->max_functions);
+                return bus_error(e, TDI_ERROR_LIMIT, "VM %s may have %u functions, as it was created with (limits.functions)", vm->name, vm->max_functions);
         if (vm->phase == TDI_VM_PREPARING)
                 return 0;
         if (!vm->hotplug)

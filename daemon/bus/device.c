@@ -150,7 +150,7 @@ static int method_disconnect(sd_bus_message *call, void *userdata, sd_bus_error 
         if (r != 0)
                 return r;
         if (!a.device->tsm || !(a.device->tee & DEVICE_DSM))
-                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is not a connected DSM", a.bdf);
+                return bus_error(e, TDI_ERROR_INVALID_STATE, "%s is not a connected DSM; `tdictl device show %s` names its DSM and its TSM", a.bdf, a.bdf);
         return start_connect(userdata, call, &a, JOB_DISCONNECT, "undo", a.device->tsm, e);
 }
 
@@ -170,10 +170,10 @@ static int method_restore(sd_bus_message *call, void *userdata, sd_bus_error *e)
         if (c->frozen)
                 return bus_error(e, TDI_ERROR_NOT_SUPPORTED, "%s: %s", a.bdf, c->quarantine);
         if (c->busy)
-                return bus_error(e, TDI_ERROR_BUSY, "%s has not come back from the kernel", a.bdf);
+                return bus_error(e, TDI_ERROR_BUSY, "%s has not come back from the kernel; what is left is undone when it does", a.bdf);
         /* A holder that we have not heard of yet may have the device open: what is undone must end with its close. */
         if (!c->vm && vm_find_id(m, c->vm_id))
-                return bus_error(e, TDI_ERROR_BUSY, "the holder of VM %s, which has %s, has not answered yet", c->vm_id, a.bdf);
+                return bus_error(e, TDI_ERROR_BUSY, "the holder of VM %s, which has %s, has not answered yet; try again", c->vm_id, a.bdf);
         if (bus_is_plan(call))
                 return plan_restore(c, call);
         r = bus_job_new(m, JOB_RESTORE, NULL, restore_settle, &j, e);

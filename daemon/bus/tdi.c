@@ -94,7 +94,7 @@ static int check_bind(TDI *t, sd_bus_error *e) {
                 return bus_error(e, TDI_ERROR_INVALID_STATE, "VM %s is preparing: seal it first", t->vm->name);
         if (t->vm->kvm < 0)
                 return bus_error(e, TDI_ERROR_INVALID_STATE,
-                                 "the KVM VM of VM %s is not known: it comes by SetKVM, or with the VMM that connects to a vPCI socket", t->vm->name);
+                                 "the KVM VM of VM %s is not known: start its VMM, in which tdid finds it when that connects to a vPCI socket, or call SetKVM", t->vm->name);
         return 0;
 }
 
