@@ -49,6 +49,16 @@ int host_check_pidfd(TdiHost *host, int fd, pid_t *ret, char *ret_what, size_t s
         return 0;
 }
 
+int host_check_eventfd(TdiHost *host, int fd) {
+        char what[64];
+        int r;
+
+        r = look(host, fd, what, sizeof(what));
+        if (r < 0)
+                return r == -ENAMETOOLONG ? -EINVAL : r;
+        return streq(what, "anon_inode:[eventfd]") ? 0 : -EINVAL;
+}
+
 int host_dmabuf_references(TdiHost *host, int fd, unsigned *ret) {
         char path[64], text[1024], *line;
         unsigned n;

@@ -12,6 +12,8 @@
 int host_check_kvm_vm(TdiHost *host, int fd, char *ret_what, size_t size);
 /* 0 with the process's number; -ESRCH when it has ended; -EINVAL for anything but a pidfd. */
 int host_check_pidfd(TdiHost *host, int fd, pid_t *ret, char *ret_what, size_t size);
+/* 0; -EBADF for a descriptor without access, -EINVAL for anything but an eventfd, as the kernel says of them (eventfd_ctx_fdget()). Quick. */
+int host_check_eventfd(TdiHost *host, int fd);
 /*
  * How many references the file of a dma-buf has: descriptors in all processes, and importers in the kernel (dma_buf_show_fdinfo()).
  * -ENODATA for what is no dma-buf. Quick.

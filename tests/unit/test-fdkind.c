@@ -22,6 +22,7 @@ static void check_kind(const char *about, int fd, int kvm, int pidfd, const char
         if (name && !startswith(what, name))
                 test_fail(__FILE__, __LINE__, "it is called %s", what);
         check_int(host_check_pidfd(host, fd, &pid, what, sizeof(what)), pidfd);
+        check_int(host_check_eventfd(host, fd), kvm == -EBADF ? -EBADF : name && streq(name, "anon_inode:[eventfd]") ? 0 : -EINVAL);
         if (pidfd < 0)
                 check_int(pid, -77);
         else

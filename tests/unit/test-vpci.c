@@ -83,12 +83,24 @@ static int fake_ioctl(_unused_ TdiHost *host, _unused_ int fd, unsigned long req
         }
 }
 
+static int fake_identify(_unused_ TdiHost *host, int fd, char *buf, size_t size) {
+        char path[64];
+        ssize_t n;
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        n = readlink(path, buf, size - 1);
+        if (n < 0)
+                return -errno;
+        buf[n] = '\0';
+        return 0;
+}
+
 static int fake_close(_unused_ TdiHost *host, int fd) {
         return close(fd) < 0 ? -errno : 0;
 }
 
 static const struct tdi_host_ops fake_ops = {
-        .name = "fake", .close = fake_close, .ioctl = fake_ioctl, .pread = fake_pread, .pwrite = fake_pwrite
+        .name = "fake", .close = fake_close, .ioctl = fake_ioctl, .pread = fake_pread, .pwrite = fake_pwrite, .identify = fake_identify
 };
 
 /* ---- the supervisor, in a thread of its own ---- */
@@ -350,7 +362,7 @@ static void test_protocol(void) {
 
 static void test_interrupts(void) {
         struct vu_irq_set set = { sizeof(set), TDI_VFIO_IRQ_SET_DATA_EVENTFD | TDI_VFIO_IRQ_SET_ACTION_TRIGGER, 1, 0, 2 };
-        int fds[17], fd;
+        int fds[17], fd, other;
         unsigned before;
 
         test_about("%s", "interrupts");
@@ -376,6 +388,17 @@ static void test_interrupts(void) {
         check_int(atomic_load(&fake.n_irqs), before);
         check_int(request("{\"op\":\"vpci.request\",\"bdf\":\"0000:00:02.0\"}", NULL, 0, NULL), 0);
         check_int(poll(&(struct pollfd){ .fd = fds[0], .events = POLLIN }, 1, 5000), 1);
+        /* Where the kernel would look whether it is an eventfd, so do we: whoever rings it writes to it, as root. */
+        set.flags = TDI_VFIO_IRQ_SET_DATA_EVENTFD | TDI_VFIO_IRQ_SET_ACTION_TRIGGER;
+        other = memory(64);
+        post(fd, 6, VU_DEVICE_SET_IRQS, 0, &set, sizeof(set), &other, 1);
+        check_int(reply(fd, NULL, NULL, 0), -EINVAL);
+        /* And the one before stays. */
+        check(read(fds[0], &(uint64_t){ 0 }, 8) == 8);
+        check_int(request("{\"op\":\"vpci.request\",\"bdf\":\"0000:00:02.0\"}", NULL, 0, NULL), 0);
+        check_int(poll(&(struct pollfd){ .fd = fds[0], .events = POLLIN }, 1, 5000), 1);
+        check_int(pread(other, &(uint64_t){ 0 }, 8, 0), 8);
+        close_fd(other);
         /* With the client everything goes that it had switched on, and once. */
         close_fd(fd);
         check(was_told("disconnected", "0000:00:02.0"));

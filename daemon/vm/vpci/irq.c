@@ -8,6 +8,7 @@
 
 #include <sys/eventfd.h>
 
+#include "host/fdkind.h"
 #include "log.h"
 #include "vm/vpci/tdisp.h"
 #include "vm/vpci/thread.h"
@@ -70,7 +71,7 @@ void irq_watch_errors(struct function *f) {
                 log_warning("%s: its errors are not heard of: VFIO_DEVICE_SET_IRQS of the error interrupt: %s", f->bdf, strerror(-r));
 }
 
-/* The descriptor is a stranger's, and may not be an eventfd: whoever writes to it may wait for ever. */
+/* The eventfd is a stranger's too, who may have filled it up and made it block: whoever writes to it may wait for ever. */
 #define RINGS_MAX 8
 static atomic_uint rings;
 
@@ -117,8 +118,14 @@ static int set_kept(struct lane *l, const struct vu_irq_set *s) {
                         ring_kept(f, s->index);
                 return 0;
         }
-        if (s->count == 1)
+        if (s->count == 1 && l->message.n_fds > 0) {
+                int r = host_check_eventfd(f->host, l->message.fds[0]);
+
+                /* The kernel does not see it, and it is root who writes to it one day. */
+                if (r < 0)
+                        return r;
                 fd = message_take_fd(&l->message, 0);
+        }
         take(f, s->index, fd);
         return 0;
 }
