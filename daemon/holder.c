@@ -159,12 +159,14 @@ static int on_io(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t
         r = ipc_recv(h->socket, &answer, &fds);
         if (r == -EAGAIN)
                 return 0;
-        if (r >= 0 && !isempty(json_str_or(answer, "event", NULL))) {
+        if (r == -EMFILE)
+                log_warning("VM %s: could not take the descriptors that its holder sent: %s", h->id, strerror(-r));
+        if ((r >= 0 || r == -EMFILE) && !isempty(json_str_or(answer, "event", NULL))) {
                 if (h->event)
                         h->event(answer, &fds, h->userdata);
                 return 0;
         }
-        if (r < 0 || !h->waiting) {
+        if ((r < 0 && r != -EMFILE) || !h->waiting) {
                 /* Those two are what a dead one's socket says. */
                 if (r != -ECONNRESET && r != -ENOTCONN)
                         log_error("VM %s: the connection to its holder (process %d) is broken (%s): ending it", h->id, (int) h->pid,
@@ -172,7 +174,7 @@ static int on_io(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint32_t
                 gone(h);
                 return 0;
         }
-        pop(h, (int) json_i64_or(answer, "r", -EBADMSG), answer, &fds);
+        pop(h, r < 0 ? r : (int) json_i64_or(answer, "r", -EBADMSG), answer, &fds);
         send_next(h);
         return 0;
 }

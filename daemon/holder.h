@@ -12,7 +12,7 @@
 
 typedef void (*holder_done)(int r, struct json_object *answer, struct ipc_fds *fds, void *userdata);
 typedef void (*holder_died)(void *userdata);
-/* Something that nobody asked for; @fds are the callback's to take from. */
+/* Something that nobody asked for; @fds are the callback's to take from, and none where tdid could not take them. */
 typedef void (*holder_event)(struct json_object *event, struct ipc_fds *fds, void *userdata);
 
 /* Starts a holder for VM @id and connects to it; @done runs when it answers, cannot be started, or has not

@@ -48,8 +48,11 @@ int ipc_send(int socket, struct json_object *message, const int *fds, size_t n_f
 /* The same, without waiting for room: -EAGAIN on any socket. */
 int ipc_try_send(int socket, struct json_object *message, const int *fds, size_t n_fds);
 
-/* Receives one packet. -ECONNRESET at the end of the stream, -EBADMSG for what is no object, -EAGAIN as above.
- * On success the caller owns @ret and the descriptors. */
+/*
+ * Receives one packet. -ECONNRESET at the end of the stream, -EBADMSG for what is no object, -EAGAIN as above. -EMFILE: this process could not take
+ * the descriptors, which are closed; there is no second try, but the sender has done nothing wrong, and @ret is what it said. On success, and
+ * then, the caller owns @ret; on success also the descriptors.
+ */
 int ipc_recv(int socket, struct json_object **ret, struct ipc_fds *ret_fds);
 
 #endif

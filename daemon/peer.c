@@ -208,14 +208,17 @@ static void on_given(int r, _unused_ struct json_object *answer, _unused_ struct
                 look_for_kvm(vm);
 }
 
+static int ask_about(VM *vm);
+
 static int on_retry(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {
         VM *vm = userdata;
+        struct peer *p = vm->peer;
 
-        vm->peer->retry = sd_event_source_disable_unref(vm->peer->retry);
-        if (vm->close == CLOSE_NOT)
-                start(vm);
-        else
+        p->retry = sd_event_source_disable_unref(p->retry);
+        if (vm->close != CLOSE_NOT || (p->pidfd < 0 && ask_about(vm) < 0))
                 finish(vm, false);
+        else if (!p->asking)
+                start(vm);
         return 0;
 }
 
@@ -263,7 +266,8 @@ static void start(VM *vm) {
         struct peer *p = vm->peer;
         int r;
 
-        r = worker_new(vm->manager, -EBADF, &p->worker);
+        /* There was no place for its pidfd when it connected. */
+        r = p->pidfd < 0 ? -EMFILE : worker_new(vm->manager, -EBADF, &p->worker);
         if (r >= 0)
                 r = worker_call(p->worker, "peer.open", "do", NULL, (int[]){ p->pidfd, vm->iommufd }, 2, on_opened, vm);
         if (r < 0 && !again(vm, r)) {
@@ -274,7 +278,7 @@ static void start(VM *vm) {
 
 void peer_connected(VM *vm, uint64_t serial, pid_t pid, int pidfd) {
         /* One comes for each of its functions. */
-        if (pidfd < 0 || serial == 0 || (vm->peer && vm->peer->serial == serial) ||
+        if (serial == 0 || (vm->peer && vm->peer->serial == serial) ||
             (vm->peer && vm->peer->next && vm->peer->next->serial == serial)) {
                 close_fd(pidfd);
                 return;
@@ -322,11 +326,32 @@ static void on_still_there(int r, struct json_object *answer, _unused_ struct ip
 }
 
 /*
+ * Its number is all that is known of it. The holder lets go of a process at its end: who is still there when the number has been turned into a pidfd has had
+ * it all the time.
+ */
+static int ask_about(VM *vm) {
+        struct peer *p = vm->peer;
+        int r;
+
+        p->pidfd = pidfd_open(p->pid, 0);
+        if (p->pidfd < 0) {
+                p->pidfd = -EBADF;
+                return -errno;
+        }
+        p->asking = true;
+        r = vpci_ask(vm, on_still_there, vm);
+        if (r < 0)
+                p->asking = false;
+        return r;
+}
+
+/*
  * The process itself is what it was, and so is its KVM VM: only the helper is another one. Not for a process that has ended, which the holder tells of
  * next.
  */
 static void start_helper(VM *vm) {
         struct peer *p = vm->peer;
+        int r;
 
         p->helper_gone = false;
         if (p->gone || vm->close != CLOSE_NOT)
@@ -340,15 +365,14 @@ static void start_helper(VM *vm) {
         p->helpers++;
         log_warning("VM %s: the process that maps memory for process %d has ended; starting another one (%u of %u)", vm->name, (int) p->pid, p->helpers,
                     HELPERS_MAX);
-        p->pidfd = pidfd_open(p->pid, 0);
-        if (p->pidfd < 0)
-                return;
         p->served = p->given = p->retried = false;
         p->again = true;
-        if (vpci_ask(vm, on_still_there, vm) < 0)
+        r = ask_about(vm);
+        if (r == -ESRCH) {
+                p->served = p->given = true;
+                p->again = false;
+        } else if (r < 0)
                 finish(vm, false);
-        else
-                p->asking = true;
 }
 
 void peer_helper_gone(VM *vm, uint64_t serial) {
@@ -362,29 +386,22 @@ void peer_helper_gone(VM *vm, uint64_t serial) {
                 start_helper(vm);
 }
 
-/*
- * Its number is all that is known of it. The holder lets go of a process at its end: who is still there when the number has been turned
- * into a pidfd has had it all the time.
- */
 void peer_resume(VM *vm, uint64_t serial, pid_t pid) {
-        int pidfd;
+        int r;
 
         if (vm->peer && vm->peer->served && vm->peer->serial == serial)
                 return;
         /* What was found with another one went with it. */
         if (vm->peer && vm->peer->serial != serial)
                 drop_kvm(vm);
-        vm->peer = peer_free(vm->peer);
-        pidfd = pidfd_open(pid, 0);
-        if (pidfd < 0) {
-                drop_kvm(vm);
+        peer_free(vm->peer);
+        vm->peer = new_(serial, pid, -EBADF);
+        r = ask_about(vm);
+        if (r >= 0)
                 return;
-        }
-        vm->peer = new_(serial, pid, pidfd);
-        if (vpci_ask(vm, on_still_there, vm) < 0)
-                vm->peer = peer_free(vm->peer);
-        else
-                vm->peer->asking = true;
+        if (r == -ESRCH)
+                drop_kvm(vm);
+        vm->peer = peer_free(vm->peer);
 }
 
 struct json_object *peer_record(const VM *vm) {

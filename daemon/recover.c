@@ -164,10 +164,21 @@ static int on_patience(_unused_ sd_event_source *s, _unused_ uint64_t usec, _unu
         return 0;
 }
 
+/* Without them there is nobody to give anything back to: the holders keep everything for a tdid that has room. */
+static void end_for_want(Manager *m, const char *id, int r) {
+        log_error("VM %s: could not take what its holder keeps: %s; ending, the holders keep everything: does tdid.service have its LimitNOFILE=, and the host "
+                  "enough (fs.file-max)?", id, strerror(-r));
+        (void) sd_event_exit(m->event, 1);
+}
+
 static void on_adopted(VM *vm, int r) {
         Manager *m = vm->manager;
         char path[64];
 
+        if (r == -EMFILE) {
+                end_for_want(m, vm->id, r);
+                return;
+        }
         vm->announced = true;
         bus_added(m, vm_path(vm, path), BUS_VM);
         /* The descriptors are there: functions find theirs in place. */
@@ -256,7 +267,9 @@ static void adopt(Manager *m, const char *id) {
                 if (r == -ECONNREFUSED) {
                         audit_vm_not_recovered(vm, "its holder is dead");
                         give_up(vm);
-                } else
+                } else if (r == -EMFILE || r == -ENFILE)
+                        end_for_want(m, id, r);
+                else
                         leave_alone(vm, "its holder cannot be reached; it keeps everything");
         }
         /* Ids go up, also past those of an earlier tdid whose clock was ahead. */

@@ -560,9 +560,11 @@ static void on_got(int r, struct json_object *answer, struct ipc_fds *fds, void 
                                 adopt_fd(vm, strempty(json_object_get_string(json_object_array_get_idx(keys, i))), fd, keepers);
                 }
         }
+        /* One of them is enough. */
+        if (r < 0 && vm->adopting_result >= 0)
+                vm->adopting_result = r;
         if (--vm->adopting_left > 0)
                 return;
-        vm->adopting_result = r;
         vpci_recover(vm, on_all_known);
 }
 

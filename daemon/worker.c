@@ -76,7 +76,8 @@ static int on_answer(_unused_ sd_event_source *s, _unused_ int fd, _unused_ uint
                 return 0;
         }
         if (r < 0) {
-                done(w, -ECONNRESET, "the worker process died", NULL, &fds, w->userdata);
+                done(w, -ECONNRESET, r == -EMFILE ? "tdid could not take the descriptors that the worker sent: Too many open files" : "the worker process died", NULL, &fds,
+                     w->userdata);
                 return 0;
         }
         (void) json_get_object(answer, "values", &values);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Packets between tdid, holders and workers: objects and descriptors go through, everything else is refused without a leak. */
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -171,6 +172,34 @@ static void test_too_many_fds(void) {
         }
 }
 
+/* Places for none, and for some of them: the message is there, the descriptors are closed, and the next packet is what it would have been. */
+static void test_no_room(void) {
+        struct rlimit before, low;
+
+        require(getrlimit(RLIMIT_NOFILE, &before) == 0);
+        open_pair(0);
+        for (rlim_t places = 0; places < 3; places++) {
+                _cleanup_json_ struct json_object *o = NULL;
+                _cleanup_ipc_fds_ struct ipc_fds fds = {};
+                int next = fcntl(ours, F_DUPFD_CLOEXEC, 3);
+
+                test_about("3 descriptors, and places for %lu", (unsigned long) places);
+                close_fd(next);
+                send_raw("{\"event\":\"x\"}", 13, 3, 1);
+                low = (struct rlimit){ (rlim_t) next + places, before.rlim_max };
+                require(setrlimit(RLIMIT_NOFILE, &low) == 0);
+                check_int(ipc_recv(theirs, &o, &fds), -EMFILE);
+                require(setrlimit(RLIMIT_NOFILE, &before) == 0);
+                check_str(json_str_or(o, "event", ""), "x");
+                check_int(fds.n, 0);
+                next = fcntl(ours, F_DUPFD_CLOEXEC, 3);
+                check_int(next, (int) (low.rlim_cur - places));
+                close_fd(next);
+                send_raw("{}", 2, 3, 1);
+                check_recv(0, 3);
+        }
+}
+
 static void test_ends(void) {
         _cleanup_json_ struct json_object *o = json_new();
 
@@ -244,6 +273,7 @@ int main(void) {
         test_oversized();
         test_garbage();
         test_too_many_fds();
+        test_no_room();
         test_ends();
         test_any_bytes();
         test_versions();

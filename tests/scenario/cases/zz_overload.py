@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 
+from kit import vfio_user
 from kit.checks import check, contains, equal, eventually
 from kit.client import Lost, Refused, refused
 from kit.daemon import LIBC, cpu_ticks, memory_kib, sanitized
@@ -169,6 +170,107 @@ def short_of_descriptors_giving_back(t):
     t.free(bdf)
     t.unchanged(bdf)
     t.attached(kept, bystander)
+
+
+def fds_in_use(t):
+    """The limit with which tdid can open nothing more; below the highest number there may be room."""
+    return max(int(fd) for fd in os.listdir(f"/proc/{t.daemon.pid}/fd")) + 1
+
+
+@scenario("edu:2", tags=("quick",))
+def short_of_descriptors_connecting(t):
+    """
+    A VMM connects while tdid can take no descriptor: what its holder sends with one is not lost, and above all the holder is not taken for broken. When there
+    is room again the process is looked at as any other.
+    """
+    bdf, bystander = t.host.bdfs("edu", 2)
+    vm, other = t.vm(), t.vm()
+    vm.attach(bdf)
+    other.attach(bystander)
+    t.quiet()
+    # Also the workers that are ready.
+    time.sleep(1)
+    path = socket_path(t, vm, bdf)
+    limit(t, resource.RLIMIT_NOFILE, 3)
+    client = vfio_user.Client(path)
+    t.defer(client.close)
+    client.negotiate(vfio_user.QEMU)
+    Edu(client).alive()
+    time.sleep(0.5)
+    limit(t, resource.RLIMIT_NOFILE, None)
+    t.attached(vm, bdf)
+    t.attached(other, bystander)
+    eventually(lambda: any(k["kind"] == "vpci" for k in vm.describe()["keepers"]), "the connection keeps the VM")
+    eventually(lambda: (vm.describe()["peer"] or {}).get("kvm"), "its process is looked at")
+    Edu(client).alive()
+
+
+@scenario("edu", needs=("kvm",), tags=("quick",))
+def short_of_descriptors_kvm(t):
+    """SetKVM that is refused for want of descriptors has changed nothing: done again when there are some, it succeeds."""
+    kvm = t.host.kvm_vm()
+    t.defer(lambda: t.host.close(kvm))
+    vm = t.vm("v")
+    t.quiet()
+    seen = []
+    for more in range(6):
+        limit(t, resource.RLIMIT_NOFILE, fds_in_use(t) + more)
+        try:
+            vm.set_kvm(kvm)
+            seen.append("done")
+        except Refused as error:
+            check(error.name in SHORT, f"{more} more descriptors: {error}")
+            seen.append(error.name)
+        except Lost:
+            # Descriptors that do not fit end a connection to the bus (sd-bus).
+            seen.append("ended")
+            t.drop_client()
+            t.daemon.wait_exit(20)
+            t.daemon.start()
+            vm = t.adopt(t.client.find_vm("v"))
+            continue
+        limit(t, resource.RLIMIT_NOFILE, None)
+        if seen[-1] == "done":
+            break
+        equal(vm.describe()["kvm"], False, f"the KVM VM after {seen[-1]}")
+    check(len(seen) > 1 and seen[-1] == "done", f"how SetKVM ended with 0, 1, 2, … more descriptors: {seen}")
+
+
+@scenario("edu:2", tags=("quick",))
+def short_of_descriptors_starting(t):
+    """tdid starts with room for so many descriptors, each number up to what it takes: it serves, or ends; the VM that its holder keeps is not touched."""
+    bdf, orphan = t.host.bdfs("edu", 2)
+    vm, gone = t.vm("kept"), t.vm("gone")
+    vm.attach(bdf)
+    gone.attach(orphan)
+    gone_holder = gone.holder_pid()
+    client = connect(t, vm, bdf)
+    t.daemon.kill()
+    os.kill(gone_holder, signal.SIGKILL)
+    eventually(lambda: not os.path.exists(f"/proc/{gone_holder}"), "the end of a holder")
+    binary, wrapper = t.daemon.binary, os.path.join(t.folder, "short")
+    ended = served = 0
+    for n in range(8, 64, 1 if t.full else 4):
+        with open(wrapper, "w", encoding="utf-8") as file:
+            file.write(f"#!/bin/sh\nulimit -n {n}\nexec '{binary}' \"$@\"\n")
+        os.chmod(wrapper, 0o755)
+        t.daemon.binary = wrapper
+        t.drop_client()
+        t.daemon.start(wait=False)
+        eventually(lambda: not t.daemon.alive() or t.client.owner_pid() == t.daemon.pid, f"with {n} descriptors tdid serves or ends")
+        time.sleep(0.3)
+        ended += not t.daemon.alive()
+        served += t.daemon.alive()
+        Edu(client).alive()
+        check(not vm.lease.hung_up(), f"with {n} descriptors the VM has ended")
+        if t.daemon.alive():
+            t.daemon.kill()
+    t.daemon.binary = binary
+    t.daemon.start()
+    t.attached(t.adopt(t.client.find_vm("kept")), bdf)
+    Edu(client).alive()
+    t.free(orphan)
+    check(ended and served, f"{ended} have ended and {served} served")
 
 
 @scenario("edu:2", tags=("quick",))
