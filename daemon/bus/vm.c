@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* org.tdid1.VM, but for Attach (attach.c). */
 #include "vm.h"
+#include "worker.h"
 
 #include <stdio.h>
 
@@ -198,20 +199,43 @@ static int method_destroy(sd_bus_message *call, void *userdata, sd_bus_error *e)
         return bus_job_started(j, call, a.async);
 }
 
-static void on_kvm_stored(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
-        sd_bus_message *call = userdata;
+/* For want of something of ours, where the caller has done nothing wrong. */
+static bool is_unknown(int r) {
+        return r < 0 && r != -EBADF && r != -EINVAL;
+}
 
-        if (r < 0)
-                (void) sd_bus_reply_method_errorf(call, TDI_ERROR_PREFIX "Kernel", "the VM's holder did not take the descriptor: %s", strerror(-r));
-        else
-                (void) sd_bus_reply_method_return(call, NULL);
-        sd_bus_message_unref(call);
+static int could_not_look(int r, sd_bus_error *e) {
+        return bus_error(e, TDI_ERROR_KERNEL, "could not look at what the descriptor is: %s", strerror(-r));
+}
+
+struct setting {
+        VM *vm;
+        sd_bus_message *call;
+};
+
+/* The holder has not taken it: as if nobody had called. */
+static void take_back_kvm(VM *vm) {
+        tdi_unbind_all(vm);
+        worker_close_fd(vm->manager, TAKE_FD(vm->kvm));
+}
+
+static void on_kvm_stored(int r, _unused_ struct json_object *answer, _unused_ struct ipc_fds *fds, void *userdata) {
+        struct setting *s = userdata;
+
+        if (r < 0) {
+                take_back_kvm(s->vm);
+                (void) sd_bus_reply_method_errorf(s->call, TDI_ERROR_PREFIX "Kernel", "the VM's holder did not take the descriptor: %s", strerror(-r));
+        } else
+                (void) sd_bus_reply_method_return(s->call, NULL);
+        sd_bus_message_unref(s->call);
+        free(s);
 }
 
 static int method_set_kvm(sd_bus_message *call, void *userdata, sd_bus_error *e) {
         Manager *m = userdata;
         struct json_object *put;
         char what[256] = "?";
+        struct setting *s;
         int fd, r;
         uid_t uid;
         VM *vm;
@@ -222,6 +246,8 @@ static int method_set_kvm(sd_bus_message *call, void *userdata, sd_bus_error *e)
         if (r != 0)
                 return r;
         r = host_check_kvm_vm(m->host, fd, what, sizeof(what));
+        if (is_unknown(r))
+                return could_not_look(r, e);
         if (r < 0)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "the descriptor is no KVM VM but %s%s", what, r == -EBADF ? " without access (O_PATH)" : "");
         if (vm->kvm >= 0)
@@ -229,13 +255,19 @@ static int method_set_kvm(sd_bus_message *call, void *userdata, sd_bus_error *e)
                                  vm->kvm_of_peer ? ": it was found with the VMM at its vPCI sockets" : "");
         vm->kvm = fd_dup(fd);
         if (vm->kvm < 0)
-                return vm->kvm;
+                return bus_error(e, TDI_ERROR_KERNEL, "could not take the descriptor: %s", strerror(-vm->kvm));
         put = json_new();
         json_set_str(put, "op", "put");
         json_set_str(put, "key", "kvm");
-        r = holder_call(vm->holder, put, &vm->kvm, 1, on_kvm_stored, sd_bus_message_ref(call));
+        s = calloc(1, sizeof(*s));
+        if (!s)
+                log_oom();
+        *s = (struct setting){ vm, sd_bus_message_ref(call) };
+        r = holder_call(vm->holder, put, &vm->kvm, 1, on_kvm_stored, s);
         if (r < 0) {
                 sd_bus_message_unref(call);
+                free(s);
+                take_back_kvm(vm);
                 return bus_error(e, TDI_ERROR_KERNEL, "could not give the descriptor to the VM's holder: %s", strerror(-r));
         }
         audit_kvm_set(vm, uid);
@@ -347,6 +379,8 @@ static int method_set_pidfd(sd_bus_message *call, void *userdata, sd_bus_error *
         r = host_check_pidfd(m->host, fd, &pid, what, sizeof(what));
         if (r == -ESRCH)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "the process of the pidfd has ended already");
+        if (is_unknown(r))
+                return could_not_look(r, e);
         if (r < 0)
                 return bus_error(e, TDI_ERROR_INVALID_ARGUMENT, "the descriptor is no pidfd but %s", what);
         if (is_own_process(m, pid))
