@@ -30,7 +30,7 @@ static int on_added(struct tdi_client *c, sd_bus_message *m) {
         if (r < 0)
                 return r;
         while ((r = sd_bus_message_enter_container(m, 'e', "sa{sv}")) > 0) {
-                _cleanup_(json_object_putp) json_object *o = NULL;
+                _cleanup_(json_text_done) struct json_text scratch = {}, text = {};
                 const struct object_type *t;
                 char id[OBJECT_ID_MAX];
 
@@ -39,11 +39,9 @@ static int on_added(struct tdi_client *c, sd_bus_message *m) {
                         return r;
                 t = object_type_of_interface(interface);
                 if (t && t->prefix && object_id(t, path, id) >= 0) {
-                        r = object_new(t, path, &o);
+                        r = object_read(t, path, m, &scratch, &text);
                         if (r >= 0)
-                                r = object_read_properties(t, m, o);
-                        if (r >= 0)
-                                emit(c, TDI_EVENT_ADDED, t->name, id, NULL, json_text(o));
+                                emit(c, TDI_EVENT_ADDED, t->name, id, NULL, text.p);
                 } else
                         r = sd_bus_message_skip(m, "a{sv}");
                 if (r >= 0)
@@ -72,13 +70,13 @@ static int on_removed(struct tdi_client *c, sd_bus_message *m) {
 }
 
 static int on_changed(struct tdi_client *c, sd_bus_message *m) {
-        _cleanup_(json_object_putp) json_object *changed = json_object_new_object(), *unknown = json_object_new_object();
+        _cleanup_(json_object_putp) json_object *changed = NULL, *unknown = json_object_new_object();
         const char *path = sd_bus_message_get_path(m), *interface, *name;
         const struct object_type *t;
         char id[OBJECT_ID_MAX];
         int r;
 
-        if (!changed || !unknown)
+        if (!unknown)
                 return -ENOMEM;
         r = sd_bus_message_read(m, "s", &interface);
         if (r < 0)
@@ -86,7 +84,7 @@ static int on_changed(struct tdi_client *c, sd_bus_message *m) {
         t = object_type_of_interface(interface);
         if (!t || object_id(t, path, id) < 0)
                 return 0;
-        r = object_read_properties(t, m, changed);
+        r = object_read_changed(t, m, &changed);
         if (r >= 0)
                 r = sd_bus_message_enter_container(m, 'a', "s");
         while (r >= 0 && (r = sd_bus_message_read(m, "s", &name)) > 0)

@@ -11,7 +11,7 @@ struct property {
         const char *name;      /* on the bus */
         const char *signature; /* on the bus */
         const char *key;       /* in JSON; NULL: the reader knows its keys */
-        int (*read)(sd_bus_message *m, const struct property *p, json_object *o);
+        int (*read)(sd_bus_message *m, const struct property *p, struct json_text *out);
 };
 
 int json_add(json_object *o, const char *key, json_object *value) {
@@ -38,78 +38,97 @@ const char *json_get_string_of(json_object *o, const char *key) {
         return json_object_object_get_ex(o, key, &v) && json_object_is_type(v, json_type_string) ? json_object_get_string(v) : NULL;
 }
 
-/* Every reader stands inside the variant. */
+/* Every reader stands inside the variant, and writes "key":value; 0 or an error of the bus. */
 
-static int read_string(sd_bus_message *m, const struct property *p, json_object *o) {
+static int put_string(struct json_text *out, const char *key, const char *value) {
+        json_text_key(out, key);
+        json_text_string(out, value);
+        return 0;
+}
+
+static int put_number(struct json_text *out, const char *key, int64_t n) {
+        char number[24];
+
+        snprintf(number, sizeof(number), "%lld", (long long) n);
+        json_text_key(out, key);
+        json_text_puts(out, number);
+        return 0;
+}
+
+static int read_string(sd_bus_message *m, const struct property *p, struct json_text *out) {
         const char *s;
-        int r = sd_bus_message_read(m, "s", &s);
+        int r = sd_bus_message_read_basic(m, 's', &s);
 
-        return r < 0 ? r : json_add_string(o, p->key, s);
+        return r < 0 ? r : put_string(out, p->key, s);
 }
 
 /* "" stands for nothing. */
-static int read_string_or_null(sd_bus_message *m, const struct property *p, json_object *o) {
+static int read_string_or_null(sd_bus_message *m, const struct property *p, struct json_text *out) {
         const char *s;
-        int r = sd_bus_message_read(m, "s", &s);
+        int r = sd_bus_message_read_basic(m, 's', &s);
 
-        return r < 0 ? r : *s ? json_add_string(o, p->key, s) : json_add_null(o, p->key);
+        return r < 0 ? r : put_string(out, p->key, *s ? s : NULL);
 }
 
-static int read_bool(sd_bus_message *m, const struct property *p, json_object *o) {
-        int b, r = sd_bus_message_read(m, "b", &b);
+static int read_bool(sd_bus_message *m, const struct property *p, struct json_text *out) {
+        int b, r = sd_bus_message_read_basic(m, 'b', &b);
 
-        return r < 0 ? r : json_add(o, p->key, json_object_new_boolean(b));
+        if (r < 0)
+                return r;
+        json_text_key(out, p->key);
+        json_text_puts(out, b ? "true" : "false");
+        return 0;
 }
 
-static int read_number(sd_bus_message *m, const struct property *p, json_object *o) {
+static int read_number(sd_bus_message *m, const struct property *p, struct json_text *out) {
         uint32_t u;
-        int r = sd_bus_message_read(m, "u", &u);
+        int r = sd_bus_message_read_basic(m, 'u', &u);
 
-        return r < 0 ? r : json_add(o, p->key, json_object_new_int64(u));
+        return r < 0 ? r : put_number(out, p->key, u);
 }
 
-static int read_rid(sd_bus_message *m, const struct property *p, json_object *o) {
+static int read_rid(sd_bus_message *m, const struct property *p, struct json_text *out) {
         uint32_t u;
-        int r = sd_bus_message_read(m, "u", &u);
+        int r = sd_bus_message_read_basic(m, 'u', &u);
 
-        return r < 0 ? r : u == UINT32_MAX ? json_add_null(o, p->key) : json_add(o, p->key, json_object_new_int64(u));
+        return r < 0 ? r : u == UINT32_MAX ? put_string(out, p->key, NULL) : put_number(out, p->key, u);
 }
 
-static int read_group(sd_bus_message *m, const struct property *p, json_object *o) {
+static int read_group(sd_bus_message *m, const struct property *p, struct json_text *out) {
         int32_t i;
-        int r = sd_bus_message_read(m, "i", &i);
+        int r = sd_bus_message_read_basic(m, 'i', &i);
 
-        return r < 0 ? r : i < 0 ? json_add_null(o, p->key) : json_add(o, p->key, json_object_new_int64(i));
+        return r < 0 ? r : i < 0 ? put_string(out, p->key, NULL) : put_number(out, p->key, i);
 }
 
-static int read_time(sd_bus_message *m, const struct property *p, json_object *o) {
+static int read_time(sd_bus_message *m, const struct property *p, struct json_text *out) {
         uint64_t t;
         char hex[20];
-        int r = sd_bus_message_read(m, "t", &t);
+        int r = sd_bus_message_read_basic(m, 't', &t);
 
         if (r < 0)
                 return r;
         /* JSON readers keep 53 bits. */
         if (t < UINT64_C(1) << 53)
-                return json_add(o, p->key, json_object_new_int64((int64_t) t));
+                return put_number(out, p->key, (int64_t) t);
         snprintf(hex, sizeof(hex), "0x%016llx", (unsigned long long) t);
-        return json_add_string(o, p->key, hex);
+        return put_string(out, p->key, hex);
 }
 
-static int read_class(sd_bus_message *m, const struct property *p, json_object *o) {
+static int read_class(sd_bus_message *m, const struct property *p, struct json_text *out) {
         char hex[16];
         uint32_t u;
-        int r = sd_bus_message_read(m, "u", &u);
+        int r = sd_bus_message_read_basic(m, 'u', &u);
 
         if (r < 0)
                 return r;
         snprintf(hex, sizeof(hex), "0x%06x", u);
-        return json_add_string(o, p->key, hex);
+        return put_string(out, p->key, hex);
 }
 
 static const char *const id_keys[] = { "vendor", "device", "subsystem_vendor", "subsystem_device" };
 
-static int read_ids(sd_bus_message *m, _unused_ const struct property *p, json_object *o) {
+static int read_ids(sd_bus_message *m, _unused_ const struct property *p, struct json_text *out) {
         uint16_t id[ARRAY_SIZE(id_keys)];
         int r = sd_bus_message_read(m, "(qqqq)", &id[0], &id[1], &id[2], &id[3]);
 
@@ -117,7 +136,8 @@ static int read_ids(sd_bus_message *m, _unused_ const struct property *p, json_o
                 char hex[8];
 
                 snprintf(hex, sizeof(hex), "0x%04x", id[i]);
-                r = json_add_string(o, id_keys[i], hex);
+                json_text_puts(out, i > 0 ? "," : "");
+                r = put_string(out, id_keys[i], hex);
         }
         return r;
 }
@@ -135,46 +155,44 @@ static int bdf_of_path(const char *path, const char *prefix, char *buf) {
         return 0;
 }
 
-static int read_device_path(sd_bus_message *m, const struct property *p, json_object *o) {
+static int read_device_path(sd_bus_message *m, const struct property *p, struct json_text *out) {
         char bdf[TDI_BDF_MAX];
         const char *path;
-        int r = sd_bus_message_read(m, "o", &path);
+        int r = sd_bus_message_read_basic(m, 'o', &path);
 
         if (r >= 0)
                 r = bdf_of_path(path, TDI_PATH_DEVICE, bdf);
-        return r < 0 ? r : json_add_string(o, p->key, bdf);
+        return r < 0 ? r : put_string(out, p->key, bdf);
 }
 
 /* A VM's path, of type s (where "" is none) or o. */
-static int read_vm_path(sd_bus_message *m, const struct property *p, json_object *o) {
+static int read_vm_path(sd_bus_message *m, const struct property *p, struct json_text *out) {
         const char *path;
-        int r = sd_bus_message_read(m, p->signature, &path);
+        int r = sd_bus_message_read_basic(m, *p->signature, &path);
 
         if (r < 0)
                 return r;
         if (!*path || streq(path, "/"))
-                return json_add_null(o, p->key);
+                return put_string(out, p->key, NULL);
         if (!startswith(path, TDI_PATH_VM))
                 return -EBADMSG;
-        return json_add_string(o, p->key, path + strlen(TDI_PATH_VM));
+        return put_string(out, p->key, path + strlen(TDI_PATH_VM));
 }
 
-static int read_list(sd_bus_message *m, const struct property *p, json_object *o) {
-        _cleanup_(json_object_putp) json_object *list = json_object_new_array();
+static int read_list(sd_bus_message *m, const struct property *p, struct json_text *out) {
         char element[2] = { p->signature[1], 0 };
         int r;
 
-        if (!list)
-                return -ENOMEM;
         r = sd_bus_message_enter_container(m, 'a', element);
         if (r < 0)
                 return r;
-        for (;;) {
+        json_text_key(out, p->key);
+        json_text_put(out, "[", 1);
+        for (size_t n = 0;; n++) {
                 char bdf[TDI_BDF_MAX];
-                json_object *item;
                 const char *s;
 
-                r = sd_bus_message_read(m, element, &s);
+                r = sd_bus_message_read_basic(m, *element, &s);
                 if (r <= 0)
                         break;
                 if (*element == 'o') { /* TDIs are named by their function */
@@ -183,15 +201,11 @@ static int read_list(sd_bus_message *m, const struct property *p, json_object *o
                                 return r;
                         s = bdf;
                 }
-                item = json_object_new_string(s);
-                if (!item || json_object_array_add(list, item) < 0) {
-                        json_object_put(item);
-                        return -ENOMEM;
-                }
+                json_text_puts(out, n > 0 ? "," : "");
+                json_text_string(out, s);
         }
-        if (r >= 0)
-                r = sd_bus_message_exit_container(m);
-        return r < 0 ? r : json_add(o, p->key, TAKE_PTR(list));
+        json_text_put(out, "]", 1);
+        return r < 0 ? r : sd_bus_message_exit_container(m);
 }
 
 /* The order here is the order of the keys in JSON. */
@@ -260,6 +274,7 @@ static const struct property job_properties[] = {
 };
 
 #define PROPERTIES(a) a, ARRAY_SIZE(a)
+_Static_assert(ARRAY_SIZE(device_properties) <= OBJECT_PROPERTIES_MAX, "room for the properties of the type that has most");
 
 static const struct object_type types[] = {
         { "tdid", TDI_IFACE_MANAGER, NULL, NULL, false, PROPERTIES(manager_properties) },
@@ -312,29 +327,15 @@ static int add_nulls(const struct property *p, json_object *o) {
         return r;
 }
 
-int object_new(const struct object_type *t, const char *path, json_object **ret) {
-        _cleanup_(json_object_putp) json_object *o = json_object_new_object();
-        char id[OBJECT_ID_MAX];
-        int r;
-
-        if (!o)
-                return -ENOMEM;
-        r = object_id(t, path, id);
-        if (r < 0)
-                return r;
-        if (t->id_key && (r = json_add_string(o, t->id_key, id)) < 0)
-                return r;
-        for (size_t i = 0; i < t->n_properties; i++) {
-                const char *key = t->properties[i].key;
-
-                if (key && streq_ptr(key, t->id_key))
-                        continue;
-                r = add_nulls(&t->properties[i], o);
-                if (r < 0)
-                        return r;
+static void put_nulls(const struct property *p, struct json_text *out) {
+        if (p->key) {
+                (void) put_string(out, p->key, NULL);
+                return;
         }
-        *ret = TAKE_PTR(o);
-        return 0;
+        for (size_t i = 0; i < ARRAY_SIZE(id_keys); i++) {
+                json_text_puts(out, i > 0 ? "," : "");
+                (void) put_string(out, id_keys[i], NULL);
+        }
 }
 
 static const struct property *find_property(const struct object_type *t, const char *name) {
@@ -354,9 +355,15 @@ int object_null_property(const struct object_type *t, const char *name, json_obj
         return r < 0 ? r : 1;
 }
 
-int object_read_properties(const struct object_type *t, sd_bus_message *m, json_object *o) {
-        const char *name, *contents;
-        char type;
+/* Where in a text a property's members stand; n is 0 for one that the message does not have. */
+struct slice {
+        size_t at, n;
+};
+
+/* Reads a{sv}: writes members as they come, with commas, and says in slices, one for each property of the type, where. Unknown ones are skipped. */
+static int read_members(const struct object_type *t, sd_bus_message *m, struct json_text *out, struct slice *slices) {
+        size_t begin = out->n;
+        const char *name;
         int r;
 
         r = sd_bus_message_enter_container(m, 'a', "{sv}");
@@ -365,28 +372,82 @@ int object_read_properties(const struct object_type *t, sd_bus_message *m, json_
         while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
                 const struct property *p;
 
-                r = sd_bus_message_read(m, "s", &name);
+                r = sd_bus_message_read_basic(m, 's', &name);
                 if (r < 0)
                         return r;
                 p = find_property(t, name);
                 if (!p)
                         r = sd_bus_message_skip(m, "v");
                 else {
-                        r = sd_bus_message_peek_type(m, &type, &contents);
-                        if (r < 0)
-                                return r;
-                        if (!streq(contents, p->signature))
-                                return -EBADMSG;
-                        r = sd_bus_message_enter_container(m, 'v', contents);
+                        struct slice *s = slices + (p - t->properties);
+                        size_t at;
+
+                        json_text_puts(out, out->n > begin ? "," : "");
+                        at = out->n;
+                        r = sd_bus_message_enter_container(m, 'v', p->signature);
                         if (r >= 0)
-                                r = p->read(m, p, o);
+                                r = p->read(m, p, out);
                         if (r >= 0)
                                 r = sd_bus_message_exit_container(m);
+                        *s = (struct slice){ at, out->n - at };
                 }
                 if (r >= 0)
                         r = sd_bus_message_exit_container(m);
                 if (r < 0)
                         return r;
         }
-        return r < 0 ? r : sd_bus_message_exit_container(m);
+        if (r >= 0)
+                r = sd_bus_message_exit_container(m);
+        return r >= 0 && out->failed ? -ENOMEM : r;
+}
+
+int object_read(const struct object_type *t, const char *path, sd_bus_message *m, struct json_text *scratch, struct json_text *out) {
+        struct slice slices[OBJECT_PROPERTIES_MAX] = {};
+        char id[OBJECT_ID_MAX];
+        int r;
+
+        r = object_id(t, path, id);
+        if (r < 0)
+                return r;
+        scratch->n = 0;
+        r = read_members(t, m, scratch, slices);
+        if (r < 0)
+                return r == -ENXIO ? -EBADMSG : r;
+        json_text_put(out, "{", 1);
+        if (t->id_key)
+                (void) put_string(out, t->id_key, id);
+        for (size_t i = 0, n = t->id_key != NULL; i < t->n_properties; i++) {
+                const struct property *p = &t->properties[i];
+
+                /* The path has said it. */
+                if (p->key && streq_ptr(p->key, t->id_key))
+                        continue;
+                json_text_puts(out, n++ > 0 ? "," : "");
+                if (slices[i].n > 0)
+                        json_text_put(out, scratch->p + slices[i].at, slices[i].n);
+                else
+                        put_nulls(p, out);
+        }
+        json_text_put(out, "}", 1);
+        return out->failed ? -ENOMEM : 0;
+}
+
+int object_read_changed(const struct object_type *t, sd_bus_message *m, json_object **ret) {
+        struct slice slices[OBJECT_PROPERTIES_MAX] = {};
+        struct json_text text = {};
+        json_object *o = NULL;
+        int r;
+
+        json_text_put(&text, "{", 1);
+        r = read_members(t, m, &text, slices);
+        json_text_put(&text, "}", 1);
+        if (r >= 0)
+                o = json_text_parse(&text, 0);
+        json_text_done(&text);
+        if (r < 0)
+                return r == -ENXIO ? -EBADMSG : r;
+        if (!o)
+                return -ENOMEM;
+        *ret = o;
+        return 0;
 }

@@ -9,6 +9,7 @@
 #include <json-c/json.h>
 #include <systemd/sd-bus.h>
 
+#include "json-text.h"
 #include "util/util.h"
 
 #define TDI_JSON_SCHEMA "tdid/1"
@@ -34,11 +35,18 @@ const struct object_type *object_type_of_path(const char *path);
 #define OBJECT_ID_MAX 256
 int object_id(const struct object_type *t, const char *path, char *buf);
 
-/* An object with all keys of its type in their order, all null but the id. */
-int object_new(const struct object_type *t, const char *path, json_object **ret);
+/* No type has more. */
+#define OBJECT_PROPERTIES_MAX 24
 
-/* Reads a{sv} at the message's position into o; unknown properties are skipped, one of a wrong type is -EBADMSG. */
-int object_read_properties(const struct object_type *t, sd_bus_message *m, json_object *o);
+/*
+ * Reads a{sv} at the message's position and writes the object, with all keys of its type in their order: the id, and null for what the message does
+ * not have. Unknown properties are skipped. scratch is for it to write in, and may be one for many. -EINVAL: not a path of this type, nothing is
+ * read then; -EBADMSG: a property has a wrong type; -ENOMEM.
+ */
+int object_read(const struct object_type *t, const char *path, sd_bus_message *m, struct json_text *scratch, struct json_text *out);
+
+/* The same of some properties: an object of those alone. The caller's, json_object_put(). */
+int object_read_changed(const struct object_type *t, sd_bus_message *m, json_object **ret);
 
 /* The JSON keys of a property that is known by name only: writes null for each into o. 0: unknown property. */
 int object_null_property(const struct object_type *t, const char *name, json_object *o);

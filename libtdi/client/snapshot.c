@@ -2,41 +2,101 @@
 /* All objects of tdid in one "tdid/1" JSON object: read in one call, then put in order and joined. */
 #include <stdio.h>
 
+#include <tdi/bdf.h>
+
 #include "client-internal.h"
 #include "property.h"
 
 static const struct client_what what = { "read the state of tdid", NULL };
 
+/*
+ * A device stays text: there may be thousands, and but for those in use nothing of them is asked for here.
+ */
+struct device {
+        char bdf[TDI_BDF_MAX];
+        size_t at, n;      /* in the text, without the last brace */
+        json_object *used; /* the same as an object, where it has a VM or is in custody; or NULL */
+};
+
 struct lists {
-        json_object *root; /* owns all but tdis */
-        json_object *devices, *vms, *tsms, *jobs;
-        json_object *tdis;
+        json_object *vms, *tsms, *jobs, *tdis;
+        struct device *devices;
+        size_t n_devices, room;
+        struct json_text text; /* the devices, as they came */
+        struct json_text scratch;
 };
 
 static void lists_done(struct lists *l) {
-        json_object_put(l->root);
+        json_object_put(l->vms);
+        json_object_put(l->tsms);
+        json_object_put(l->jobs);
         json_object_put(l->tdis);
+        for (size_t i = 0; i < l->n_devices; i++)
+                json_object_put(l->devices[i].used);
+        free(l->devices);
+        json_text_done(&l->text);
+        json_text_done(&l->scratch);
 }
 
 static int lists_new(struct lists *l) {
-        l->root = json_object_new_object();
-        l->tdis = json_object_new_array();
-        if (!l->root || !l->tdis)
-                return -ENOMEM;
-        l->devices = json_object_new_array();
         l->vms = json_object_new_array();
         l->tsms = json_object_new_array();
         l->jobs = json_object_new_array();
-        if (json_add_string(l->root, "schema", TDI_JSON_SCHEMA) < 0 || json_object_object_add(l->root, "tdid", NULL) < 0 ||
-            json_add(l->root, "devices", l->devices) < 0 || json_add(l->root, "vms", l->vms) < 0 ||
-            json_add(l->root, "tsms", l->tsms) < 0 || json_add(l->root, "jobs", l->jobs) < 0)
-                return -ENOMEM;
-        return 0;
+        l->tdis = json_object_new_array();
+        return l->vms && l->tsms && l->jobs && l->tdis ? 0 : -ENOMEM;
 }
 
 static json_object *list_of(const struct lists *l, const char *type) {
-        return streq(type, "device") ? l->devices : streq(type, "vm") ? l->vms : streq(type, "tdi") ? l->tdis :
-               streq(type, "tsm") ? l->tsms : streq(type, "job") ? l->jobs : NULL;
+        return streq(type, "vm") ? l->vms : streq(type, "tdi") ? l->tdis : streq(type, "tsm") ? l->tsms : streq(type, "job") ? l->jobs : NULL;
+}
+
+/* An object that is being read: reads a{sv}. */
+static int read_object(struct lists *l, const struct object_type *t, const char *path, sd_bus_message *m) {
+        struct json_text text = {};
+        json_object *o;
+        int r;
+
+        r = object_read(t, path, m, &l->scratch, &text);
+        if (r >= 0) {
+                o = json_text_parse(&text, 0);
+                r = o && json_object_array_add(list_of(l, t->name), o) >= 0 ? 0 : -ENOMEM;
+                if (r < 0)
+                        json_object_put(o);
+        }
+        json_text_done(&text);
+        return r;
+}
+
+/* Is it anybody's? Not when nothing but this is said of it. */
+static bool is_unused(const char *device) {
+        return strstr(device, "\"custody\":\"none\",\"vm_id\":null");
+}
+
+static int read_device(struct lists *l, const struct object_type *t, const char *path, sd_bus_message *m) {
+        struct device d = { .at = l->text.n };
+        char id[OBJECT_ID_MAX];
+        int r;
+
+        r = object_id(t, path, id);
+        if (r >= 0)
+                r = object_read(t, path, m, &l->scratch, &l->text);
+        if (r < 0)
+                return r;
+        snprintf(d.bdf, sizeof(d.bdf), "%.*s", (int) sizeof(d.bdf) - 1, id);
+        if (l->n_devices == l->room) {
+                size_t room = l->room > 0 ? l->room * 2 : 64;
+                struct device *more = reallocarray(l->devices, room, sizeof(*more));
+
+                if (!more)
+                        return -ENOMEM;
+                l->devices = more;
+                l->room = room;
+        }
+        if (!is_unused(l->text.p + d.at) && !(d.used = json_text_parse(&l->text, d.at)))
+                return -ENOMEM;
+        d.n = l->text.n - d.at - 1;
+        l->devices[l->n_devices++] = d;
+        return 0;
 }
 
 /* One a{sa{sv}} of an object. */
@@ -47,26 +107,16 @@ static int read_interfaces(struct lists *l, sd_bus_message *m, const char *path)
         if (r < 0)
                 return r;
         while ((r = sd_bus_message_enter_container(m, 'e', "sa{sv}")) > 0) {
-                _cleanup_(json_object_putp) json_object *o = NULL;
                 const struct object_type *t;
                 const char *interface;
-                json_object *list;
 
-                r = sd_bus_message_read(m, "s", &interface);
+                r = sd_bus_message_read_basic(m, 's', &interface);
                 if (r < 0)
                         return r;
                 t = object_type_of_interface(interface);
-                list = t ? list_of(l, t->name) : NULL;
-                r = list ? object_new(t, path, &o) : -EINVAL;
+                r = !t ? -EINVAL : streq(t->name, "device") ? read_device(l, t, path, m) : list_of(l, t->name) ? read_object(l, t, path, m) : -EINVAL;
                 if (r == -EINVAL) /* of another interface, or not where that interface belongs */
                         r = sd_bus_message_skip(m, "a{sv}");
-                else if (r >= 0) {
-                        r = object_read_properties(t, m, o);
-                        if (r >= 0 && json_object_array_add(list, o) < 0)
-                                r = -ENOMEM;
-                        if (r >= 0)
-                                TAKE_PTR(o);
-                }
                 if (r >= 0)
                         r = sd_bus_message_exit_container(m);
                 if (r < 0)
@@ -83,7 +133,7 @@ static int read_objects(struct lists *l, sd_bus_message *m) {
         if (r < 0)
                 return r;
         while ((r = sd_bus_message_enter_container(m, 'e', "oa{sa{sv}}")) > 0) {
-                r = sd_bus_message_read(m, "o", &path);
+                r = sd_bus_message_read_basic(m, 'o', &path);
                 if (r >= 0)
                         r = read_interfaces(l, m, path);
                 if (r >= 0)
@@ -94,30 +144,13 @@ static int read_objects(struct lists *l, sd_bus_message *m) {
         return r;
 }
 
-static json_object *find(json_object *list, const char *key, const char *value) {
-        for (size_t i = 0; value && i < json_object_array_length(list); i++) {
-                json_object *o = json_object_array_get_idx(list, i);
-
-                if (streq_ptr(json_get_string_of(o, key), value))
-                        return o;
-        }
-        return NULL;
-}
-
-static int copy_key(json_object *to, const char *to_key, json_object *from, const char *from_key) {
-        json_object *v = NULL;
-
-        if (from)
-                (void) json_object_object_get_ex(from, from_key, &v);
-        return json_object_object_add(to, to_key, json_object_get(v)) < 0 ? -ENOMEM : 0;
+/* Shorter first, so that numbers stand in their order; BDFs all have one length. */
+static int compare(const char *x, const char *y) {
+        return strlen(x) != strlen(y) ? (strlen(x) < strlen(y) ? -1 : 1) : strcmp(x, y);
 }
 
 static int by_key(const void *a, const void *b, const char *key) {
-        const char *x = strempty(json_get_string_of(*(json_object *const *) a, key));
-        const char *y = strempty(json_get_string_of(*(json_object *const *) b, key));
-
-        /* Shorter first, so that numbers stand in their order; BDFs all have one length. */
-        return strlen(x) != strlen(y) ? (strlen(x) < strlen(y) ? -1 : 1) : strcmp(x, y);
+        return compare(strempty(json_get_string_of(*(json_object *const *) a, key)), strempty(json_get_string_of(*(json_object *const *) b, key)));
 }
 
 static int by_bdf(const void *a, const void *b) {
@@ -132,36 +165,74 @@ static int by_name(const void *a, const void *b) {
         return by_key(a, b, "name");
 }
 
-/* A device names its VM; a VM holds its TDIs; a TDI tells its function's custody. */
-static int join(struct lists *l) {
-        int r;
+static int devices_by_bdf(const void *a, const void *b) {
+        return compare(((const struct device *) a)->bdf, ((const struct device *) b)->bdf);
+}
 
-        json_object_array_sort(l->devices, by_bdf);
+/* The VM of this id, in order as they are then; NULL: there is none. */
+static json_object *find_vm(const struct lists *l, const char *id) {
+        size_t from = 0, to = json_object_array_length(l->vms);
+
+        while (id && from < to) {
+                size_t i = from + (to - from) / 2;
+                json_object *vm = json_object_array_get_idx(l->vms, i);
+                int c = compare(id, strempty(json_get_string_of(vm, "id")));
+
+                if (c == 0)
+                        return vm;
+                if (c < 0)
+                        to = i;
+                else
+                        from = i + 1;
+        }
+        return NULL;
+}
+
+static const struct device *find_device(const struct lists *l, const char *bdf) {
+        struct device key = {};
+
+        if (!bdf || l->n_devices == 0)
+                return NULL;
+        snprintf(key.bdf, sizeof(key.bdf), "%.*s", (int) sizeof(key.bdf) - 1, bdf);
+        return bsearch(&key, l->devices, l->n_devices, sizeof(key), devices_by_bdf);
+}
+
+/* Takes a reference of the value, which may be NULL. */
+static int add_shared(json_object *o, const char *key, json_object *value) {
+        return json_object_object_add(o, key, json_object_get(value)) < 0 ? -ENOMEM : 0;
+}
+
+static int add_custody(json_object *tdi, const struct device *d) {
+        json_object *custody = NULL;
+
+        if (d && !d->used)
+                return json_add_string(tdi, "custody", "none");
+        if (d)
+                (void) json_object_object_get_ex(d->used, "custody", &custody);
+        return add_shared(tdi, "custody", custody);
+}
+
+/* A VM holds its TDIs; a TDI tells its function's custody. */
+static int join(struct lists *l) {
         json_object_array_sort(l->tdis, by_bdf);
         json_object_array_sort(l->vms, by_id);
         json_object_array_sort(l->jobs, by_id);
         json_object_array_sort(l->tsms, by_name);
+        if (l->n_devices > 0)
+                qsort(l->devices, l->n_devices, sizeof(*l->devices), devices_by_bdf);
 
-        for (size_t i = 0; i < json_object_array_length(l->devices); i++) {
-                json_object *d = json_object_array_get_idx(l->devices, i);
-
-                r = copy_key(d, "vm", find(l->vms, "id", json_get_string_of(d, "vm_id")), "name");
-                if (r < 0)
-                        return r;
-        }
         for (size_t i = 0; i < json_object_array_length(l->vms); i++)
                 if (json_add(json_object_array_get_idx(l->vms, i), "tdis", json_object_new_array()) < 0)
                         return -ENOMEM;
         for (size_t i = 0; i < json_object_array_length(l->tdis); i++) {
                 json_object *t = json_object_array_get_idx(l->tdis, i), *vm, *list;
 
-                vm = find(l->vms, "id", json_get_string_of(t, "vm_id"));
+                vm = find_vm(l, json_get_string_of(t, "vm_id"));
                 if (!vm || !json_object_object_get_ex(vm, "tdis", &list))
                         continue; /* its VM went between */
                 json_object_object_del(t, "vm_id");
-                r = copy_key(t, "custody", find(l->devices, "bdf", json_get_string_of(t, "bdf")), "custody");
-                if (r < 0)
-                        return r;
+                if (add_custody(t, find_device(l, json_get_string_of(t, "bdf"))) < 0)
+                        return -ENOMEM;
                 if (json_object_array_add(list, json_object_get(t)) < 0) {
                         json_object_put(t);
                         return -ENOMEM;
@@ -170,9 +241,32 @@ static int join(struct lists *l) {
         return 0;
 }
 
-static int read_manager(struct tdi_client *c, struct lists *l) {
+/* A device names its VM, as the last of its members. */
+static void put_devices(const struct lists *l, struct json_text *out) {
+        json_text_key(out, "devices");
+        json_text_put(out, "[", 1);
+        for (size_t i = 0; i < l->n_devices; i++) {
+                const struct device *d = &l->devices[i];
+                json_object *vm = d->used ? find_vm(l, json_get_string_of(d->used, "vm_id")) : NULL;
+
+                json_text_puts(out, i > 0 ? "," : "");
+                json_text_put(out, l->text.p + d->at, d->n);
+                json_text_puts(out, ",");
+                json_text_key(out, "vm");
+                json_text_string(out, vm ? json_get_string_of(vm, "name") : NULL);
+                json_text_put(out, "}", 1);
+        }
+        json_text_put(out, "]", 1);
+}
+
+static void put_list(struct json_text *out, const char *key, json_object *list) {
+        json_text_puts(out, ",");
+        json_text_key(out, key);
+        json_text_object(out, list);
+}
+
+static int read_manager(struct tdi_client *c, struct lists *l, struct json_text *out) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
-        _cleanup_(json_object_putp) json_object *o = NULL;
         const struct object_type *t = object_type_of_interface(TDI_IFACE_MANAGER);
         int r;
 
@@ -183,12 +277,8 @@ static int read_manager(struct tdi_client *c, struct lists *l) {
                 r = client_call(c, m, &what, &reply);
         if (r < 0)
                 return r;
-        r = object_new(t, TDI_BUS_ROOT, &o);
-        if (r >= 0)
-                r = object_read_properties(t, reply, o);
-        if (r < 0)
-                return client_fail_answer(c, r, &what);
-        return json_add(l->root, "tdid", TAKE_PTR(o));
+        r = object_read(t, TDI_BUS_ROOT, reply, &l->scratch, out);
+        return r < 0 ? client_fail_answer(c, r, &what) : 0;
 }
 
 int tdi_client_describe_host(struct tdi_client *c, char **ret_json) {
@@ -218,9 +308,8 @@ int tdi_client_check(struct tdi_client *c, char **ret_json) {
 
 int tdi_client_snapshot(struct tdi_client *c, char **ret_json) {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL, *reply = NULL;
+        _cleanup_(json_text_done) struct json_text out = {};
         _cleanup_(lists_done) struct lists l = {};
-        const char *text;
-        char *json;
         int r;
 
         r = client_enter(c);
@@ -229,7 +318,8 @@ int tdi_client_snapshot(struct tdi_client *c, char **ret_json) {
         r = lists_new(&l);
         if (r < 0)
                 return r;
-        r = read_manager(c, &l);
+        json_text_puts(&out, "{\"schema\":\"" TDI_JSON_SCHEMA "\",\"tdid\":");
+        r = read_manager(c, &l, &out);
         if (r < 0)
                 return r;
         r = client_new_call(c, TDI_BUS_ROOT, DBUS_IFACE_OBJECT_MANAGER, "GetManagedObjects", &m);
@@ -243,10 +333,11 @@ int tdi_client_snapshot(struct tdi_client *c, char **ret_json) {
         r = join(&l);
         if (r < 0)
                 return r;
-        text = json_object_to_json_string_ext(l.root, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-        json = text ? strdup(text) : NULL;
-        if (!json)
-                return -ENOMEM;
-        *ret_json = json;
-        return 0;
+        json_text_puts(&out, ",");
+        put_devices(&l, &out);
+        put_list(&out, "vms", l.vms);
+        put_list(&out, "tsms", l.tsms);
+        put_list(&out, "jobs", l.jobs);
+        json_text_puts(&out, "}");
+        return json_text_finish(&out, ret_json);
 }
