@@ -48,6 +48,11 @@ int model_find_vm(struct tdictl *t, char **ret_id) {
         return r < 0 ? fail_client(t, r) : 0;
 }
 
+/*
+ * The snapshot that was read last. It ends with the process: to free thousands of functions one by one takes longer than to read them.
+ */
+static json_object *last_snapshot;
+
 int model_snapshot(struct tdictl *t, json_object **ret) {
         _cleanup_free_ char *text = NULL;
         json_object *o;
@@ -62,6 +67,8 @@ int model_snapshot(struct tdictl *t, json_object **ret) {
         o = json_tokener_parse(text);
         if (!o)
                 return fail(t, "Failed", EXIT_OTHER, "Could not understand libtdi's snapshot.");
+        json_object_put(last_snapshot);
+        last_snapshot = json_object_get(o);
         *ret = o;
         return 0;
 }
