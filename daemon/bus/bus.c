@@ -28,11 +28,17 @@ void bus_set_error(sd_bus_error *e, enum tdi_error error, const char *format, ..
 /* ---- objects by path ---- */
 
 static int label_to_bdf(const char *path, const char *prefix, struct tdi_bdf *ret) {
-        char form[32];
+        char form[32] = "pci_";
+        size_t n;
 
         if (!startswith(path, prefix))
                 return -EINVAL;
-        snprintf(form, sizeof(form), "pci_%s", path + strlen(prefix));
+        path += strlen(prefix);
+        n = strlen(path);
+        if (n >= sizeof(form) - strlen(form))
+                return -EINVAL;
+        /* Asked for each property of each function that somebody lists. */
+        memcpy(form + strlen(form), path, n + 1);
         return tdi_bdf_parse(form, ret);
 }
 
