@@ -407,7 +407,7 @@ int tdi_client_handoff(struct tdi_client *client, struct tdi_bdf bdf, int *ret_i
 int tdi_client_open_requests(struct tdi_client *client, struct tdi_bdf bdf, int *ret_socket);
 
 /**
- * tdi_client_guest_request() - make one request by way of tdid, for who has no need for speed
+ * tdi_client_guest_request() - make one request by way of tdid, for callers that make few
  * @request: as of tdi_request(), but that its timeout is the bus', and that an error comes without the TSM's code: that is in the text
  *
  * Return: 0 or a negative errno; TDI_ERROR_KERNEL for what the TSM refuses, TDI_ERROR_POLICY for a kind that is not allowed,

@@ -111,6 +111,15 @@ class Docs(unittest.TestCase):
         written = {word for term in self.man["JSON"].entries for word in term.split(", ")}
         self.assertEqual(written, there - {"schema"})
 
+    def test_columns(self):
+        """The page explains the columns of the tables that people look at most, but for those that say what they are."""
+        plain = {"BDF", "NAME", "DRIVER", "VM", "PLATFORM", "UUID", "SOCKET", "JOB", "KIND", "STARTED"}
+        with open(os.path.join(os.path.dirname(MAN), "../../cli/columns.c"), encoding="utf-8") as f:
+            tables = dict(re.findall(r"static const struct column (\w+)_columns\[\] = \{(.*?)\n\};", f.read(), flags=re.S))
+        titles = {t for name in ("device", "vm", "nested_tdi", "vm_tdi", "vpci", "tsm", "job") for t in re.findall(r'\.title = "([A-Z-]+)"', tables[name])}
+        written = {word for section in self.man["COLUMNS"].subsections.values() for term in section.entries for word in term.split(", ")}
+        self.assertEqual(titles - plain, written)
+
     def test_group_help(self):
         self.assertIn("vm seal VM", tdictl("vm", "--help"))
         self.assertNotIn("device list", tdictl("vm", "--help"))
