@@ -35,8 +35,14 @@ static const char *label(const char *text, char *buf) {
         return buf;
 }
 
+/* Whether it can be a TDI. Ports, which have IDE and perhaps TEE-IO for what is behind them, cannot. */
 static bool is_tee(json_object *device) {
-        return fleet_length(json_member(device, "tee")) > 0;
+        json_object *tee = json_member(device, "tee");
+
+        for (size_t i = 0; i < fleet_length(tee); i++)
+                if (streq(json_object_get_string(json_object_array_get_idx(tee, i)), "tee-io"))
+                        return !startswith(fleet_text(device, "class"), "0x0604");
+        return false;
 }
 
 /* The functions with the ids of the i-th; 0 where an earlier one has them too. */
@@ -224,7 +230,7 @@ int verb_cdi(struct tdictl *t) {
         if (fleet_length(devices) == 0) {
                 r = fleet_remove(t);
                 return r != 1 ? r : fail(t, tdi_error_to_name(TDI_ERROR_NOT_FOUND), tdi_error_to_exit(TDI_ERROR_NOT_FOUND),
-                                         "No function of a VM that you may describe is served on a socket, and a spec without devices is none.");
+                                         "No function of a VM that you may describe is served on a vPCI socket: there is nothing to specify before one is attached.");
         }
         if (json_put_string(spec, "cdiVersion", CDI_VERSION) < 0 || json_put_string(spec, "kind", CDI_KIND) < 0 ||
             json_put(spec, "devices", json_object_get(devices)) < 0)
