@@ -28,10 +28,13 @@ static int check(struct dma_job *j, char why[static DMA_WHY]) {
         int i;
 
         if (!d->peer) {
-                if (!j->client->stop && dma_wait(d, &j->patience) == 0)
+                struct timespec until = j->patience;
+
+                /* The job may have gone when the wait is over. */
+                if (!j->client->stop && !dma_is_over(&until)) {
+                        (void) dma_wait(d, &until);
                         return -EAGAIN;
-                if (!j->client->stop && !dma_is_over(&j->patience))
-                        return -EAGAIN;
+                }
                 snprintf(why, DMA_WHY, "nothing is known of the process that the memory is of");
                 return -ENOTCONN;
         }
@@ -77,7 +80,9 @@ static void *run(void *userdata) {
                 }
                 /* Whoever unmaps may take it out of the queue meanwhile: it is looked at again. */
                 if (dma_job_blocked(j)) {
-                        (void) dma_wait(d, dma_is_over(&j->patience) ? NULL : &j->patience);
+                        struct timespec until = j->patience;
+
+                        (void) dma_wait(d, dma_is_over(&until) ? NULL : &until);
                         continue;
                 }
                 (void) take_first(c);
