@@ -137,7 +137,7 @@ def unbind_changes_nothing(t):
     vm.attach(bdf)
     fault.add("unbind", call="write:unbind", process="tdid-worker", errno="ENODEV", times=1)
     contains(refused("Quarantined", t.client.tdi(bdf).detach), "ENODEV", "what the detach says")
-    contains(t.device(bdf).text("Quarantine"), "unbind", "the quarantine")
+    contains(t.device(bdf).text("Quarantine"), "claim.rebind", "the quarantine")
     withheld(t, bdf)
     t.device(bdf).restore()
     t.free(bdf)
