@@ -290,6 +290,12 @@ static int greet(Holder *h) {
         return holder_call(h, hello, NULL, 0, on_hello, h);
 }
 
+static void start_failed(Holder *h, int r) {
+        h->watch = sd_event_source_disable_unref(h->watch);
+        h->timeout = sd_event_source_disable_unref(h->timeout);
+        h->started(r, NULL, NULL, h->userdata);
+}
+
 static int on_watch(_unused_ sd_event_source *s, _unused_ const struct inotify_event *ev, void *userdata) {
         Holder *h = userdata;
         int r;
@@ -297,6 +303,10 @@ static int on_watch(_unused_ sd_event_source *s, _unused_ const struct inotify_e
         if (h->socket >= 0)
                 return 0;
         r = try_connect(h);
+        if (r == -EMFILE || r == -ENFILE) {
+                start_failed(h, r);
+                return 0;
+        }
         if (r < 0)
                 return 0; /* another holder's socket */
         h->watch = sd_event_source_disable_unref(h->watch);
@@ -305,12 +315,6 @@ static int on_watch(_unused_ sd_event_source *s, _unused_ const struct inotify_e
         if (r < 0)
                 h->started(r, NULL, NULL, h->userdata);
         return 0;
-}
-
-static void start_failed(Holder *h, int r) {
-        h->watch = sd_event_source_disable_unref(h->watch);
-        h->timeout = sd_event_source_disable_unref(h->timeout);
-        h->started(r, NULL, NULL, h->userdata);
 }
 
 static int on_timeout(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata) {

@@ -23,8 +23,8 @@ from kit.registry import scenario
 from kit.vmm import Edu, connect, socket_path
 
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
-# What a call may end with when there is not enough of something. Timeout: the new holder's answer could not be taken.
-SHORT = ("Limit", "Kernel", "Busy", "Timeout", "org.freedesktop.DBus.Error.NoMemory", "org.freedesktop.DBus.Error.LimitsExceeded",
+# What a call may end with when there is not enough of something.
+SHORT = ("Limit", "Kernel", "Busy", "org.freedesktop.DBus.Error.NoMemory", "org.freedesktop.DBus.Error.LimitsExceeded",
          "System.Error.EMFILE", "System.Error.ENFILE", "System.Error.ENOMEM")
 
 
