@@ -176,11 +176,12 @@ static int prepare(struct function *f) {
                 vpci_event(f->vpci, f->bdf, "peers", "it takes no part in peer-to-peer: 256 functions of the VM do already, or there is no memory for one more; detach and attach it to try again");
                 f->peer_to_peer = false;
         }
+        /* Who sees the function's config space knows that its errors are heard of. */
+        irq_watch_errors(f);
         pthread_mutex_lock(&f->lock);
         f->config = c;
         f->dma = d;
         pthread_mutex_unlock(&f->lock);
-        irq_watch_errors(f);
         r = thread_start(&f->settler, settle, f);
         f->settles = r >= 0;
         return r;
