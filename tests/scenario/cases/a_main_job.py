@@ -50,7 +50,7 @@ def descriptors_at_rest(t, pid):
 
 def survive(t, vm, bdfs):
     """tdid is killed and restarted: the VM, its lease, its holder's descriptors are as before, and the device still works."""
-    before = vm.describe()
+    before = vm.served()
     holder = before["holder"]["pid"]
     descriptors = descriptors_at_rest(t, holder)
     t.daemon.kill()

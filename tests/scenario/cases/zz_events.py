@@ -7,7 +7,7 @@ import time
 
 import dbus
 
-from cases.x_bind import Bound, vpci
+from cases.x_bind import Bound
 from kit import vfio_user
 from kit.checks import check, contains, equal, eventually
 from kit.client import Refused, refused
@@ -278,7 +278,7 @@ def event_error(t):
     bdf = t.host.bdf("e1000e")
     vm = t.vm("web")
     vm.attach(bdf)
-    eventually(lambda: "config" in vpci(vm, bdf), "the function is prepared for a VMM")
+    vm.served()
     t.host.device_error(bdf)
     eventually(lambda: [e["what"] for e in events_of(vm, bdf)] == ["error"], "the error of a function that no VMM has")
     client = connect(t, vm, bdf)

@@ -42,7 +42,7 @@ def version_before_and_after(t):
     if not all('"reads"' in text for text in texts.values()):
         raise Skip("this build has no fault points")
     check(texts, "no journal")
-    before = vm.describe()
+    before = vm.served()
     for newer in (None, "all:1", None):
         t.daemon.restart({NEWER: newer} if newer else None)
         equal(vm.describe(), before, "the VM's description")

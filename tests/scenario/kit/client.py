@@ -220,6 +220,13 @@ class VM:
         doc["vm"]["tdis"].sort(key=lambda tdi: tdi["bdf"])
         return doc["vm"]
 
+    def served(self):
+        """Describe(), when every function is prepared in the holder: that goes on after the attach, and its parts come to the description one by one."""
+        def served():
+            doc = self.describe()
+            return doc if all("config" in (tdi["vpci"] or {}) for tdi in doc["tdis"]) else None
+        return eventually(served, "all functions are prepared for a VMM")
+
     def holder_pid(self):
         return int(self.describe()["holder"]["pid"])
 
