@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 
+from cases.a_main_job import descriptors_at_rest
 from kit.checks import Skip, check, contains, equal, eventually
 from kit.client import refused
 from kit.daemon import processes
@@ -94,9 +95,11 @@ def version_replaced_below(t):
     old = os.path.join(folder, "old")
     os.link(os.path.join(folder, "tdid-worker"), old)
     replace(folder, "tdid-worker", another)
-    # None is left that was started before.
-    for pid in processes("tdid-worker"):
+    # None is left that was started before, and tdid has seen their end.
+    pids = processes("tdid-worker")
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "the end of the workers")
     vm.attach(other)
     t.attached(vm, bdf, other)
     t.dma(vm, other)
@@ -117,12 +120,12 @@ def version_replaced_below(t):
 def held(part):
     def run(t):
         vm, bdf = start_newer(t, f"{part}:2")
-        holder, texts = vm.holder_pid(), files(t)
-        descriptors = t.host.descriptors(holder)
+        holder, texts = vm.served()["holder"]["pid"], files(t)
+        descriptors = descriptors_at_rest(t, holder)
         t.daemon.restart()
         contains(t.device(bdf).text("Quarantine"), "newer tdid", "what is said of the function")
         contains("\n".join(t.daemon.log()), "newer tdid: start that version", "what is said of the VM")
-        equal((files(t), t.host.descriptors(holder), t.host.driver(bdf)), (texts, descriptors, "vfio-pci"), "what was to be left alone")
+        equal((files(t), descriptors_at_rest(t, holder), t.host.driver(bdf)), (texts, descriptors, "vfio-pci"), "what was to be left alone")
         check(not vm.lease.hung_up(), "the VM has ended")
         refused(("Quarantined", "InUse"), t.vm("other").attach, bdf)
         t.daemon.restart({NEWER: f"{part}:2"})
